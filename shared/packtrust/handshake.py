@@ -1,0 +1,172 @@
+"""The session handshake: HELLO, REPLY, FINISH (docs/wire.md, section 6)."""
+
+from struct import pack, unpack_from
+
+from packtrust._compat import const
+from packtrust.crypto import compare_digest, hkdf_expand, hmac_sha256, sha256, wipe
+from packtrust.keys import BOTH, INITIATOR_TO_RESPONDER, RESPONDER_TO_INITIATOR, Relationship
+from packtrust.record import IV_BASE_LENGTH, VERSION, RecordCipher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust._typing import Buffer
+
+INITIATOR = const(1)
+RESPONDER = const(2)
+
+HELLO = const(0x01)
+REPLY = const(0x02)
+FINISH = const(0x03)
+
+NONCE_LENGTH = const(16)
+
+_HELLO_LENGTH = const(27)
+_REPLY_LENGTH = const(57)
+_FINISH_LENGTH = const(37)
+
+
+def epoch_of(payload: "Buffer") -> int:
+    """The epoch a handshake message is about; -1 if the payload is no handshake message."""
+    size = len(payload)
+    if size == _HELLO_LENGTH and payload[0] == HELLO:
+        return int(unpack_from(">I", payload, 3)[0])
+    if (size == _REPLY_LENGTH and payload[0] == REPLY) or (size == _FINISH_LENGTH and payload[0] == FINISH):
+        return int(unpack_from(">I", payload, 1)[0])
+    return -1
+
+
+class SessionKeys:
+    """Both directions of a session, as its owner sees them: `tx` seals, `rx` opens."""
+
+    def __init__(self, secret: "Buffer", relationship: Relationship, epoch: int, role: int, side: int) -> None:
+        self.epoch = epoch
+        ciphers = []
+        for direction in (INITIATOR_TO_RESPONDER, RESPONDER_TO_INITIATOR):
+            material = bytearray(relationship.expand(secret, "record", epoch, direction, 32 + IV_BASE_LENGTH))
+            we_send = (direction == INITIATOR_TO_RESPONDER) == (role == INITIATOR)
+            sender = relationship.fingerprint_of(side if we_send else side ^ 1)
+            ciphers.append(RecordCipher(material[:32], material[32:], direction, sender[:4]))
+            wipe(material)
+        self.tx, self.rx = ciphers if role == INITIATOR else (ciphers[1], ciphers[0])
+
+    def wipe(self) -> None:
+        """Destroy both keys."""
+        self.tx.wipe()
+        self.rx.wipe()
+
+
+class Handshake:
+    """One end of one handshake under the `root` of one epoch.
+
+    `side` says whether we are component A (0) or B (1); `nonce` is 16 fresh random bytes. `hello()` starts it on the initiator's
+    side; `feed()` takes what arrives. `keys` is set when the session secret is known: on the initiator's side after the
+    REPLY verified, on the responder's already when the REPLY is made, and not to be trusted there before `proved`.
+    """
+
+    def __init__(
+        self,
+        role: int,
+        root: "Buffer",
+        relationship: Relationship,
+        epoch: int,
+        side: int,
+        policy_digest: bytes,
+        boot_counter: int,
+        nonce: "Buffer",
+    ) -> None:
+        self.role = role
+        self.epoch = epoch
+        self.keys = None  # type: SessionKeys | None
+        self.proved = False
+        self.reason = ""  # why the last message was refused
+        self._root = root
+        self._relationship = relationship
+        self._side = side
+        self._policy_digest = policy_digest
+        self._boot_counter = boot_counter
+        self._nonce = bytes(nonce)
+        self._mac_key = relationship.expand(root, "handshake", epoch)
+        self._transcript = b""
+
+    def hello(self) -> bytes:
+        """The initiator's first message, 27 bytes."""
+        head = bytes((HELLO, VERSION, INITIATOR))
+        return head + pack(">II", self.epoch, self._boot_counter) + self._nonce
+
+    def feed(self, payload: "Buffer") -> "bytes | None":
+        """Take a message; the answer to send, or None. Sets `reason` where one is refused; never raises on bytes."""
+        self.reason = ""
+        if epoch_of(payload) != self.epoch:
+            self.reason = "handshake-malformed"
+            return None
+        kind = payload[0]
+        if self.role == INITIATOR:
+            if kind == REPLY:
+                return self._on_reply(payload)
+            self.reason = "handshake-role"  # a message of our own role: reflection
+            return None
+        if kind == HELLO:
+            return self._on_hello(payload)
+        if kind == FINISH:
+            self._on_finish(payload)
+        else:
+            self.reason = "handshake-role"
+        return None
+
+    def _bind(self, boot_initiator: int, boot_responder: int, nonce_initiator: bytes, nonce_responder: bytes) -> None:
+        context = self._relationship.context(self.epoch)
+        self._transcript = sha256(
+            b"packtrust v1 handshake"
+            + bytes((VERSION, INITIATOR))
+            + self._policy_digest
+            + context
+            + pack(">II", boot_initiator, boot_responder)
+            + nonce_initiator
+            + nonce_responder
+        )
+
+    def _derive(self) -> None:
+        relationship = self._relationship
+        info = relationship.info("session", self.epoch, BOTH) + self._transcript
+        secret = bytearray(hkdf_expand(self._root, info, 32))
+        self.keys = SessionKeys(secret, relationship, self.epoch, self.role, self._side)
+        wipe(secret)
+
+    def _on_hello(self, payload: "Buffer") -> "bytes | None":
+        if payload[1] != VERSION:
+            self.reason = "handshake-version"
+            return None
+        if payload[2] != INITIATOR:
+            self.reason = "handshake-role"
+            return None
+        boot = unpack_from(">I", payload, 7)[0]
+        self._bind(boot, self._boot_counter, bytes(payload[11:27]), self._nonce)
+        self._derive()
+        head = bytes((REPLY,)) + pack(">II", self.epoch, self._boot_counter) + self._nonce
+        return head + hmac_sha256(self._mac_key, b"reply", self._transcript)
+
+    def _on_reply(self, payload: "Buffer") -> "bytes | None":
+        if self.keys is None:
+            boot = unpack_from(">I", payload, 5)[0]
+            self._bind(self._boot_counter, boot, self._nonce, bytes(payload[9:25]))
+            if not compare_digest(bytes(payload[25:57]), hmac_sha256(self._mac_key, b"reply", self._transcript)):
+                self.reason = "handshake-mac"
+                return None
+            self._derive()
+            self.proved = True
+        return bytes((FINISH,)) + pack(">I", self.epoch) + hmac_sha256(self._mac_key, b"finish", self._transcript)
+
+    def _on_finish(self, payload: "Buffer") -> None:
+        if not self._transcript or not compare_digest(
+            bytes(payload[5:37]), hmac_sha256(self._mac_key, b"finish", self._transcript)
+        ):
+            self.reason = "handshake-mac"
+            return
+        self.proved = True
+
+    def wipe(self, with_keys: bool = True) -> None:
+        """Forget the MAC key; the session keys too, unless they were taken over."""
+        self._mac_key = b""
+        if with_keys and self.keys is not None:
+            self.keys.wipe()
+            self.keys = None
