@@ -1,0 +1,84 @@
+"""Messages between app and device: one table, both ways, and no byte of the wire raises."""
+
+from packtrust import provision
+from packtrust.crypto import sha256, x25519_public
+
+KEY = bytes(range(32))
+DEVICE = bytes(range(1, 33))
+OWNER = bytes(range(33, 65))
+
+
+def identity():
+    return provision.Identity(
+        provision.ROLE_MODULE, 3, 0xBA77BABE, b"\x01" * 32, b"\x02" * 32, 5, 6, "MODBATT-MOD-RC001-001", "leaf"
+    )
+
+
+def test_framing():
+    message = provision.parse(provision.frame_message(provision.PROVE, 5, 9, b"abc"))
+    assert (message.kind, message.target, message.sequence, message.body) == (provision.PROVE, 5, 9, b"abc")
+    assert provision.parse(b"\x02\x01\x05\x00") is None
+    assert provision.parse(b"\x01\x01") is None
+
+
+def test_identity_comes_back_and_a_cut_one_does_not():
+    raw = identity().encode()
+    got = provision.parse_identity(raw)
+    assert got.unique_id == 0xBA77BABE and got.serial == "MODBATT-MOD-RC001-001" and got.profile == "leaf"
+    assert got.public_key == b"\x01" * 32 and got.owner_fingerprint == b"\x02" * 32
+    assert (got.role, got.flags, got.counter, got.boot_counter) == (2, 3, 5, 6)
+    for size in range(len(raw)):
+        assert provision.parse_identity(raw[:size]) is None
+    assert provision.parse_identity(raw + b"\x00") is None
+    assert provision.parse_identity(raw[:-1] + b"\x00") is None
+
+
+def test_macs_bind_kind_nonce_and_body():
+    body = provision.with_mac(KEY, provision.COMMIT, provision.epoch_body(b"12345678", 4))
+    assert provision.parse_epoch_body(provision.check_mac(KEY, provision.COMMIT, body)) == (b"12345678", 4)
+    assert provision.check_mac(KEY, provision.ABORT, body) is None
+    assert provision.check_mac(bytes(32), provision.COMMIT, body) is None
+    assert provision.check_mac(KEY, provision.COMMIT, body, b"nonce") is None
+    for at in range(len(body)):
+        bad = bytearray(body)
+        bad[at] ^= 1
+        assert provision.check_mac(KEY, provision.COMMIT, bad) is None
+    assert provision.check_mac(KEY, provision.COMMIT, body[:20]) is None
+
+
+def test_owner_and_device_have_one_owner_key():
+    fd, fo = sha256(x25519_public(DEVICE)), sha256(x25519_public(OWNER))
+    one = provision.owner_key(DEVICE, x25519_public(OWNER), fd, fo)
+    assert one == provision.owner_key(OWNER, x25519_public(DEVICE), fd, fo)
+    assert one != provision.owner_key(DEVICE, x25519_public(OWNER), fo, fd)
+
+
+def test_lists():
+    entries = [(1, 0xBA77BABE, 3), (31, 7, 0)]
+    raw = provision.encode_entries(provision.MODULE_ENTRY, entries)
+    assert provision.parse_entries(provision.MODULE_ENTRY, raw) == entries
+    assert provision.parse_entries(provision.MODULE_ENTRY, raw[:-1]) is None
+    assert provision.parse_entries(provision.MODULE_ENTRY, b"") is None
+
+
+def test_an_attestation_is_taken_only_for_its_nonce_and_key():
+    nonce = b"n" * 16
+    entries = [(1, 7, b"f" * 32, b"t" * 8, 2, 55)]
+    raw = provision.statement(b"p" * 32, nonce, entries)
+    body = provision.attestation_body(raw, KEY, b"\x05" * 64, nonce)
+    got = provision.parse_attestation(body, KEY, nonce)
+    assert got.entries == entries and got.fingerprint == b"p" * 32 and got.statement == raw
+    assert provision.parse_attestation(body, KEY, b"m" * 16) is None
+    assert provision.parse_attestation(body, bytes(32), nonce) is None
+    for at in range(0, len(body) - 32):
+        bad = bytearray(body)
+        bad[at] ^= 1
+        assert provision.parse_attestation(bad, KEY, nonce) is None, at
+    for size in range(len(body)):
+        assert provision.parse_attestation(body[:size], KEY, nonce) is None
+
+
+def test_every_reason_has_words():
+    for name in dir(provision):
+        if name.startswith("REFUSED_"):
+            assert provision.REASONS[getattr(provision, name)]
