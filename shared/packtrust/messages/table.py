@@ -1,0 +1,371 @@
+"""The one table of messages: the field's 0x400..0x441 and 0x500..0x523 with their real layouts, and our own rows.
+
+Rows are literal tuples, so that a frozen build keeps them in flash; a `Message` is made when a row is first asked for.
+Everything is little-endian and unsigned; a sign comes from an offset. What a reader must know about a row (where the
+field's documents are wrong, what its nodes really send) is in `notes.py`, which a board never loads.
+
+A row: base, name, direction, class, address, lengths, layout.
+
+direction   who sends: M module, P pack, V app or VCU
+class       of `policy.CLASS_NAMES`
+address     how a clear frame is addressed:
+            S  11-bit, ID = base + 0x100 * pack number; its sealed twin is 29-bit, node byte 0x40 + pack number
+            R  29-bit, and the whole ID is the small base number (the field's key transfer)
+            M  29-bit, node byte = the module's;  P  = the pack's, 0x40 + pack number
+            B  = 0x00, broadcast;  U  = 0xFF, unregistered. Sealed, B goes to each module by its own node byte.
+lengths     data lengths that are accepted, the one we send first; none: any
+layout      fields "name@start:bits", then "*num/den" and "+offset": value = raw * num / den + offset, in the unit
+            that the name ends with: _ma mA, _mv mV, _centi_c 0.01 degC, _permille 0.1 %, _ppm 0.0001 %, _s, _ms.
+            start counts bits from bit 0 of byte 0.
+"""
+
+from packtrust.policy import (
+    CITED,
+    CLASS_FLAGS,
+    CLASS_NAMES,
+    CLEAR_UNKEYED,
+    CLEAR_WITHOUT_SESSION,
+    SEALABLE,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    # name, start bit, bits, num, den, offset
+    Field = tuple[str, int, int, int, int, int]
+
+MODULE_TO_PACK = "M>P"
+PACK_TO_MODULE = "P>M"
+VCU_TO_PACK = "V>P"
+PACK_TO_VCU = "P>V"
+
+# Values of `state`, `max_state` and `contactor_state`.
+STATE_OFF = 0
+STATE_STANDBY = 1
+STATE_PRECHARGE = 2
+STATE_ON = 3
+
+# Values of `status`.
+STATUS_OFF = 0
+STATUS_EMPTY = 1
+STATUS_NORMAL = 2
+STATUS_FULL = 3
+
+# Bits of `fault_code`.
+FAULT_COMMS = 1
+FAULT_HARDWARE = 2
+FAULT_OVER_CURRENT = 4
+FAULT_OVER_TEMPERATURE = 8
+FAULT_OVER_VOLTAGE = 16
+FAULT_UNDER_VOLTAGE = 32
+
+NO_CELL = 0xFF
+ALL_CELLS = 0xFF
+ALL_MODULES = 0
+
+# `frame_counter` that asks for the newest frame.
+FRAME_CURRENT = 0xFFFFFFFF
+
+# `what` of DIAGNOSTICS_REQUEST.
+ASK_COUNTERS = 0
+ASK_FAULT = 1
+ASK_CELLS = 2
+
+# `result` of COMMAND_RESULT.
+RESULT_OBEYED = 0
+RESULT_REFUSED = 1
+RESULT_UNREACHABLE = 2
+RESULT_TIMEOUT = 3
+
+_ROWS = (
+    # ---- VCU bus, app or VCU to pack (field) -------------------------------------------------------------------------
+    (0x400, "COMMAND", "V>P", "command", "S", (8,),
+     "contactor_state@0:2 balance@2:2 isolation@4:2 hv_bus_mv@16:16*15"),
+    (0x401, "TIME", "V>P", "config", "S", (8,), "time_s@0:64"),
+    (0x402, "READ_EEPROM", "V>P", "config", "S", (8,), "register@0:8"),
+    (0x403, "WRITE_EEPROM", "V>P", "config", "S", (8,), "register@0:8 value@32:32"),
+    (0x404, "MODULE_COMMAND", "V>P", "command", "S", (8,),
+     "module_id@0:8 contactor_state@8:2 balance@10:2 isolation@12:2 hv_bus_mv@32:16*15"),
+    (0x405, "KEEP_ALIVE", "V>P", "heartbeat", "S", (8,), "module_id@0:8"),
+    (0x406, "REQUEST_MODULE_LIST", "V>P", "heartbeat", "S", (8,), ""),
+    (0x407, "WEB4_PACK_KEY_HALF", "V>P", "unsealable", "R", (8,), "data@0:64"),
+    (0x408, "WEB4_APP_KEY_HALF", "V>P", "unsealable", "R", (8,), "data@0:64"),
+    (0x409, "WEB4_COMPONENT_IDS", "V>P", "unsealable", "R", (8,), "data@0:64"),
+    (0x40A, "WEB4_KEY_STATUS", "V>P", "unsealable", "R", (8,), "data@0:64"),
+    # ---- VCU bus, pack to app or VCU (field) -------------------------------------------------------------------------
+    (0x410, "BMS_STATE", "P>V", "legacy-vcu", "S", (8,),
+     "state@0:2 soh_permille@2:8*4 status@10:2 balanced@12:1 balancing@13:1 module_fault@14:1"
+     " modules_total@16:8 modules_active@24:8"),
+    (0x411, "MODULE_STATE", "P>V", "legacy-vcu", "S", (8,),
+     "module_id@0:8 state@8:2 soh_permille@10:8*5 status@18:2 balanced@20:1 balancing@21:1 fault_code@22:8"
+     " soc_permille@32:8*5 modules_total@40:8 modules_active@48:8 cell_count@56:8"),
+    (0x412, "MODULE_POWER", "P>V", "legacy-vcu", "S", (8,),
+     "module_id@0:8 voltage_mv@8:16*15 current_ma@32:16*20-655360"),
+    (0x413, "MODULE_CELL_VOLTAGE", "P>V", "legacy-vcu", "S", (8,),
+     "module_id@0:8 cell_max_mv@8:16 cell_min_mv@32:16 cell_avg_mv@48:16"),
+    (0x414, "MODULE_CELL_TEMP", "P>V", "legacy-vcu", "S", (8,),
+     "module_id@0:8 cell_max_centi_c@8:16-5535 cell_min_centi_c@32:16-5535 cell_avg_centi_c@48:16-5535"),
+    (0x415, "MODULE_CELL_ID", "P>V", "legacy-vcu", "S", (8,),
+     "module_id@0:8 max_voltage_cell@8:8 min_voltage_cell@16:8 max_temp_cell@24:8 min_temp_cell@32:8"),
+    (0x416, "MODULE_LIMITS", "P>V", "legacy-vcu", "S", (8,),
+     "module_id@0:8 max_discharge_ma@8:16*20-655360 max_charge_ma@32:16*20-655360 end_of_charge_mv@48:16*15"),
+    (0x417, "MODULE_LIST", "P>V", "legacy-vcu", "S", (8,), "modules@0:64"),
+    (0x421, "PACK_POWER", "P>V", "legacy-vcu", "S", (8,),
+     "voltage_mv@32:16*50 current_ma@48:16*50-1600000"),
+    (0x422, "PACK_CELL_VOLTAGE", "P>V", "legacy-vcu", "S", (8,),
+     "soc_ppm@0:16*125/8 cell_max_mv@16:16 cell_min_mv@32:16 cell_avg_mv@48:16"),
+    (0x423, "PACK_CELL_TEMP", "P>V", "legacy-vcu", "S", (8,),
+     "cell_max_centi_c@0:16*25/8-27300 cell_min_centi_c@16:16*25/8-27300 cell_avg_centi_c@32:16*25/8-27300"),
+    (0x425, "PACK_LIMITS", "P>V", "legacy-vcu", "S", (8,),
+     "max_discharge_ma@0:16*50-1600000 max_charge_ma@16:16*50-1600000 end_of_charge_mv@32:16*50"),
+    (0x428, "PACK_CELL_ID_VOLTAGE", "P>V", "legacy-vcu", "S", (8,),
+     "max_module@0:8 max_cell@8:8 min_module@16:8 min_cell@24:8"),
+    (0x429, "PACK_CELL_ID_TEMP", "P>V", "legacy-vcu", "S", (8,),
+     "max_module@0:8 max_cell@8:8 min_module@16:8 min_cell@24:8"),
+    (0x430, "PACK_ISOLATION", "P>V", "legacy-vcu", "S", (8,), "isolation_raw@0:16"),
+    (0x440, "VCU_TIME_REQUEST", "P>V", "legacy-vcu", "S", (8,), ""),
+    (0x441, "EEPROM_DATA", "P>V", "telemetry", "S", (8,), "register@0:8 value@32:32"),
+    # ---- VCU bus (ours) ----------------------------------------------------------------------------------------------
+    (0x431, "ISOTP_TO_PACK", "V>P", "transport", "P", (), ""),
+    (0x432, "ISOTP_FROM_PACK", "P>V", "transport", "P", (), ""),
+    (0x433, "HANDSHAKE_TO_PACK", "V>P", "handshake", "P", (), ""),
+    (0x434, "HANDSHAKE_FROM_PACK", "P>V", "handshake", "P", (), ""),
+    (0x435, "APP_ANNOUNCE_REQUEST", "V>P", "announce", "P", (1,), "version@0:8"),
+    (0x436, "PACK_ANNOUNCEMENT", "P>V", "announce", "P", (8,),
+     "version@0:8 claimed@8:1 keyed@9:1 module_count@16:8 pack_number@24:8 unique_id@32:32"),
+    (0x437, "TEST_TO_PACK", "V>P", "test", "P", (), ""),
+    (0x438, "TEST_FROM_PACK", "P>V", "test", "P", (), ""),
+    (0x439, "CELL_DETAIL", "P>V", "telemetry", "P", (8,),
+     "module_id@0:8 cell_id@8:8 cell_centi_c@16:16-5535 cell_mv@32:16 soc_permille@48:8*5 soh_permille@56:8*5"),
+    (0x43A, "LIMITS_COMMAND", "V>P", "command", "P", (8,),
+     "module_id@0:8 max_charge_ma@16:16*20-655360 max_discharge_ma@32:16*20-655360 end_of_charge_mv@48:16*15"),
+    (0x43B, "COMMAND_RESULT", "P>V", "telemetry", "P", (8,),
+     "command@0:8 module_id@8:8 result@16:8 reason@24:8 counter@32:32"),
+    (0x43C, "MODULE_FAULT", "P>V", "telemetry", "P", (8,),
+     "module_id@0:8 fault_code@8:8 first_cell@16:8 fault_count@32:16 changed_s@48:16"),
+    (0x43D, "PACK_DIAGNOSTICS", "P>V", "telemetry", "P", (8,),
+     "records_opened@0:24 records_refused@24:16 sessions@40:8 handshakes@48:8 modules_lost@56:8"),
+    (0x43E, "DIAGNOSTICS_REQUEST", "V>P", "heartbeat", "P", (2,), "module_id@0:8 what@8:8"),
+    # ---- module bus, module to pack (field) --------------------------------------------------------------------------
+    (0x500, "ANNOUNCEMENT", "M>P", "announce", "U", (8,),
+     "firmware_build@0:16 manufacturer@16:8 part@24:8 unique_id@32:32"),
+    (0x501, "HARDWARE", "M>P", "telemetry", "M", (8,),
+     "max_charge_ma@0:16*20-655360 max_discharge_ma@16:16*20-655360 end_of_charge_mv@32:16*15 hardware_version@48:16"),
+    (0x502, "STATUS_1", "M>P", "telemetry", "M", (8,),
+     "state@0:4 status@4:4 soc_permille@8:8*5 soh_permille@16:8*5 cell_count@24:8"
+     " current_ma@32:16*20-655360 voltage_mv@48:16*15"),
+    (0x503, "STATUS_2", "M>P", "telemetry", "M", (8,),
+     "cell_min_mv@0:16 cell_max_mv@16:16 cell_avg_mv@32:16 cell_total_mv@48:16*15"),
+    (0x504, "STATUS_3", "M>P", "telemetry", "M", (8,),
+     "cell_min_centi_c@0:16-5535 cell_max_centi_c@16:16-5535 cell_avg_centi_c@32:16-5535"),
+    (0x505, "DETAIL", "M>P", "telemetry", "M", (8,),
+     "cell_id@0:8 cells_reported@8:8 cell_centi_c@16:16-5535 cell_mv@32:16 soc_permille@48:8*5 soh_permille@56:8*5"),
+    (0x506, "TIME_REQUEST", "M>P", "telemetry", "M", (8, 0), ""),
+    (0x507, "CELL_COMM_STATUS1", "M>P", "telemetry", "M", (8,),
+     "fewest_messages@0:8 most_messages@8:8 i2c_errors@16:16 framing_errors@32:8 first_i2c_cell@40:8"),
+    (0x508, "CELL_COMM_STATUS2", "M>P", "telemetry", "M", (8,), "data@0:64"),
+    (0x509, "STATUS_4", "M>P", "telemetry", "M", (8,), "data@0:64"),
+    # ---- module bus, pack to module (field) --------------------------------------------------------------------------
+    (0x510, "REGISTRATION", "P>M", "registration", "U", (8,),
+     "module_id@0:8 controller_id@8:8 manufacturer@16:8 part@24:8 unique_id@32:32"),
+    (0x511, "HARDWARE_REQUEST", "P>M", "heartbeat", "M", (1,), ""),
+    (0x512, "STATUS_REQUEST", "P>M", "heartbeat", "M", (1,), "max_state@0:4"),
+    (0x514, "STATE_CHANGE", "P>M", "command", "M", (4, 2), "state@8:4 hv_bus_mv@16:16*15"),
+    (0x515, "DETAIL_REQUEST", "P>M", "heartbeat", "M", (3,), "cell_id@8:8"),
+    (0x516, "SET_TIME", "P>M", "config", "B", (8,), "time_s@0:63 valid@63:1"),
+    (0x517, "MAX_STATE", "P>M", "heartbeat", "B", (1,), "max_state@0:4"),
+    (0x518, "DEREGISTER", "P>M", "registration", "M", (2,), "controller_id@8:8"),
+    (0x51D, "ANNOUNCE_REQUEST", "P>M", "announce", "U", (1,), "controller_id@0:8"),
+    (0x51E, "ALL_DEREGISTER", "P>M", "registration", "B", (1,), "controller_id@0:8"),
+    (0x51F, "ALL_ISOLATE", "P>M", "command", "B", (1,), "controller_id@0:8"),
+    (0x520, "FRAME_TRANSFER_REQUEST", "P>M", "heartbeat", "M", (8,), "frame_counter@0:32"),
+    (0x521, "FRAME_TRANSFER_START", "M>P", "telemetry", "M", (8,), "frame_counter@0:32 segments@32:16"),
+    (0x522, "FRAME_TRANSFER_DATA", "M>P", "telemetry", "M", (8, 10), "data@0:64 sequence@64:16"),
+    (0x523, "FRAME_TRANSFER_END", "M>P", "telemetry", "M", (8,), "crc32@0:32"),
+    # ---- module bus (ours) -------------------------------------------------------------------------------------------
+    (0x50A, "FAULT_CODES", "M>P", "telemetry", "M", (8,),
+     "fault_code@0:8 first_cell@8:8 fault_count@16:16 changed_ms@32:32"),
+    (0x519, "LIMITS", "P>M", "command", "M", (6,),
+     "max_charge_ma@0:16*20-655360 max_discharge_ma@16:16*20-655360 end_of_charge_mv@32:16*15"),
+    (0x51A, "BALANCE", "P>M", "command", "M", (4,), "on@0:1 threshold_mv@16:16"),
+    (0x530, "ISOTP_FROM_MODULE", "M>P", "transport", "M", (), ""),
+    (0x531, "HANDSHAKE_FROM_MODULE", "M>P", "handshake", "M", (), ""),
+    (0x532, "TEST_FROM_MODULE", "M>P", "test", "M", (), ""),
+    (0x538, "ISOTP_TO_MODULE", "P>M", "transport", "M", (), ""),
+    (0x539, "HANDSHAKE_TO_MODULE", "P>M", "handshake", "M", (), ""),
+    (0x53A, "TEST_TO_MODULE", "P>M", "test", "M", (), ""),
+)  # fmt: skip
+
+# What a row has beyond the flags of its class.
+_EXTRA_FLAGS = {0x51F: CLEAR_WITHOUT_SESSION}
+
+
+def _flags(base: int, direction: str, kind: int) -> int:
+    flags = CLASS_FLAGS[kind] | _EXTRA_FLAGS.get(base, 0)
+    if direction == VCU_TO_PACK and flags & CITED:
+        # A pack without an owner obeys nobody: on the VCU bus there are no nodes older than their keys.
+        flags &= ~CLEAR_UNKEYED
+    return flags
+
+
+def policy_rows() -> "Iterator[tuple[int, int, int]]":
+    """(base, class, flags) of every row: what `policy.DEFAULT_POLICY` is made of."""
+    for base, _, direction, class_name, _, _, _ in _ROWS:
+        kind = CLASS_NAMES.index(class_name)
+        yield base, kind, _flags(base, direction, kind)
+
+
+def parse_layout(layout: str) -> "tuple[Field, ...]":
+    """The fields of a layout string: (name, start bit, bits, num, den, offset) each.
+
+    Raises ValueError for a layout that is not of the form the module's docstring gives.
+    """
+    fields = []
+    for item in layout.split():
+        name, rest = item.split("@")
+        start, rest = rest.split(":")
+        offset = 0
+        at = rest.find("-")
+        if at < 0:
+            at = rest.find("+")
+        if at >= 0:
+            offset = int(rest[at:])
+            rest = rest[:at]
+        num = den = 1
+        at = rest.find("*")
+        if at >= 0:
+            ratio = rest[at + 1 :].split("/")
+            num = int(ratio[0])
+            if len(ratio) > 1:
+                den = int(ratio[1])
+            rest = rest[:at]
+        fields.append((name, int(start), int(rest), num, den, offset))
+    return tuple(fields)
+
+
+class Message:
+    """One row of the table.
+
+    base           bits 28..18 of the 29-bit ID, or the 11-bit ID of pack 0
+    name           unique, upper case
+    direction      "M>P", "P>M", "V>P" or "P>V"
+    bus            "vcu" or "module"
+    message_class  number, of `packtrust.policy`
+    address        "S", "R", "M", "P", "B" or "U", see the module's docstring
+    is_extended    whether the clear frame has a 29-bit ID
+    is_sealable    whether it may be sealed: bit 17 of the 29-bit ID then means encrypted
+    dlc            data length we send; 8 where any is possible
+    dlcs           data lengths accepted; empty: any
+    """
+
+    __slots__ = (
+        "_fields",
+        "_layout",
+        "address",
+        "base",
+        "bus",
+        "direction",
+        "dlc",
+        "dlcs",
+        "is_extended",
+        "is_sealable",
+        "message_class",
+        "name",
+    )
+
+    def __init__(self, row: "tuple[int, str, str, str, str, tuple[int, ...], str]") -> None:
+        self.base, self.name, self.direction, class_name, self.address, self.dlcs, self._layout = row
+        self.message_class = CLASS_NAMES.index(class_name)
+        self.bus = "vcu" if "V" in self.direction else "module"
+        self.is_extended = self.address != "S"
+        self.is_sealable = _flags(self.base, self.direction, self.message_class) & SEALABLE != 0
+        self.dlc = self.dlcs[0] if self.dlcs else 8
+        self._fields = None  # type: tuple[Field, ...] | None
+
+    def __repr__(self) -> str:
+        return "<Message 0x%03X %s %s>" % (self.base, self.direction, self.name)
+
+    @property
+    def fields(self) -> "tuple[Field, ...]":
+        """(name, start bit, bits, num, den, offset) of each field, in order; parsed at first use and kept."""
+        fields = self._fields
+        if fields is None:
+            fields = self._fields = parse_layout(self._layout)
+        return fields
+
+    @property
+    def note(self) -> str:
+        """What a reader must know beyond the layout; loads `notes`, so not for boards. "" if nothing."""
+        from packtrust.messages.notes import NOTES
+
+        return NOTES.get(self.name, "")
+
+
+class _Messages:
+    """All rows, in table order, as a read-only sequence. A `Message` is made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._made = {}  # type: dict[int, Message]
+
+    def __len__(self) -> int:
+        return len(_ROWS)
+
+    def __getitem__(self, index: int) -> Message:
+        message = self._made.get(index)
+        if message is None:
+            message = self._made[index] = Message(_ROWS[index])
+        return message
+
+    def __iter__(self) -> "Iterator[Message]":
+        for index in range(len(_ROWS)):
+            yield self[index]
+
+
+MESSAGES = _Messages()
+
+
+def by_base(base: int, direction: str = "") -> "Message | None":
+    """The row with this base (and this direction, if given), or None."""
+    index = 0
+    for row in _ROWS:
+        if row[0] == base and direction in ("", row[2]):
+            return MESSAGES[index]
+        index += 1
+    return None
+
+
+def by_name(name: str) -> Message:
+    """The row with this name. Raises ValueError if there is none."""
+    index = 0
+    for row in _ROWS:
+        if row[1] == name:
+            return MESSAGES[index]
+        index += 1
+    raise ValueError("no message is named %s: docs/messages.md lists them" % name)
+
+
+STANDARD_PACKS = 4  # pack numbers an 11-bit ID has room for; the field's firmware knows 0 and 1
+
+
+def standard_id(message: Message, pack_number: int = 0) -> int:
+    """11-bit ID of the field's frame of a VCU row (address "S"): base + 0x100 * pack number.
+
+    Raises ValueError for another row, or a pack number above 3.
+    """
+    if message.is_extended:
+        raise ValueError("%s has no 11-bit frame: send it with a 29-bit ID" % message.name)
+    if not 0 <= pack_number < STANDARD_PACKS:
+        raise ValueError("pack number %d does not fit an 11-bit ID: use 0..3" % pack_number)
+    return message.base + (pack_number << 8)
+
+
+def by_standard_id(arbitration_id: int) -> "tuple[Message, int] | None":
+    """(row, pack number) of an 11-bit ID from the wire, or None."""
+    pack_number = (arbitration_id - 0x400) >> 8
+    if not 0 <= pack_number < STANDARD_PACKS:
+        return None
+    message = by_base(arbitration_id - (pack_number << 8))
+    if message is None or message.is_extended:
+        return None
+    return message, pack_number
