@@ -54,7 +54,7 @@ ErrorListener = Callable[[str, tuple[str, ...], int], None]
 class _Pending:
     """One frame in a transmit queue."""
 
-    __slots__ = ("frame", "wire", "submit_ns", "attempts", "cancelled")
+    __slots__ = ("attempts", "cancelled", "frame", "submit_ns", "wire")
 
     def __init__(self, frame: Frame, wire: WireFrame, submit_ns: int) -> None:
         self.frame = frame
@@ -142,7 +142,7 @@ class Controller:
                 getattr(frame, "dlc", None),
             )
         if frame.is_fd and self.bus.data_bitrate is None:
-            raise ValueError("bus %s is classic CAN: give it a data bit rate" % self.bus.name)
+            raise ValueError(f"bus {self.bus.name} is classic CAN: give it a data bit rate")
         wire = can_bits.encode(frame)
         if len(self._queue) >= self.tx_fifo or self.listen_only or not self._online:
             self.refused += 1
@@ -300,7 +300,7 @@ class Controller:
 class _Transfer:
     """What is on the wire now, decided when it starts, applied when it ends."""
 
-    __slots__ = ("start_ns", "end_ns", "idle_ns", "senders", "dropped", "error", "receiver_error")
+    __slots__ = ("dropped", "end_ns", "error", "idle_ns", "receiver_error", "senders", "start_ns")
 
     def __init__(self, start_ns: int, end_ns: int, idle_ns: int) -> None:
         self.start_ns = start_ns
@@ -371,9 +371,9 @@ class Bus:
                 frame of highest priority first, as mailbox controllers do.
         """
         if any(other.name == name for other in self.controllers):
-            raise ValueError("bus %s already has a node named %s" % (self.name, name))
+            raise ValueError(f"bus {self.name} already has a node named {name}")
         if order not in ("fifo", "id"):
-            raise ValueError("order is 'fifo' or 'id', not %r" % (order,))
+            raise ValueError(f"order is 'fifo' or 'id', not {order!r}")
         controller = Controller(self, name, self._next_index, tx_fifo, order, listen_only)
         self._next_index += 1
         self.controllers.append(controller)
@@ -550,7 +550,9 @@ class Bus:
                 return None  # identical frames merge: legal, and nobody notices
             mask = 1 << (differing.bit_length() - 1)
             recessive = [
-                pair for pair, stream in zip(transfer.senders, streams, strict=True) if stream & mask
+                pair
+                for pair, stream in zip(transfer.senders, streams, strict=True)
+                if stream & mask
             ]
             if any(controller.state == ERROR_ACTIVE for controller, _ in recessive):
                 return width - differing.bit_length()
@@ -686,9 +688,7 @@ class Bus:
     # -- recovery ------------------------------------------------------------------------------
 
     def _recovered_ns(self, controller: Controller) -> int:
-        return controller._recover_from + self.bits_ns(
-            controller._recover_left * RECOVERY_RUN_BITS
-        )
+        return controller._recover_from + self.bits_ns(controller._recover_left * RECOVERY_RUN_BITS)
 
     def _recovered(self, controller: Controller) -> None:
         self._recovering.remove(controller)

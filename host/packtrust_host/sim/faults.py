@@ -83,9 +83,9 @@ class Fault:
         predicate: Predicate | None = None,
     ) -> None:
         if kind not in KINDS:
-            raise ValueError("no fault of kind %r: take one of %s" % (kind, ", ".join(KINDS)))
+            raise ValueError("no fault of kind {!r}: take one of {}".format(kind, ", ".join(KINDS)))
         if not 0 <= probability <= 1:
-            raise ValueError("a probability lies in 0..1, not %r" % (probability,))
+            raise ValueError(f"a probability lies in 0..1, not {probability!r}")
         if kind == "disturb" and receiver is not None:
             raise ValueError("a disturbance hits all nodes: leave out receiver, or use loss")
         if kind == "delay" and delay_ns <= 0:
@@ -121,13 +121,15 @@ class Fault:
         for key, value in description.items():
             if key not in _FIELDS:
                 raise ValueError(
-                    "a fault has no field %r: known are %s" % (key, ", ".join(sorted(_FIELDS)))
+                    "a fault has no field {!r}: known are {}".format(
+                        key, ", ".join(sorted(_FIELDS))
+                    )
                 )
             allowed = _FIELDS[key]
             if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-                raise ValueError("fault field %r cannot be %r" % (key, value))
+                raise ValueError(f"fault field {key!r} cannot be {value!r}")
         if "kind" not in description:
-            raise ValueError("a fault needs a kind: one of %s" % ", ".join(KINDS))
+            raise ValueError("a fault needs a kind: one of {}".format(", ".join(KINDS)))
         return cls(**description)
 
     def to_dict(self) -> dict[str, Any]:
@@ -211,7 +213,7 @@ class FaultSet:
     def remove(self, ident: int) -> Fault:
         """Take a fault out; KeyError if there is none of that number."""
         if ident not in self._faults:
-            raise KeyError("no fault number %r" % (ident,))
+            raise KeyError(f"no fault number {ident!r}")
         fault = self._faults.pop(ident)
         self._sort()
         return fault

@@ -18,6 +18,8 @@ done, BEL for refused, or a text and CR:
 ``Z0`` ``Z1``      16-bit millisecond time stamps (0..59999) off / on; channel closed
 ``X0`` ``X1``      auto poll off / on;  ``P`` ``A``: fetch one / all frames with auto poll off
 ``V`` ``v`` ``N``  hardware and software version; software version; serial number
+``f``, ``fiiiiiiiimmmmmmmm``   extension: no ID filters / one more, SocketCAN style: ID (bit 31:
+                   extended) and mask (1: compare).  A frame must also pass one of them
 ``U`` ``Q``        UART speed, auto start-up: accepted, without effect on a virtual device
 =================  =================================================================================
 
@@ -120,9 +122,10 @@ class SlcanDevice:
     confirm     "accepted": ``z``/``Z`` CR as soon as the frame is in the transmit FIFO, as adapters
                 do.  "transmitted": only once it has left on the wire, so that a node knows how many
                 are pending; state changes are then reported as Linux's slcan driver has it:
-                ``s`` + a/w/p/b (active, warning, passive, bus-off) + receive and transmit counter,
-                3 digits each.  Refused frames get BEL at once either way.
-    rx_limit    frames waiting for the host; more drop the oldest, counted in ``overruns``.
+                ``s`` + a/p/b (active, passive, bus-off) + receive and transmit error counter, 3
+                digits each.  Refused frames get BEL at once either way.
+    rx_limit    frames waiting for the host; more drop the oldest, counted in ``overruns``.  A host
+                that sends but never reads loses answers too, beyond twice that many messages.
     on_output   called whenever output has come into an empty queue outside :meth:`feed`.
     """
 
@@ -136,7 +139,7 @@ class SlcanDevice:
         on_output: Callable[[], None] | None = None,
     ) -> None:
         if confirm not in ("accepted", "transmitted"):
-            raise ValueError("confirm is 'accepted' or 'transmitted', not %r" % (confirm,))
+            raise ValueError(f"confirm is 'accepted' or 'transmitted', not {confirm!r}")
         self.controller = controller
         self.confirm = confirm
         self.serial = serial
@@ -159,7 +162,6 @@ class SlcanDevice:
         self._out: deque[tuple[bytes, bool]] = deque()
         self._frames_out = 0
         self._polled: deque[bytes] = deque()
-        self._warned = "a"
         controller.online = False
         controller.on_receive = self._received
         controller.on_transmitted = self._transmitted
@@ -240,21 +242,27 @@ class SlcanDevice:
     def _answer(self, text: bytes) -> None:
         if text:
             self._out.append((text, False))
+            self._limit()
 
     def _emit(self, text: bytes, is_frame: bool) -> None:
         idle = not self._out
         self._out.append((text, is_frame))
         self._frames_out += is_frame
-        if self._frames_out > self.rx_limit:
-            for position, (_, frame) in enumerate(self._out):
-                if frame:
-                    del self._out[position]
-                    break
-            self._frames_out -= 1
-            self.overruns += 1
-            self._flags |= OVERRUN | RX_FULL
+        self._limit()
         if idle and self.on_output is not None:
             self.on_output()
+
+    def _limit(self) -> None:
+        position = 0
+        if self._frames_out > self.rx_limit:
+            while not self._out[position][1]:
+                position += 1
+        elif len(self._out) <= 2 * self.rx_limit:
+            return
+        self._frames_out -= self._out[position][1]
+        del self._out[position]
+        self.overruns += 1
+        self._flags |= OVERRUN | RX_FULL
 
     # -- commands ------------------------------------------------------------------------------
 
@@ -332,6 +340,7 @@ class SlcanDevice:
         self.held = False
         self.drop_output()
         self.controller.bitrate = self.controller.bus.bitrate
+        self.controller.filters = None
 
     def _send(self, text: str) -> bytes:
         kind = text[0]
@@ -347,9 +356,7 @@ class SlcanDevice:
         length = FD_LENGTHS[code]
         if len(body) != (0 if remote else 2 * length) or not _HEX.issuperset(body):
             return ERROR
-        frame = Frame(
-            ident, bytes.fromhex(body), extended, is_fd, remote, kind in "bB", dlc=length
-        )
+        frame = Frame(ident, bytes.fromhex(body), extended, is_fd, remote, kind in "bB", dlc=length)
         if not self.is_open:
             return ERROR
         if self._loopback:
@@ -404,6 +411,19 @@ class SlcanDevice:
         if self.is_open or text not in ("W0", "W1"):
             return ERROR
         self.acceptance.single = text == "W1"
+        return OK
+
+    def _add_filter(self, text: str) -> bytes:
+        if len(text) == 1:
+            self.controller.filters = None
+            return OK
+        if len(text) != 17:
+            return ERROR
+        ident, mask = _hex(text[1:9]), _hex(text[9:])
+        extended = bool(ident >> 31)
+        whole = 0x1FFFFFFF if extended else 0x7FF
+        rule = (ident & whole, mask & whole, extended)
+        self.controller.filters = [*list(self.controller.filters or ()), rule]
         return OK
 
     def _set_timestamps(self, text: str) -> bytes:
@@ -469,11 +489,18 @@ class SlcanDevice:
         if self.confirm == "transmitted":
             letter = "b" if state == BUS_OFF else "p" if state == ERROR_PASSIVE else "a"
             counters = (min(self.controller.rec, 999), min(self.controller.tec, 999))
-            self._emit(b"s%s%03d%03d\r" % ((letter.encode(),) + counters), False)
+            self._emit(b"s%s%03d%03d\r" % ((letter.encode(), *counters)), False)
+
+
+_last: tuple[Frame | None, bytes] = (None, b"")
 
 
 def format_frame(frame: Frame) -> bytes:
     """A frame as SLCAN text, without CR.  FD frames carry the DLC code, classic ones the length."""
+    global _last
+    # Every port of a bus gets the same object, one after the other.
+    if _last[0] is frame:
+        return _last[1]
     data = b"" if frame.is_remote_frame else bytes(frame.data)
     if frame.is_fd:
         kind = "b" if frame.bitrate_switch else "d"
@@ -482,10 +509,11 @@ def format_frame(frame: Frame) -> bytes:
         kind = "r" if frame.is_remote_frame else "t"
         dlc = frame.dlc if frame.is_remote_frame else len(data)
     if frame.is_extended_id:
-        text = "%s%08X%X%s" % (kind.upper(), frame.arbitration_id, dlc, data.hex().upper())
+        text = f"{kind.upper()}{frame.arbitration_id:08X}{dlc:X}{data.hex().upper()}"
     else:
-        text = "%s%03X%X%s" % (kind, frame.arbitration_id, dlc, data.hex().upper())
-    return text.encode("ascii")
+        text = f"{kind}{frame.arbitration_id:03X}{dlc:X}{data.hex().upper()}"
+    _last = (frame, text.encode("ascii"))
+    return _last[1]
 
 
 _COMMANDS: dict[str, Callable[[SlcanDevice, str], bytes]] = {
@@ -500,6 +528,7 @@ _COMMANDS: dict[str, Callable[[SlcanDevice, str], bytes]] = {
     "M": SlcanDevice._set_code,
     "m": SlcanDevice._set_mask,
     "W": SlcanDevice._set_filter,
+    "f": SlcanDevice._add_filter,
     "Z": SlcanDevice._set_timestamps,
     "X": SlcanDevice._set_auto_poll,
     "P": SlcanDevice._poll,
@@ -509,4 +538,5 @@ _COMMANDS: dict[str, Callable[[SlcanDevice, str], bytes]] = {
     "N": SlcanDevice._serial,
     "U": SlcanDevice._no_effect,
     "Q": SlcanDevice._no_effect,
-} | dict.fromkeys("tTrRdDbB", SlcanDevice._send)
+    **dict.fromkeys("tTrRdDbB", SlcanDevice._send),
+}
