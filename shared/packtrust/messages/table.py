@@ -1,10 +1,10 @@
 """The one table of messages: the field's 0x400..0x441 and 0x500..0x523 with their real layouts, and our own rows.
 
-Rows are literal tuples, so that a frozen build keeps them in flash; a `Message` is made when a row is first asked for.
+Rows are text: some 5 KB in all, in flash where the build is frozen; a `Message` is made when a row is first asked for.
 Everything is little-endian and unsigned; a sign comes from an offset. What a reader must know about a row (where the
 field's documents are wrong, what its nodes really send) is in `notes.py`, which a board never loads.
 
-A row: base, name, direction, class, address, lengths, layout.
+A row: base in hex, name, direction, class, address, lengths, fields. An indented line continues the one above.
 
 direction   who sends: M module, P pack, V app or VCU
 class       of `policy.CLASS_NAMES`
@@ -13,9 +13,9 @@ address     how a clear frame is addressed:
             R  29-bit, and the whole ID is the small base number (the field's key transfer)
             M  29-bit, node byte = the module's;  P  = the pack's, 0x40 + pack number
             B  = 0x00, broadcast;  U  = 0xFF, unregistered. Sealed, B goes to each module by its own node byte.
-lengths     data lengths that are accepted, the one we send first; none: any
-layout      fields "name@start:bits", then "*num/den" and "+offset": value = raw * num / den + offset, in the unit
-            that the name ends with: _ma mA, _mv mV, _centi_c 0.01 degC, _permille 0.1 %, _ppm 0.0001 %, _s, _ms.
+lengths     data lengths that are accepted, the one we send first; -: any
+field       name@start:bits, then *num/den and an offset: value = raw * num / den + offset, in the unit that the name
+            ends with: _ma mA, _mv mV, _centi_c 0.01 degC, _permille 0.1 %, _ppm 0.0001 %, _s, _ms; else none.
             start counts bits from bit 0 of byte 0.
 """
 
@@ -30,7 +30,7 @@ from packtrust.policy import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     # name, start bit, bits, num, den, offset
     Field = tuple[str, int, int, int, int, int]
@@ -78,124 +78,135 @@ RESULT_REFUSED = 1
 RESULT_UNREACHABLE = 2
 RESULT_TIMEOUT = 3
 
-_ROWS = (
-    # ---- VCU bus, app or VCU to pack (field) -------------------------------------------------------------------------
-    (0x400, "COMMAND", "V>P", "command", "S", (8,),
-     "contactor_state@0:2 balance@2:2 isolation@4:2 hv_bus_mv@16:16*15"),
-    (0x401, "TIME", "V>P", "config", "S", (8,), "time_s@0:64"),
-    (0x402, "READ_EEPROM", "V>P", "config", "S", (8,), "register@0:8"),
-    (0x403, "WRITE_EEPROM", "V>P", "config", "S", (8,), "register@0:8 value@32:32"),
-    (0x404, "MODULE_COMMAND", "V>P", "command", "S", (8,),
-     "module_id@0:8 contactor_state@8:2 balance@10:2 isolation@12:2 hv_bus_mv@32:16*15"),
-    (0x405, "KEEP_ALIVE", "V>P", "heartbeat", "S", (8,), "module_id@0:8"),
-    (0x406, "REQUEST_MODULE_LIST", "V>P", "heartbeat", "S", (8,), ""),
-    (0x407, "WEB4_PACK_KEY_HALF", "V>P", "unsealable", "R", (8,), "data@0:64"),
-    (0x408, "WEB4_APP_KEY_HALF", "V>P", "unsealable", "R", (8,), "data@0:64"),
-    (0x409, "WEB4_COMPONENT_IDS", "V>P", "unsealable", "R", (8,), "data@0:64"),
-    (0x40A, "WEB4_KEY_STATUS", "V>P", "unsealable", "R", (8,), "data@0:64"),
-    # ---- VCU bus, pack to app or VCU (field) -------------------------------------------------------------------------
-    (0x410, "BMS_STATE", "P>V", "legacy-vcu", "S", (8,),
-     "state@0:2 soh_permille@2:8*4 status@10:2 balanced@12:1 balancing@13:1 module_fault@14:1"
-     " modules_total@16:8 modules_active@24:8"),
-    (0x411, "MODULE_STATE", "P>V", "legacy-vcu", "S", (8,),
-     "module_id@0:8 state@8:2 soh_permille@10:8*5 status@18:2 balanced@20:1 balancing@21:1 fault_code@22:8"
-     " soc_permille@32:8*5 modules_total@40:8 modules_active@48:8 cell_count@56:8"),
-    (0x412, "MODULE_POWER", "P>V", "legacy-vcu", "S", (8,),
-     "module_id@0:8 voltage_mv@8:16*15 current_ma@32:16*20-655360"),
-    (0x413, "MODULE_CELL_VOLTAGE", "P>V", "legacy-vcu", "S", (8,),
-     "module_id@0:8 cell_max_mv@8:16 cell_min_mv@32:16 cell_avg_mv@48:16"),
-    (0x414, "MODULE_CELL_TEMP", "P>V", "legacy-vcu", "S", (8,),
-     "module_id@0:8 cell_max_centi_c@8:16-5535 cell_min_centi_c@32:16-5535 cell_avg_centi_c@48:16-5535"),
-    (0x415, "MODULE_CELL_ID", "P>V", "legacy-vcu", "S", (8,),
-     "module_id@0:8 max_voltage_cell@8:8 min_voltage_cell@16:8 max_temp_cell@24:8 min_temp_cell@32:8"),
-    (0x416, "MODULE_LIMITS", "P>V", "legacy-vcu", "S", (8,),
-     "module_id@0:8 max_discharge_ma@8:16*20-655360 max_charge_ma@32:16*20-655360 end_of_charge_mv@48:16*15"),
-    (0x417, "MODULE_LIST", "P>V", "legacy-vcu", "S", (8,), "modules@0:64"),
-    (0x421, "PACK_POWER", "P>V", "legacy-vcu", "S", (8,),
-     "voltage_mv@32:16*50 current_ma@48:16*50-1600000"),
-    (0x422, "PACK_CELL_VOLTAGE", "P>V", "legacy-vcu", "S", (8,),
-     "soc_ppm@0:16*125/8 cell_max_mv@16:16 cell_min_mv@32:16 cell_avg_mv@48:16"),
-    (0x423, "PACK_CELL_TEMP", "P>V", "legacy-vcu", "S", (8,),
-     "cell_max_centi_c@0:16*25/8-27300 cell_min_centi_c@16:16*25/8-27300 cell_avg_centi_c@32:16*25/8-27300"),
-    (0x425, "PACK_LIMITS", "P>V", "legacy-vcu", "S", (8,),
-     "max_discharge_ma@0:16*50-1600000 max_charge_ma@16:16*50-1600000 end_of_charge_mv@32:16*50"),
-    (0x428, "PACK_CELL_ID_VOLTAGE", "P>V", "legacy-vcu", "S", (8,),
-     "max_module@0:8 max_cell@8:8 min_module@16:8 min_cell@24:8"),
-    (0x429, "PACK_CELL_ID_TEMP", "P>V", "legacy-vcu", "S", (8,),
-     "max_module@0:8 max_cell@8:8 min_module@16:8 min_cell@24:8"),
-    (0x430, "PACK_ISOLATION", "P>V", "legacy-vcu", "S", (8,), "isolation_raw@0:16"),
-    (0x440, "VCU_TIME_REQUEST", "P>V", "legacy-vcu", "S", (8,), ""),
-    (0x441, "EEPROM_DATA", "P>V", "telemetry", "S", (8,), "register@0:8 value@32:32"),
-    # ---- VCU bus (ours) ----------------------------------------------------------------------------------------------
-    (0x431, "ISOTP_TO_PACK", "V>P", "transport", "P", (), ""),
-    (0x432, "ISOTP_FROM_PACK", "P>V", "transport", "P", (), ""),
-    (0x433, "HANDSHAKE_TO_PACK", "V>P", "handshake", "P", (), ""),
-    (0x434, "HANDSHAKE_FROM_PACK", "P>V", "handshake", "P", (), ""),
-    (0x435, "APP_ANNOUNCE_REQUEST", "V>P", "announce", "P", (1,), "version@0:8"),
-    (0x436, "PACK_ANNOUNCEMENT", "P>V", "announce", "P", (8,),
-     "version@0:8 claimed@8:1 keyed@9:1 module_count@16:8 pack_number@24:8 unique_id@32:32"),
-    (0x437, "TEST_TO_PACK", "V>P", "test", "P", (), ""),
-    (0x438, "TEST_FROM_PACK", "P>V", "test", "P", (), ""),
-    (0x439, "CELL_DETAIL", "P>V", "telemetry", "P", (8,),
-     "module_id@0:8 cell_id@8:8 cell_centi_c@16:16-5535 cell_mv@32:16 soc_permille@48:8*5 soh_permille@56:8*5"),
-    (0x43A, "LIMITS_COMMAND", "V>P", "command", "P", (8,),
-     "module_id@0:8 max_charge_ma@16:16*20-655360 max_discharge_ma@32:16*20-655360 end_of_charge_mv@48:16*15"),
-    (0x43B, "COMMAND_RESULT", "P>V", "telemetry", "P", (8,),
-     "command@0:8 module_id@8:8 result@16:8 reason@24:8 counter@32:32"),
-    (0x43C, "MODULE_FAULT", "P>V", "telemetry", "P", (8,),
-     "module_id@0:8 fault_code@8:8 first_cell@16:8 fault_count@32:16 changed_s@48:16"),
-    (0x43D, "PACK_DIAGNOSTICS", "P>V", "telemetry", "P", (8,),
-     "records_opened@0:24 records_refused@24:16 sessions@40:8 handshakes@48:8 modules_lost@56:8"),
-    (0x43E, "DIAGNOSTICS_REQUEST", "V>P", "heartbeat", "P", (2,), "module_id@0:8 what@8:8"),
-    # ---- module bus, module to pack (field) --------------------------------------------------------------------------
-    (0x500, "ANNOUNCEMENT", "M>P", "announce", "U", (8,),
-     "firmware_build@0:16 manufacturer@16:8 part@24:8 unique_id@32:32"),
-    (0x501, "HARDWARE", "M>P", "telemetry", "M", (8,),
-     "max_charge_ma@0:16*20-655360 max_discharge_ma@16:16*20-655360 end_of_charge_mv@32:16*15 hardware_version@48:16"),
-    (0x502, "STATUS_1", "M>P", "telemetry", "M", (8,),
-     "state@0:4 status@4:4 soc_permille@8:8*5 soh_permille@16:8*5 cell_count@24:8"
-     " current_ma@32:16*20-655360 voltage_mv@48:16*15"),
-    (0x503, "STATUS_2", "M>P", "telemetry", "M", (8,),
-     "cell_min_mv@0:16 cell_max_mv@16:16 cell_avg_mv@32:16 cell_total_mv@48:16*15"),
-    (0x504, "STATUS_3", "M>P", "telemetry", "M", (8,),
-     "cell_min_centi_c@0:16-5535 cell_max_centi_c@16:16-5535 cell_avg_centi_c@32:16-5535"),
-    (0x505, "DETAIL", "M>P", "telemetry", "M", (8,),
-     "cell_id@0:8 cells_reported@8:8 cell_centi_c@16:16-5535 cell_mv@32:16 soc_permille@48:8*5 soh_permille@56:8*5"),
-    (0x506, "TIME_REQUEST", "M>P", "telemetry", "M", (8, 0), ""),
-    (0x507, "CELL_COMM_STATUS1", "M>P", "telemetry", "M", (8,),
-     "fewest_messages@0:8 most_messages@8:8 i2c_errors@16:16 framing_errors@32:8 first_i2c_cell@40:8"),
-    (0x508, "CELL_COMM_STATUS2", "M>P", "telemetry", "M", (8,), "data@0:64"),
-    (0x509, "STATUS_4", "M>P", "telemetry", "M", (8,), "data@0:64"),
-    # ---- module bus, pack to module (field) --------------------------------------------------------------------------
-    (0x510, "REGISTRATION", "P>M", "registration", "U", (8,),
-     "module_id@0:8 controller_id@8:8 manufacturer@16:8 part@24:8 unique_id@32:32"),
-    (0x511, "HARDWARE_REQUEST", "P>M", "heartbeat", "M", (1,), ""),
-    (0x512, "STATUS_REQUEST", "P>M", "heartbeat", "M", (1,), "max_state@0:4"),
-    (0x514, "STATE_CHANGE", "P>M", "command", "M", (4, 2), "state@8:4 hv_bus_mv@16:16*15"),
-    (0x515, "DETAIL_REQUEST", "P>M", "heartbeat", "M", (3,), "cell_id@8:8"),
-    (0x516, "SET_TIME", "P>M", "config", "B", (8,), "time_s@0:63 valid@63:1"),
-    (0x517, "MAX_STATE", "P>M", "heartbeat", "B", (1,), "max_state@0:4"),
-    (0x518, "DEREGISTER", "P>M", "registration", "M", (2,), "controller_id@8:8"),
-    (0x51D, "ANNOUNCE_REQUEST", "P>M", "announce", "U", (1,), "controller_id@0:8"),
-    (0x51E, "ALL_DEREGISTER", "P>M", "registration", "B", (1,), "controller_id@0:8"),
-    (0x51F, "ALL_ISOLATE", "P>M", "command", "B", (1,), "controller_id@0:8"),
-    (0x520, "FRAME_TRANSFER_REQUEST", "P>M", "heartbeat", "M", (8,), "frame_counter@0:32"),
-    (0x521, "FRAME_TRANSFER_START", "M>P", "telemetry", "M", (8,), "frame_counter@0:32 segments@32:16"),
-    (0x522, "FRAME_TRANSFER_DATA", "M>P", "telemetry", "M", (8, 10), "data@0:64 sequence@64:16"),
-    (0x523, "FRAME_TRANSFER_END", "M>P", "telemetry", "M", (8,), "crc32@0:32"),
-    # ---- module bus (ours) -------------------------------------------------------------------------------------------
-    (0x50A, "FAULT_CODES", "M>P", "telemetry", "M", (8,),
-     "fault_code@0:8 first_cell@8:8 fault_count@16:16 changed_ms@32:32"),
-    (0x519, "LIMITS", "P>M", "command", "M", (6,),
-     "max_charge_ma@0:16*20-655360 max_discharge_ma@16:16*20-655360 end_of_charge_mv@32:16*15"),
-    (0x51A, "BALANCE", "P>M", "command", "M", (4,), "on@0:1 threshold_mv@16:16"),
-    (0x530, "ISOTP_FROM_MODULE", "M>P", "transport", "M", (), ""),
-    (0x531, "HANDSHAKE_FROM_MODULE", "M>P", "handshake", "M", (), ""),
-    (0x532, "TEST_FROM_MODULE", "M>P", "test", "M", (), ""),
-    (0x538, "ISOTP_TO_MODULE", "P>M", "transport", "M", (), ""),
-    (0x539, "HANDSHAKE_TO_MODULE", "P>M", "handshake", "M", (), ""),
-    (0x53A, "TEST_TO_MODULE", "P>M", "test", "M", (), ""),
-)  # fmt: skip
+# VCU bus, app or VCU to pack (field).
+_VCU_TO_PACK_FIELD = """
+400 COMMAND V>P command S 8 contactor_state@0:2 balance@2:2 isolation@4:2 hv_bus_mv@16:16*15
+401 TIME V>P config S 8 time_s@0:64
+402 READ_EEPROM V>P config S 8 register@0:8
+403 WRITE_EEPROM V>P config S 8 register@0:8 value@32:32
+404 MODULE_COMMAND V>P command S 8 module_id@0:8 contactor_state@8:2 balance@10:2 isolation@12:2
+  hv_bus_mv@32:16*15
+405 KEEP_ALIVE V>P heartbeat S 8 module_id@0:8
+406 REQUEST_MODULE_LIST V>P heartbeat S 8
+407 WEB4_PACK_KEY_HALF V>P unsealable R 8 data@0:64
+408 WEB4_APP_KEY_HALF V>P unsealable R 8 data@0:64
+409 WEB4_COMPONENT_IDS V>P unsealable R 8 data@0:64
+40A WEB4_KEY_STATUS V>P unsealable R 8 data@0:64
+"""
+
+# VCU bus, pack to app or VCU (field).
+_PACK_TO_VCU_FIELD = """
+410 BMS_STATE P>V legacy-vcu S 8 state@0:2 soh_permille@2:8*4 status@10:2 balanced@12:1 balancing@13:1
+  module_fault@14:1 modules_total@16:8 modules_active@24:8
+411 MODULE_STATE P>V legacy-vcu S 8 module_id@0:8 state@8:2 soh_permille@10:8*5 status@18:2 balanced@20:1
+  balancing@21:1 fault_code@22:8 soc_permille@32:8*5 modules_total@40:8 modules_active@48:8 cell_count@56:8
+412 MODULE_POWER P>V legacy-vcu S 8 module_id@0:8 voltage_mv@8:16*15 current_ma@32:16*20-655360
+413 MODULE_CELL_VOLTAGE P>V legacy-vcu S 8 module_id@0:8 cell_max_mv@8:16 cell_min_mv@32:16 cell_avg_mv@48:16
+414 MODULE_CELL_TEMP P>V legacy-vcu S 8 module_id@0:8 cell_max_centi_c@8:16-5535 cell_min_centi_c@32:16-5535
+  cell_avg_centi_c@48:16-5535
+415 MODULE_CELL_ID P>V legacy-vcu S 8 module_id@0:8 max_voltage_cell@8:8 min_voltage_cell@16:8
+  max_temp_cell@24:8 min_temp_cell@32:8
+416 MODULE_LIMITS P>V legacy-vcu S 8 module_id@0:8 max_discharge_ma@8:16*20-655360
+  max_charge_ma@32:16*20-655360 end_of_charge_mv@48:16*15
+417 MODULE_LIST P>V legacy-vcu S 8 modules@0:64
+421 PACK_POWER P>V legacy-vcu S 8 voltage_mv@32:16*50 current_ma@48:16*50-1600000
+422 PACK_CELL_VOLTAGE P>V legacy-vcu S 8 soc_ppm@0:16*125/8 cell_max_mv@16:16 cell_min_mv@32:16
+  cell_avg_mv@48:16
+423 PACK_CELL_TEMP P>V legacy-vcu S 8 cell_max_centi_c@0:16*25/8-27300 cell_min_centi_c@16:16*25/8-27300
+  cell_avg_centi_c@32:16*25/8-27300
+425 PACK_LIMITS P>V legacy-vcu S 8 max_discharge_ma@0:16*50-1600000 max_charge_ma@16:16*50-1600000
+  end_of_charge_mv@32:16*50
+428 PACK_CELL_ID_VOLTAGE P>V legacy-vcu S 8 max_module@0:8 max_cell@8:8 min_module@16:8 min_cell@24:8
+429 PACK_CELL_ID_TEMP P>V legacy-vcu S 8 max_module@0:8 max_cell@8:8 min_module@16:8 min_cell@24:8
+430 PACK_ISOLATION P>V legacy-vcu S 8 isolation_raw@0:16
+440 VCU_TIME_REQUEST P>V legacy-vcu S 8
+441 EEPROM_DATA P>V telemetry S 8 register@0:8 value@32:32
+"""
+
+# VCU bus (ours).
+_VCU_OURS = """
+431 ISOTP_TO_PACK V>P transport P -
+432 ISOTP_FROM_PACK P>V transport P -
+433 HANDSHAKE_TO_PACK V>P handshake P -
+434 HANDSHAKE_FROM_PACK P>V handshake P -
+435 APP_ANNOUNCE_REQUEST V>P announce P 1 version@0:8
+436 PACK_ANNOUNCEMENT P>V announce P 8 version@0:8 claimed@8:1 keyed@9:1 module_count@16:8 pack_number@24:8
+  unique_id@32:32
+437 TEST_TO_PACK V>P test P -
+438 TEST_FROM_PACK P>V test P -
+439 CELL_DETAIL P>V telemetry P 8 module_id@0:8 cell_id@8:8 cell_centi_c@16:16-5535 cell_mv@32:16
+  soc_permille@48:8*5 soh_permille@56:8*5
+43A LIMITS_COMMAND V>P command P 8 module_id@0:8 max_charge_ma@16:16*20-655360
+  max_discharge_ma@32:16*20-655360 end_of_charge_mv@48:16*15
+43B COMMAND_RESULT P>V telemetry P 8 command@0:8 module_id@8:8 result@16:8 reason@24:8 counter@32:32
+43C MODULE_FAULT P>V telemetry P 8 module_id@0:8 fault_code@8:8 first_cell@16:8 fault_count@32:16
+  changed_s@48:16
+43D PACK_DIAGNOSTICS P>V telemetry P 8 records_opened@0:24 records_refused@24:16 sessions@40:8 handshakes@48:8
+  modules_lost@56:8
+43E DIAGNOSTICS_REQUEST V>P heartbeat P 2 module_id@0:8 what@8:8
+"""
+
+# Module bus, module to pack (field).
+_MODULE_TO_PACK_FIELD = """
+500 ANNOUNCEMENT M>P announce U 8 firmware_build@0:16 manufacturer@16:8 part@24:8 unique_id@32:32
+501 HARDWARE M>P telemetry M 8 max_charge_ma@0:16*20-655360 max_discharge_ma@16:16*20-655360
+  end_of_charge_mv@32:16*15 hardware_version@48:16
+502 STATUS_1 M>P telemetry M 8 state@0:4 status@4:4 soc_permille@8:8*5 soh_permille@16:8*5 cell_count@24:8
+  current_ma@32:16*20-655360 voltage_mv@48:16*15
+503 STATUS_2 M>P telemetry M 8 cell_min_mv@0:16 cell_max_mv@16:16 cell_avg_mv@32:16 cell_total_mv@48:16*15
+504 STATUS_3 M>P telemetry M 8 cell_min_centi_c@0:16-5535 cell_max_centi_c@16:16-5535
+  cell_avg_centi_c@32:16-5535
+505 DETAIL M>P telemetry M 8 cell_id@0:8 cells_reported@8:8 cell_centi_c@16:16-5535 cell_mv@32:16
+  soc_permille@48:8*5 soh_permille@56:8*5
+506 TIME_REQUEST M>P telemetry M 8,0
+507 CELL_COMM_STATUS1 M>P telemetry M 8 fewest_messages@0:8 most_messages@8:8 i2c_errors@16:16
+  framing_errors@32:8 first_i2c_cell@40:8
+508 CELL_COMM_STATUS2 M>P telemetry M 8 data@0:64
+509 STATUS_4 M>P telemetry M 8 data@0:64
+"""
+
+# Module bus, pack to module (field).
+_PACK_TO_MODULE_FIELD = """
+510 REGISTRATION P>M registration U 8 module_id@0:8 controller_id@8:8 manufacturer@16:8 part@24:8
+  unique_id@32:32
+511 HARDWARE_REQUEST P>M heartbeat M 1
+512 STATUS_REQUEST P>M heartbeat M 1 max_state@0:4
+514 STATE_CHANGE P>M command M 4,2 state@8:4 hv_bus_mv@16:16*15
+515 DETAIL_REQUEST P>M heartbeat M 3 cell_id@8:8
+516 SET_TIME P>M config B 8 time_s@0:63 valid@63:1
+517 MAX_STATE P>M heartbeat B 1 max_state@0:4
+518 DEREGISTER P>M registration M 2 controller_id@8:8
+51D ANNOUNCE_REQUEST P>M announce U 1 controller_id@0:8
+51E ALL_DEREGISTER P>M registration B 1 controller_id@0:8
+51F ALL_ISOLATE P>M command B 1 controller_id@0:8
+520 FRAME_TRANSFER_REQUEST P>M heartbeat M 8 frame_counter@0:32
+521 FRAME_TRANSFER_START M>P telemetry M 8 frame_counter@0:32 segments@32:16
+522 FRAME_TRANSFER_DATA M>P telemetry M 8,10 data@0:64 sequence@64:16
+523 FRAME_TRANSFER_END M>P telemetry M 8 crc32@0:32
+"""
+
+# Module bus (ours).
+_MODULE_OURS = """
+50A FAULT_CODES M>P telemetry M 8 fault_code@0:8 first_cell@8:8 fault_count@16:16 changed_ms@32:32
+519 LIMITS P>M command M 6 max_charge_ma@0:16*20-655360 max_discharge_ma@16:16*20-655360
+  end_of_charge_mv@32:16*15
+51A BALANCE P>M command M 4 on@0:1 threshold_mv@16:16
+530 ISOTP_FROM_MODULE M>P transport M -
+531 HANDSHAKE_FROM_MODULE M>P handshake M -
+532 TEST_FROM_MODULE M>P test M -
+538 ISOTP_TO_MODULE P>M transport M -
+539 HANDSHAKE_TO_MODULE P>M handshake M -
+53A TEST_TO_MODULE P>M test M -
+"""
+
+_TABLES = (
+    _VCU_TO_PACK_FIELD,
+    _PACK_TO_VCU_FIELD,
+    _VCU_OURS,
+    _MODULE_TO_PACK_FIELD,
+    _PACK_TO_MODULE_FIELD,
+    _MODULE_OURS,
+)
 
 # What a row has beyond the flags of its class.
 _EXTRA_FLAGS = {0x51F: CLEAR_WITHOUT_SESSION}
@@ -209,26 +220,42 @@ def _flags(base: int, direction: str, kind: int) -> int:
     return flags
 
 
+def _row_at(text: str, start: int) -> "tuple[str, int]":
+    """The row that starts at `start`, in one line, and where the next one starts."""
+    end = text.find("\n", start)
+    while text[end + 1 : end + 2] == " ":
+        end = text.find("\n", end + 1)
+    return text[start:end], end + 1
+
+
+def _rows() -> "Iterator[str]":
+    for text in _TABLES:
+        at = 1
+        while at < len(text):
+            row, at = _row_at(text, at)
+            yield row
+
+
 def policy_rows() -> "Iterator[tuple[int, int, int]]":
     """(base, class, flags) of every row: what `policy.DEFAULT_POLICY` is made of."""
-    for base, _, direction, class_name, _, _, _ in _ROWS:
-        kind = CLASS_NAMES.index(class_name)
-        yield base, kind, _flags(base, direction, kind)
+    for row in _rows():
+        part = row.split()
+        base = int(part[0], 16)
+        kind = CLASS_NAMES.index(part[3])
+        yield base, kind, _flags(base, part[2], kind)
 
 
-def parse_layout(layout: str) -> "tuple[Field, ...]":
-    """The fields of a layout string: (name, start bit, bits, num, den, offset) each.
+def parse_fields(items: "Iterable[str]") -> "tuple[Field, ...]":
+    """(name, start bit, bits, num, den, offset) of each field, written as the module's docstring says.
 
-    Raises ValueError for a layout that is not of the form the module's docstring gives.
+    Raises ValueError for one that is not.
     """
     fields = []
-    for item in layout.split():
+    for item in items:
         name, rest = item.split("@")
         start, rest = rest.split(":")
         offset = 0
         at = rest.find("-")
-        if at < 0:
-            at = rest.find("+")
         if at >= 0:
             offset = int(rest[at:])
             rest = rest[:at]
@@ -261,7 +288,7 @@ class Message:
 
     __slots__ = (
         "_fields",
-        "_layout",
+        "_row",
         "address",
         "base",
         "bus",
@@ -274,13 +301,19 @@ class Message:
         "name",
     )
 
-    def __init__(self, row: "tuple[int, str, str, str, str, tuple[int, ...], str]") -> None:
-        self.base, self.name, self.direction, class_name, self.address, self.dlcs, self._layout = row
-        self.message_class = CLASS_NAMES.index(class_name)
+    def __init__(self, row: str) -> None:
+        part = row.split()
+        self._row = row
+        self.base = int(part[0], 16)
+        self.name = part[1]
+        self.direction = part[2]
+        self.message_class = CLASS_NAMES.index(part[3])
+        self.address = part[4]
+        self.dlcs = () if part[5] == "-" else tuple([int(length) for length in part[5].split(",")])
+        self.dlc = self.dlcs[0] if self.dlcs else 8
         self.bus = "vcu" if "V" in self.direction else "module"
         self.is_extended = self.address != "S"
         self.is_sealable = _flags(self.base, self.direction, self.message_class) & SEALABLE != 0
-        self.dlc = self.dlcs[0] if self.dlcs else 8
         self._fields = None  # type: tuple[Field, ...] | None
 
     def __repr__(self) -> str:
@@ -291,7 +324,8 @@ class Message:
         """(name, start bit, bits, num, den, offset) of each field, in order; parsed at first use and kept."""
         fields = self._fields
         if fields is None:
-            fields = self._fields = parse_layout(self._layout)
+            fields = self._fields = parse_fields(self._row.split()[6:])
+            self._row = ""
         return fields
 
     @property
@@ -302,24 +336,30 @@ class Message:
         return NOTES.get(self.name, "")
 
 
-class _Messages:
-    """All rows, in table order, as a read-only sequence. A `Message` is made when it is first asked for."""
+_made = {}  # type: dict[int, Message]
 
-    def __init__(self) -> None:
-        self._made = {}  # type: dict[int, Message]
+
+def _make(row: str) -> Message:
+    """The one Message of a row: made once, then kept."""
+    base = int(row[:3], 16)
+    message = _made.get(base)
+    if message is None:
+        message = _made[base] = Message(row)
+    return message
+
+
+class _Messages:
+    """Every row, in table order, made as the loop reaches it; `len()` works too."""
 
     def __len__(self) -> int:
-        return len(_ROWS)
-
-    def __getitem__(self, index: int) -> Message:
-        message = self._made.get(index)
-        if message is None:
-            message = self._made[index] = Message(_ROWS[index])
-        return message
+        count = 0
+        for _ in _rows():
+            count += 1
+        return count
 
     def __iter__(self) -> "Iterator[Message]":
-        for index in range(len(_ROWS)):
-            yield self[index]
+        for row in _rows():
+            yield _make(row)
 
 
 MESSAGES = _Messages()
@@ -327,21 +367,30 @@ MESSAGES = _Messages()
 
 def by_base(base: int, direction: str = "") -> "Message | None":
     """The row with this base (and this direction, if given), or None."""
-    index = 0
-    for row in _ROWS:
-        if row[0] == base and direction in ("", row[2]):
-            return MESSAGES[index]
-        index += 1
-    return None
+    message = _made.get(base)
+    if message is None:
+        key = "\n%03X " % base
+        for text in _TABLES:
+            at = text.find(key)
+            if at >= 0:
+                message = _make(_row_at(text, at + 1)[0])
+                break
+        else:
+            return None
+    return message if direction in ("", message.direction) else None
 
 
 def by_name(name: str) -> Message:
     """The row with this name. Raises ValueError if there is none."""
-    index = 0
-    for row in _ROWS:
-        if row[1] == name:
-            return MESSAGES[index]
-        index += 1
+    for message in _made.values():
+        if message.name == name:
+            return message
+    key = " %s " % name
+    for text in _TABLES:
+        at = text.find(key)
+        start = text.rfind("\n", 0, at) + 1
+        if at == start + 3:  # a name comes right after the base
+            return _make(_row_at(text, start)[0])
     raise ValueError("no message is named %s: docs/messages.md lists them" % name)
 
 
