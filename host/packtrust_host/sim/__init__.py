@@ -1,1 +1,1 @@
-"""Virtual CAN: buses with the physics of CAN, faults by request, SLCAN ports, a real-time server."""
+"""Virtual CAN: the physics of a bus, faults by request, SLCAN ports, a real-time server."""

@@ -623,11 +623,12 @@ class Bus:
                 self._suspend(controller, transfer)
         if transfer.receiver_error:
             for node in list(self.controllers):
-                if node.on_bus and not node.listen_only and node not in senders:
-                    if node._joined_ns <= transfer.start_ns:
-                        node.errors += 1
-                        # A receiver that is first to flag an error sees dominant after its flag.
-                        node._count(rec=1 if node.right_rate else 8)
+                if node in senders or not node.on_bus or node._joined_ns > transfer.start_ns:
+                    continue
+                if not node.listen_only:
+                    node.errors += 1
+                    # A receiver that is first to flag an error sees dominant after its flag.
+                    node._count(rec=1 if node.right_rate else 8)
 
     def _suspend(self, controller: Controller, transfer: _Transfer) -> None:
         controller._suspend_ns = transfer.idle_ns + self.bits_ns(SUSPEND_BITS)

@@ -197,8 +197,8 @@ class PtyPort(Port):
 
     path   what to give to ``slcan``: the symbolic link if one was asked for, else the terminal.
 
-    Programs may open and close it as they like; like a real adapter it stays as it is set, and while
-    nobody has it open its output is dropped.  A host that sends faster than the bus is slowed down
+    Programs may open and close it as they like; like a real adapter it stays as it is set, and
+    while nobody has it open its output is dropped.  A host that sends faster than the bus is slowed down
     (as USB does) rather than refused, unless nothing leaves for 250 ms.
 
     Unplugging hangs the terminal up: the program that has it open gets an error, and the link is

@@ -127,6 +127,7 @@ class SlcanDevice:
     rx_limit    frames waiting for the host; more drop the oldest, counted in ``overruns``.  A host
                 that sends but never reads loses answers too, beyond twice that many messages.
     on_output   called whenever output has come into an empty queue outside :meth:`feed`.
+    on_channel  called with True when the host opens the channel, False when it is closed.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class SlcanDevice:
         self.serial = serial
         self.rx_limit = rx_limit
         self.on_output = on_output
+        self.on_channel: Callable[[bool], None] | None = None
         self.acceptance = Acceptance()
         self.timestamps = False
         self.auto_poll = True
@@ -311,6 +313,8 @@ class SlcanDevice:
         self._lost_seen = controller.arbitration_lost
         # A bus-off controller that is opened anew waits for its 128 runs of 11 recessive bits.
         controller.recover()
+        if self.on_channel is not None:
+            self.on_channel(True)
         return OK
 
     def _close(self, text: str) -> bytes:
@@ -321,11 +325,14 @@ class SlcanDevice:
 
     def close(self) -> None:
         """Close the channel and drop what is queued, as ``C`` does; power-off calls it as well."""
+        was_open = self.is_open
         self.is_open = False
         self._loopback = False
         self._polled.clear()
         self.controller.online = False
         self.controller.abort()
+        if was_open and self.on_channel is not None:
+            self.on_channel(False)
 
     def power_cycle(self) -> None:
         """Everything as after plugging in: closed, settings at their defaults, buffers empty."""
