@@ -1,0 +1,308 @@
+"""CAN through a USB-CAN adapter (or the virtual bus) that speaks LAWICEL SLCAN over a byte stream.
+
+This is the driver interface of a CAN port; drivers for machine.CAN, canio or an MCP2515 have the same:
+
+    send(frame) -> bool     into the controller; False: no room or not open now, try again after `recv`
+    recv() -> frame | None  next frame received; never blocks, never raises
+    pending() -> int        frames in the controller, not yet on the wire
+    poll(now_ms) -> int     housekeeping; milliseconds until it wants the next call
+    recover()               leave bus-off: what is in the controller is dropped
+    state                   one of the names below
+    counters                dict, by cause, for the console
+    stream                  what select.poll() can wait for, or None if it must be asked in turn
+    orders_by_id            True if the controller sends the lowest ID first, not the oldest frame
+"""
+
+from binascii import hexlify, unhexlify
+
+from packtrust._compat import const
+from packtrust.frame import Frame
+from packtrust.segmentation import FD_LENGTHS
+
+OPENING = "opening"
+ACTIVE = "active"
+WARNING = "warning"
+PASSIVE = "passive"
+BUS_OFF = "bus-off"
+LOST = "lost"  # the stream has ended: adapter unplugged
+
+BITRATES = {
+    10000: b"S0",
+    20000: b"S1",
+    50000: b"S2",
+    100000: b"S3",
+    125000: b"S4",
+    250000: b"S5",
+    500000: b"S6",
+    750000: b"S7",  # some adapters read S7 as 750 kbit/s, the CAN232 manual says 800
+    800000: b"S7",
+    1000000: b"S8",
+}
+_STATES = {97: ACTIVE, 119: WARNING, 112: PASSIVE, 98: BUS_OFF}
+
+_DEPTH = const(12)
+_ANSWER_MS = const(1000)
+_IDLE_MS = const(200)
+_LINE_MAX = const(160)
+_READ = const(512)
+
+
+def dual_filter(first: int, first_mask: int, second: int, second_mask: int) -> "list[bytes]":
+    """Commands for two filters over the base (bits 28..18) of 29-bit IDs; mask bits 1 compare.
+
+    SJA1000 dual filter mode, extended frames: each half compares ID bits 28..13; its own mask bits 1 are "don't care".
+    """
+    code = first << 21 | second << 5
+    mask = 0xFFFFFFFF ^ (first_mask << 21 | second_mask << 5)
+    return [b"W0", b"M%08X" % code, b"m%08X" % mask]
+
+
+# What a module must hear: 0x510..0x51F and 0x520..0x53F.
+MODULE_FILTER = dual_filter(0x510, 0x7F0, 0x520, 0x7E0)
+
+
+class SlcanCan:
+    """One SLCAN adapter.
+
+    stream    non-blocking: `readinto(buffer)` gives a count or None, `write(data)` a count or None.
+    bitrate   bit/s, one of BITRATES.
+    filters   further set-up commands, as `dual_filter` makes them.
+    depth     frames kept in the adapter at most; the rest stays in the node's own queue, where it can be put in order.
+
+    The adapter confirms each frame by `z` or `Z`. The virtual one does so when the frame has left on the wire; most real ones when they
+    have taken it, then `pending` is a lower bound.
+    """
+
+    orders_by_id = False
+
+    def __init__(self, stream, bitrate: int = 500000, filters=(), depth: int = _DEPTH) -> None:
+        if bitrate not in BITRATES:
+            raise ValueError("SLCAN has no bit rate %d: take one of %s" % (bitrate, sorted(BITRATES)))
+        self.stream = stream
+        self.state = OPENING
+        self.counters = {"sent": 0, "received": 0, "refused": 0, "malformed": 0, "bus_off": 0, "opened": 0}
+        self.fault = ""  # why the adapter could not be opened
+        self._setup = [BITRATES[bitrate]] + list(filters) + [b"O"]
+        self._depth = depth
+        self._pending = 0
+        self._read = memoryview(bytearray(_READ))
+        self._tail = b""
+        self._lines = []
+        self._at = 0
+        self._out = b""
+        self._answers = 0  # answers to set-up commands still due
+        self._ignored = 0  # of those, the first ones, which may well be refusals
+        self._asked_ms = None
+        self._bus_off_ms = None
+        self._failed = False
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+
+    def _open(self, now_ms: int) -> None:
+        # Empty lines end whatever the adapter had half read; "C" fails if it was closed.
+        commands = [b"", b"", b"C"]
+        self._ignored = len(commands)
+        commands.extend(self._setup)
+        self._answers = len(commands)
+        self._asked_ms = now_ms
+        self._pending = 0
+        self._failed = False
+        self._out = b""
+        self._write(b"\r".join(commands) + b"\r")
+
+    def _answer(self, good: bool) -> None:
+        if self._answers == 0:
+            if not good:
+                # A frame it would not take; it does not say which.
+                self.counters["refused"] += 1
+                if self._pending:
+                    self._pending -= 1
+            return
+        self._answers -= 1
+        if self._ignored:
+            self._ignored -= 1
+        elif not good:
+            self._failed = True
+        if self._answers == 0:
+            if self._failed:
+                self.fault = "the adapter refused its set-up: check bit rate and filters"
+                return  # asked again by poll()
+            self.fault = ""
+            self.state = ACTIVE
+            self._asked_ms = None
+            self.counters["opened"] += 1
+
+    def poll(self, now_ms: int) -> int:
+        """Open the adapter, and again if it does not answer; come back from bus-off a little later."""
+        if self._out:
+            self._write(b"")
+        if self.state == OPENING:
+            if self._asked_ms is None or now_ms - self._asked_ms >= _ANSWER_MS:
+                if self._asked_ms is not None and not self._failed:
+                    self.fault = "the adapter does not answer: check the cable and that it speaks SLCAN"
+                self._open(now_ms)
+        elif self.state == BUS_OFF:
+            if self._bus_off_ms is None:
+                self._bus_off_ms = now_ms
+            elif now_ms - self._bus_off_ms >= _IDLE_MS:
+                self.recover()
+                self._open(now_ms)
+        return 5 if self._out else _IDLE_MS
+
+    def recover(self) -> None:
+        """Close and open anew: the only way out of bus-off that SLCAN has. Frames in the adapter are lost."""
+        if self.state != LOST:
+            self.state = OPENING
+            self._asked_ms = None
+            self._bus_off_ms = None
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def pending(self) -> int:
+        """Frames given and not confirmed."""
+        return self._pending
+
+    def send(self, frame) -> bool:
+        """Give a frame to the adapter; False if there is no room, or it is not open."""
+        if self._pending >= self._depth or self._answers or self._out or self.state in (OPENING, BUS_OFF, LOST):
+            return False
+        self._pending += 1
+        self.counters["sent"] += 1
+        self._write(encode(frame))
+        return True
+
+    def _write(self, data: bytes) -> None:
+        data = self._out + data
+        if not data:
+            return
+        try:
+            count = self.stream.write(data)
+        except OSError:
+            self.state = LOST
+            count = len(data)
+        self._out = data[count or 0 :]
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    def recv(self):
+        """The next frame, or None when nothing is there now."""
+        while True:
+            lines = self._lines
+            while self._at < len(lines):
+                line = lines[self._at]
+                self._at += 1
+                frame = self._line(line)
+                if frame is not None:
+                    return frame
+            if not self._fill():
+                return None
+
+    def _fill(self) -> bool:
+        if self.state == LOST:
+            return False
+        try:
+            count = self.stream.readinto(self._read)
+        except OSError:
+            count = 0
+        if count is None:
+            return False
+        if count == 0:
+            self.state = LOST
+            self._pending = 0
+            return False
+        lines = (self._tail + bytes(self._read[:count])).split(b"\r")
+        tail = lines.pop()
+        # A refusal is one byte without an end of line.
+        while tail[:1] == b"\x07":
+            tail = tail[1:]
+            lines.append(b"\x07")
+        if len(tail) > _LINE_MAX:
+            self.counters["malformed"] += 1
+            tail = b""
+        self._tail = tail
+        self._lines = lines
+        self._at = 0
+        return True
+
+    def _line(self, line: bytes):
+        """Deal with one line; the frame if it was one."""
+        while line[:1] == b"\x07":
+            self._answer(False)
+            line = line[1:]
+            if not line:
+                return None
+        if not line:
+            self._answer(True)
+            return None
+        head = line[0]
+        if (head == 0x5A or head == 0x7A) and len(line) == 1:
+            # While a set-up is being answered, these belong to frames given before it.
+            if self._pending and not self._answers:
+                self._pending -= 1
+            return None
+        if head == 0x73:
+            self._on_state(line)
+            return None
+        frame = decode(line)
+        if frame is None:
+            self.counters["malformed"] += 1
+        else:
+            self.counters["received"] += 1
+        return frame
+
+    def _on_state(self, line: bytes) -> None:
+        """`s` + a, w, p or b + receive and transmit error counter, 3 digits each, as Linux's slcan has it."""
+        state = _STATES.get(line[1]) if len(line) == 8 else None
+        if state is None:
+            self.counters["malformed"] += 1
+        elif self.state not in (OPENING, LOST):
+            if state == BUS_OFF:
+                self.counters["bus_off"] += 1
+            self.state = state
+
+
+def encode(frame) -> bytes:
+    """A frame as an SLCAN command, CR included."""
+    data = frame.data
+    extended = frame.is_extended_id
+    if frame.is_fd:
+        letter = "b" if frame.bitrate_switch else "d"
+        size = FD_LENGTHS.index(len(data))
+    elif frame.is_remote_frame:
+        letter = "r"
+        size = frame.dlc
+        data = b""
+    else:
+        letter = "t"
+        size = len(data)
+    if extended:
+        return b"%s%08X%X%s\r" % (letter.upper().encode(), frame.arbitration_id, size, hexlify(data))
+    return b"%s%03X%X%s\r" % (letter.encode(), frame.arbitration_id, size, hexlify(data))
+
+
+def decode(line: bytes):
+    """The frame of an SLCAN line without its CR, time stamp or not; None if it is none."""
+    head = line[0]
+    extended = head < 0x60
+    kind = head | 0x20
+    digits = 8 if extended else 3
+    if kind not in (0x74, 0x72, 0x64, 0x62) or len(line) < digits + 2:
+        return None
+    try:
+        ident = int.from_bytes(unhexlify(line[1:9] if extended else b"0" + line[1:4]), "big")
+        code = unhexlify(b"0" + line[digits + 1 : digits + 2])[0]
+        if kind == 0x72:
+            size = code
+            data = b""
+        else:
+            size = FD_LENGTHS[code]
+            data = unhexlify(line[digits + 2 : digits + 2 + 2 * size])
+    except ValueError:
+        return None
+    fd = kind in (0x64, 0x62)
+    rest = len(line) - digits - 2 - 2 * len(data)
+    if (code > 8 and not fd) or (kind != 0x72 and len(data) != size) or rest not in (0, 4):
+        return None
+    if ident > (0x1FFFFFFF if extended else 0x7FF):
+        return None
+    return Frame(ident, data, extended, fd, kind == 0x72, kind == 0x62, size)

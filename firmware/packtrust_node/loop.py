@@ -1,0 +1,147 @@
+"""Runs a node: waits for its CAN ports, its console and its clock, without burning the CPU."""
+
+from packtrust._compat import const
+
+try:
+    from select import POLLIN, poll
+except ImportError:
+    # CircuitPython has no select: the ports are asked in turn.
+    POLLIN = const(1)
+    poll = None
+    from time import sleep
+
+try:
+    from sys import print_exception
+except ImportError:
+    print_exception = None
+
+# After frames a node may want its tick sooner than it said.
+_SOON_MS = const(5)
+# Frames of one port before the others, and the tick, get their turn.
+_BURST = const(32)
+_WAIT_MAX_MS = const(500)
+
+
+class Loop:
+    """One node, its `txqueue.TxQueue`s (in port order) and, if given, its console.
+
+    clock     with `now_ms()`.
+    service   `testservice.TestService`, which takes its own frames before the node sees them; or None.
+    console   `console.Console`; `console_in` is its stream. When that ends (the pipe is closed), `run` returns.
+
+    An exception out of the node is counted in `crashes`, logged, and the loop goes on.
+    """
+
+    def __init__(self, node, clock, queues, service=None, console=None, console_in=None) -> None:
+        self.node = node
+        self.crashes = 0
+        self.running = False
+        self._clock = clock
+        self._queues = queues
+        self._service = service
+        self._console = console
+        self._console_in = console_in
+        self._due_ms = 0
+        self._poller = None
+        self._lost = []
+        self._more = False  # a driver has frames left that its stream knows nothing of
+        self._byte = bytearray(1)
+        if poll is not None:
+            self._poller = poll()
+            for queue in queues:
+                self._poller.register(queue.driver.stream, POLLIN)
+            if console_in is not None:
+                self._poller.register(console_in, POLLIN)
+
+    def _crash(self, error) -> None:
+        self.crashes += 1
+        if self._console is not None:
+            self._console.log("crash %s: report this" % type(error).__name__)
+        if print_exception is not None:
+            print_exception(error)
+
+    def run(self) -> None:
+        """Until the console ends or `running` is set to False."""
+        self.running = True
+        self._due_ms = self._clock.now_ms()
+        while self.running:
+            self.step(_WAIT_MAX_MS)
+
+    def step(self, wait_ms: int) -> None:
+        """One round: what is due, then wait at most `wait_ms` for something, then deal with it."""
+        now_ms = self._clock.now_ms()
+        if now_ms - self._due_ms >= 0:
+            self._tick(now_ms)
+        wait_ms = 0 if self._more else min(wait_ms, max(0, self._due_ms - now_ms))
+        for queue in self._queues:
+            wait_ms = min(wait_ms, queue.driver.poll(now_ms))
+            queue.pump()
+        ready = self._wait(wait_ms)
+        if self._more:
+            self._more = False
+            ready = None
+        for port in range(len(self._queues)):
+            queue = self._queues[port]
+            if ready is None or queue.driver.stream in ready:
+                self._receive(port, queue.driver)
+        for queue in self._queues:
+            queue.pump()
+        if self._console_in is not None:
+            # After "ask them all" only a poll tells whether reading the console would block.
+            if self._poller is None or self._readable(self._console_in):
+                self._read_console()
+
+    def _wait(self, wait_ms: int):
+        """Streams that have something, or None for "ask them all"."""
+        if self._poller is None:
+            sleep(min(wait_ms, 1) / 1000)
+            return None
+        return [item[0] for item in self._poller.poll(wait_ms)]
+
+    def _tick(self, now_ms: int) -> None:
+        wanted = 100
+        try:
+            wanted = self.node.on_tick()
+            if self._service is not None:
+                wanted = min(wanted, self._service.tick())
+        except Exception as error:
+            self._crash(error)
+        self._due_ms = now_ms + max(1, wanted)
+
+    def _receive(self, port: int, driver) -> None:
+        service = self._service
+        count = 0
+        for _ in range(_BURST):
+            frame = driver.recv()
+            if frame is None:
+                break
+            count += 1
+            try:
+                if service is None or not service.on_frame(port, frame):
+                    self.node.on_frame(port, frame)
+            except Exception as error:
+                self._crash(error)
+        if count == _BURST:
+            self._more = True
+        if count:
+            self._due_ms = min(self._due_ms, self._clock.now_ms() + _SOON_MS)
+        elif driver.state == "lost" and self._poller is not None and driver not in self._lost:
+            # Its stream would be reported as ready for ever.
+            self._poller.unregister(driver.stream)
+            self._lost.append(driver)
+
+    def _read_console(self) -> None:
+        # Byte by byte, as long as there is one: a console stream may block.
+        while True:
+            count = self._console_in.readinto(self._byte)
+            if count == 0:
+                self.running = False
+                return
+            if count is None:
+                return
+            self._console.feed(bytes(self._byte))
+            if self._poller is None or not self._readable(self._console_in):
+                return
+
+    def _readable(self, stream) -> bool:
+        return stream in [item[0] for item in self._poller.poll(0)]

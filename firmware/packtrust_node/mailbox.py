@@ -1,0 +1,61 @@
+"""One ISO-TP link for provisioning messages, with a bounded queue: a peer that never answers costs no memory."""
+
+from packtrust._compat import const
+from packtrust.isotp import IsoTpLink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from packtrust._typing import Buffer, FrameLike
+    from packtrust.frame import Frame
+
+RECEIVE_MAX = const(1024)
+_WAITING_MAX = const(8)
+
+
+class Mailbox:
+    """Sends and receives whole messages on one pair of IDs. `send_frame` takes each frame to transmit, in order."""
+
+    def __init__(
+        self,
+        tx_id: int,
+        rx_id: int,
+        send_frame: "Callable[[Frame], None]",
+        receive_max: int = RECEIVE_MAX,
+    ) -> None:
+        self.rx_id = rx_id
+        self.overflowed = 0
+        self._link = IsoTpLink(tx_id, rx_id, receive_max)
+        self._send_frame = send_frame
+        self._waiting = []  # type: list[bytes]
+
+    @property
+    def dropped(self) -> "dict[str, int]":
+        """Transfers given up, by cause."""
+        return self._link.dropped
+
+    def send(self, payload: "Buffer", now_ms: int) -> None:
+        """Queue a message; the oldest of eight waiting ones is given up for it."""
+        if len(self._waiting) >= _WAITING_MAX:
+            self._waiting.pop(0)
+            self.overflowed += 1
+        self._waiting.append(bytes(payload))
+        self._flush(now_ms)
+
+    def feed(self, frame: "FrameLike", now_ms: int) -> "bytes | None":
+        """Take a frame that came with `rx_id`; a complete message or None."""
+        payload = self._link.feed(frame, now_ms)
+        self._flush(now_ms)
+        return payload
+
+    def tick(self, now_ms: int) -> None:
+        """Call every 10..100 ms."""
+        self._link.tick(now_ms)
+        self._flush(now_ms)
+
+    def _flush(self, now_ms: int) -> None:
+        while self._waiting and not self._link.sending:
+            self._link.send(self._waiting.pop(0), now_ms)
+        for frame in self._link.outgoing():
+            self._send_frame(frame)

@@ -1,0 +1,203 @@
+"""A relationship as a node keeps it: the root of its epoch, the one before it while that lives, and its terms."""
+
+from struct import pack, unpack_from
+
+from packtrust._compat import const
+from packtrust.crypto import wipe
+from packtrust.keys import SIDE_A, Relationship, fingerprint, lct_tag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust._typing import Buffer
+    from packtrust.package import KeyPackage
+
+PREFIX = "rel-"
+
+_VERSION = const(1)
+_HEAD = ">BIIBBBHIII"
+_HEAD_LENGTH = const(26)
+_ROOT_LENGTH = const(32)
+_DIGITS = "0123456789abcdef"
+
+
+def record_name(tag: bytes) -> str:
+    """Name of the store's record of the relationship with this `lct_tag`."""
+    name = PREFIX
+    for byte in tag:
+        name += _DIGITS[byte >> 4] + _DIGITS[byte & 15]
+    return name
+
+
+class Relation:
+    """One relationship; `root` and `lct_half` are secret.
+
+    counter        of the package that brought this epoch: of two relations for one node byte the higher one holds
+    node           node byte of the link
+    unique_id      of the module at the time of the commit (pack's side), else 0
+    previous       (epoch, root) of the epoch before, until a record under the new one has come; or None
+    """
+
+    def __init__(
+        self,
+        counter: int,
+        epoch: int,
+        role: int,
+        side: int,
+        node: int,
+        scope: int,
+        max_records: int,
+        max_age_s: int,
+        unique_id: int,
+        root: "Buffer",
+        peer_public: "Buffer",
+        lct_id: str,
+        component_a: str,
+        component_b: str,
+        lct_half: "Buffer" = b"",
+        previous: "tuple[int, bytearray] | None" = None,
+    ) -> None:
+        self.counter = counter
+        self.epoch = epoch
+        self.role = role
+        self.side = side
+        self.node = node
+        self.scope = scope
+        self.max_records = max_records
+        self.max_age_s = max_age_s
+        self.unique_id = unique_id
+        self.root = bytearray(root)
+        self.peer_public = bytes(peer_public)
+        self.lct_id = lct_id
+        self.component_a = component_a
+        self.component_b = component_b
+        self.lct_half = bytearray(lct_half)
+        self.previous = previous
+        self.tag = lct_tag(lct_id)
+        self.peer_fingerprint = fingerprint(peer_public)
+
+    def __repr__(self) -> str:
+        return "<Relation lct %s node 0x%02x epoch %d>" % (self.lct_id, self.node, self.epoch)
+
+    def same_ends(self, package: "KeyPackage") -> bool:
+        """Whether a package for this LCT is about the very same two ends and link."""
+        return (
+            self.role == package.role
+            and self.side == package.side
+            and self.node == package.node
+            and self.peer_public == package.peer_public
+            and self.component_a == package.component_a
+            and self.component_b == package.component_b
+        )
+
+    def relationship(self, own_fingerprint: bytes) -> Relationship:
+        """What keys are derived for."""
+        return make_relationship(
+            self.component_a,
+            self.component_b,
+            self.lct_id,
+            self.side,
+            own_fingerprint,
+            self.peer_fingerprint,
+        )
+
+    def keep_epoch_in_use(self, old: "Relation", epoch_in_use: int) -> None:
+        """Take over from `old` the root to fall back to: of the epoch whose session runs, else of the oldest one."""
+        kept = (old.epoch, old.root)
+        if old.previous is not None and epoch_in_use != old.epoch:
+            kept = old.previous
+        self.previous = (kept[0], bytearray(kept[1]))
+
+    def drop_previous(self) -> None:
+        """The new epoch has proved itself."""
+        if self.previous is not None:
+            wipe(self.previous[1])
+            self.previous = None
+
+    def wipe(self) -> None:
+        """Destroy what is secret."""
+        self.drop_previous()
+        wipe(self.root)
+        wipe(self.lct_half)
+
+    def encode(self) -> bytearray:
+        """The record. The caller wipes it."""
+        out = bytearray(
+            pack(
+                _HEAD,
+                _VERSION,
+                self.counter,
+                self.epoch,
+                self.role,
+                self.side,
+                self.node,
+                self.scope,
+                self.max_records,
+                self.max_age_s,
+                self.unique_id,
+            )
+        )
+        out.extend(self.root)
+        out.extend(self.peer_public)
+        for part in (
+            self.lct_id.encode(),
+            self.component_a.encode(),
+            self.component_b.encode(),
+            self.lct_half,
+        ):
+            out.append(len(part))
+            out.extend(part)
+        if self.previous is not None:
+            out.extend(pack(">I", self.previous[0]))
+            out.extend(self.previous[1])
+        return out
+
+
+def make_relationship(
+    component_a: str,
+    component_b: str,
+    lct_id: str,
+    side: int,
+    own_fingerprint: bytes,
+    peer_fingerprint: bytes,
+) -> Relationship:
+    """The keys.Relationship of the two ends; `side` is ours."""
+    if side == SIDE_A:
+        return Relationship(component_a, component_b, lct_id, own_fingerprint, peer_fingerprint)
+    return Relationship(component_a, component_b, lct_id, peer_fingerprint, own_fingerprint)
+
+
+def decode(raw: "Buffer") -> "Relation | None":
+    """The Relation in a record, None if it is none of this version."""
+    if len(raw) < _HEAD_LENGTH + 2 * _ROOT_LENGTH or raw[0] != _VERSION:
+        return None
+    head = unpack_from(_HEAD, raw, 0)
+    at = _HEAD_LENGTH + 2 * _ROOT_LENGTH
+    parts = []
+    for _ in range(4):
+        if at >= len(raw) or at + 1 + raw[at] > len(raw):
+            return None
+        parts.append(bytes(raw[at + 1 : at + 1 + raw[at]]))
+        at += 1 + raw[at]
+    previous = None
+    if len(raw) == at + 4 + _ROOT_LENGTH:
+        previous = (int(unpack_from(">I", raw, at)[0]), bytearray(raw[at + 4 :]))
+    elif len(raw) != at:
+        return None
+    return Relation(
+        head[1],
+        head[2],
+        head[3],
+        head[4],
+        head[5],
+        head[6],
+        head[7],
+        head[8],
+        head[9],
+        raw[_HEAD_LENGTH : _HEAD_LENGTH + _ROOT_LENGTH],
+        raw[_HEAD_LENGTH + _ROOT_LENGTH : _HEAD_LENGTH + 2 * _ROOT_LENGTH],
+        parts[0].decode(),
+        parts[1].decode(),
+        parts[2].decode(),
+        parts[3],
+        previous,
+    )

@@ -1,0 +1,82 @@
+"""The frames a node has sent but its CAN controller has not taken yet, for one port.
+
+Controllers differ: a FIFO sends in the order given, mailboxes send the lowest ID first. With mailboxes a record whose
+toggle is 0 would overtake its predecessor with toggle 1, and ISO-TP frames, all of one ID, would mix. So with a
+driver that says `orders_by_id` a frame waits while an earlier one of its stream, with the same or a higher ID, may be in the controller.
+"""
+
+from packtrust._compat import const
+from packtrust.arbitration import stream_of
+
+LIMIT = const(1024)
+
+
+class TxQueue:
+    """First in, first out, at most `limit` frames; `overflow` counts what was dropped because it was full.
+
+    driver   see `can_slcan`: `send(frame) -> bool`, `pending() -> int`, `orders_by_id`.
+    """
+
+    def __init__(self, driver, limit: int = LIMIT) -> None:
+        self.driver = driver
+        self.overflow = 0
+        self._limit = limit
+        self._frames = []
+        self._at = 0  # frames before this one have left; they are cut off in bulk
+        self._streams = {}  # highest ID that may be in the controller, by stream
+
+    def __len__(self) -> int:
+        return len(self._frames) - self._at
+
+    def put(self, frame) -> None:
+        """Queue a frame."""
+        if len(self._frames) - self._at >= self._limit:
+            self.overflow += 1
+            return
+        self._frames.append(frame)
+
+    def clear(self) -> None:
+        """Drop everything queued."""
+        self._frames = []
+        self._at = 0
+        self._streams = {}
+
+    def pump(self) -> None:
+        """Give the driver what it takes now."""
+        driver = self.driver
+        frames = self._frames
+        at = self._at
+        end = len(frames)
+        if at == end:
+            return
+        if driver.orders_by_id:
+            self._pump_by_id()
+            return
+        while at < end and driver.send(frames[at]):
+            at += 1
+        if at == end:
+            self._frames = []
+            at = 0
+        elif at >= 64:
+            self._frames = frames[at:]
+            at = 0
+        self._at = at
+
+    def _pump_by_id(self) -> None:
+        if self.driver.pending() == 0:
+            self._streams = {}
+        streams = self._streams
+        held = {}
+        left = []
+        full = False
+        for frame in self._frames[self._at :]:
+            stream = stream_of(frame.arbitration_id)
+            if not full and stream not in held and streams.get(stream, -1) < frame.arbitration_id:
+                if self.driver.send(frame):
+                    streams[stream] = frame.arbitration_id
+                    continue
+                full = True
+            held[stream] = True
+            left.append(frame)
+        self._frames = left
+        self._at = 0
