@@ -1,14 +1,16 @@
 """Which messages are sealed, which cite, and which may ever be taken in clear: data, not code.
 
-Every base of the message table has a class; a class has flags. The digest over all rows goes into the session
-handshake (docs/wire.md, section 6), so two nodes with different rules never hold a session.
+Every base of the message table has a class; a class has flags. The digest over all rows goes into
+the session handshake (docs/wire.md, section 6), so two nodes with different rules never hold a
+session.
 
-    policy.is_sealable(base)               bit 17 of its 29-bit ID means encrypted
-    policy.needs_citation(base)            strictly increasing counter, and cites the peer's newest one
-    policy.clear_allowed(base, keyed)      may be taken in clear by a node that has (not) keys with the sender
-    policy.clear_without_session(base)     may be taken in clear by a keyed node that has no live session
+    policy.is_sealable(base)            bit 17 of its 29-bit ID means encrypted
+    policy.needs_citation(base)         strictly increasing counter, cites the peer's newest one
+    policy.clear_allowed(base, keyed)   may be taken in clear by a node that has (not) the keys
+    policy.clear_without_session(base)  may be taken in clear by a keyed node without a live session
 
-`DEFAULT_POLICY` is the battery's, made from the message table. Nodes with IDs of their own take `Policy.open_bus()`.
+`DEFAULT_POLICY` is the battery's, made from the message table. Nodes with IDs of their own take
+`Policy.open_bus()`.
 """
 
 from struct import pack
@@ -28,11 +30,15 @@ ANNOUNCE = const(1)  # always clear: a node that knows nobody must be found
 TELEMETRY = const(2)  # sealed once keyed; sliding window
 COMMAND = const(3)  # sealed, cited
 CONFIG = const(4)  # sealed, cited
-REGISTRATION = const(5)  # sealed, cited once keyed; clear before, for there is no node number and no key yet
-HEARTBEAT = const(6)  # heartbeats and polls: they keep a node alive, so they are sealed and cited like commands
-LEGACY_VCU = const(7)  # 11-bit frames to old VCUs, clear by policy; their 29-bit twins are telemetry
+# Sealed, cited once keyed; clear before, for there is no node number and no key yet
+REGISTRATION = const(5)
+# Heartbeats and polls: they keep a node alive, so they are sealed and cited like commands
+HEARTBEAT = const(6)
+# 11-bit frames to old VCUs, clear by policy; their 29-bit twins are telemetry
+LEGACY_VCU = const(7)
 HANDSHAKE = const(8)  # proves itself by MACs
-TRANSPORT = const(9)  # ISO-TP; bit 17 tells the two links apart, a record in it is bound to the ID it carries
+# ISO-TP; bit 17 tells the two links apart, a record in it is bound to the ID it carries
+TRANSPORT = const(9)
 TEST = const(10)  # test service: in clear, and only while the node has no keys
 UNSEALABLE = const(11)  # uses bit 17 otherwise, or must never be taken
 
@@ -99,8 +105,9 @@ _LINK_ROWS = (
 class Policy:
     """The class and flags of every base.
 
-    `rows`: (base, class, flags) in any order, or a function that gives them (called at first use, so that a node which
-    never asks does not pay for the table). Raises PolicyError for a base out of range or given twice.
+    `rows`: (base, class, flags) in any order, or a function that gives them (called at first use,
+    so that a node which never asks does not pay for the table). Raises PolicyError for a base out
+    of range or given twice.
     """
 
     def __init__(self, rows: "Iterable[Row] | Callable[[], Iterable[Row]]") -> None:
@@ -116,7 +123,9 @@ class Policy:
             previous = -1
             for base, _, _ in rows:
                 if base == previous:
-                    raise PolicyError("base 0x%03X has two classes in this policy: give it one" % base)
+                    raise PolicyError(
+                        "base 0x%03X has two classes in this policy: give it one" % base
+                    )
                 if not 0 <= base <= BASE_MAX and base != ANY_BASE:
                     raise PolicyError("base 0x%X is not 11 bits: give bits 28..18 of the ID" % base)
                 previous = base
@@ -152,7 +161,7 @@ class Policy:
         return UNSEALABLE if at < 0 else self._packed[at + 2]
 
     def is_sealable(self, base: int) -> bool:
-        """Whether bit 17 of a 29-bit ID with this base means encrypted, by a record bound to this very ID."""
+        """Whether bit 17 of a 29-bit ID with this base means a record bound to this very ID."""
         return self._flags(base) & SEALABLE != 0
 
     def check_sealable(self, base: int) -> None:
@@ -164,13 +173,14 @@ class Policy:
             )
 
     def needs_citation(self, base: int) -> bool:
-        """Whether records of this base take a strictly increasing counter and cite the peer's newest."""
+        """Whether records of this base are taken in strict order only and cite the peer's newest."""
         return self._flags(base) & CITED != 0
 
     def clear_allowed(self, base: int, keyed: bool, extended: bool = True) -> bool:
-        """Whether a clear frame may be taken by a node that has (`keyed`) or has not keys with its sender.
+        """Whether a clear frame may be taken by a node that has (`keyed`), or not, its sender's keys.
 
-        `extended` False: the field's 11-bit frame of this base; only what old VCUs listen to is then allowed.
+        `extended` False: the field's 11-bit frame of this base; only what old VCUs listen to is
+        then allowed.
         """
         flags = self._flags(base)
         if not extended:
@@ -183,18 +193,21 @@ class Policy:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256(b"packtrust policy v1" || rows by base: base u16, class u8, flags u8), integers big-endian."""
+        """SHA-256 of b"packtrust policy v1" and the rows by base: base u16 BE, class u8, flags u8."""
         if not self._digest:
             self._digest = bytes(sha256(_DIGEST_LABEL + self._rows()))
         return self._digest
 
     @staticmethod
-    def open_bus(command_bases: "Iterable[int]" = (), clear_bases: "Iterable[int]" = ()) -> "Policy":
-        """Policy for nodes with IDs of their own: every base is sealable telemetry, but for those given.
+    def open_bus(
+        command_bases: "Iterable[int]" = (), clear_bases: "Iterable[int]" = ()
+    ) -> "Policy":
+        """Policy for nodes with IDs of their own: every base not given is sealable telemetry.
 
         command_bases   sealed and cited, never in clear
         clear_bases     never sealed, always taken in clear
-        The handshake and ISO-TP bases of `Channel`'s links stay reserved; PolicyError if one is given.
+        The handshake and ISO-TP bases of `Channel`'s links stay reserved; PolicyError if one is
+        given.
         """
         rows = [(base, kind, CLASS_FLAGS[kind]) for base, kind in _LINK_ROWS]
         reserved = [base for base, _ in _LINK_ROWS]
@@ -204,7 +217,9 @@ class Policy:
         ):
             for base in bases:
                 if base in reserved:
-                    raise PolicyError("base 0x%03X carries handshake or ISO-TP: use another one" % base)
+                    raise PolicyError(
+                        "base 0x%03X carries handshake or ISO-TP: use another one" % base
+                    )
                 if not 0 <= base <= BASE_MAX:
                     raise PolicyError("base 0x%X is not 11 bits: give bits 28..18 of the ID" % base)
                 rows.append((base, kind, flags))
@@ -232,5 +247,7 @@ def profile(name: str) -> Policy:
     if name == DEFAULT_PROFILE:
         return DEFAULT_POLICY
     if name == LEGACY_VCU_PROFILE:
-        raise PolicyError("policy legacy-vcu is not built: send commands sealed, from an app that holds keys")
+        raise PolicyError(
+            "policy legacy-vcu is not built: send commands sealed, from an app that holds keys"
+        )
     raise PolicyError("no policy is named %s: use %s" % (name, DEFAULT_PROFILE))

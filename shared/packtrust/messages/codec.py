@@ -1,13 +1,15 @@
 """Bytes from values and back, for any row of the message table: integers only, exact on 32 bits.
 
-A value is an integer in the unit that its field's name ends with (`_ma`, `_mv`, `_centi_c`, `_permille`, `_ppm`,
-`_s`, `_ms`; plain counts and codes have none):
+A value is an integer in the unit that its field's name ends with (`_ma`, `_mv`, `_centi_c`,
+`_permille`, `_ppm`, `_s`, `_ms`; plain counts and codes have none):
 
-    raw   = (value - offset) * den / num     truncated toward zero, as the field's C casts do, then limited to the field
-    value = raw * num / den + offset         rounded up to a whole unit, so that encoding it again gives the same raw
+    raw   = (value - offset) * den / num    truncated toward zero, as the field's C casts do, then
+                                            limited to the field
+    value = raw * num / den + offset        rounded up to a whole unit, so that encoding it again
+                                            gives the same raw
 
-Limited, not wrapped: the field's code lets a value out of range wrap around (a charge limit a little below the lowest
-becomes the highest); ours sends the nearest the field can carry.
+Limited, not wrapped: the field's code lets a value out of range wrap around (a charge limit a
+little below the lowest becomes the highest); ours sends the nearest the field can carry.
 """
 
 from packtrust.messages.table import Message, by_name
@@ -65,13 +67,19 @@ def _extract(data: "Buffer", start: int, bits: int) -> int:
 
 
 def encode(
-    message: "str | Message", values: "Mapping[str, int] | None" = None, length: int = -1, **named: int
+    message: "str | Message",
+    values: "Mapping[str, int] | None" = None,
+    length: int = -1,
+    **named: int,
 ) -> bytearray:
-    """The data bytes of a message (a row or its name), fields given by a mapping, by keyword, or both.
+    """The data bytes of a message (a row or its name).
 
-    A field not given is 0 in its unit (0 A, not the lowest current). A value out of range is limited. Bits without a
-    field are 0. `length`: one of the row's other data lengths.
-    Raises ValueError for a field or a length that the row does not have, or a field that the length leaves out.
+    Fields are given by a mapping, by keyword, or both.
+
+    A field not given is 0 in its unit (0 A, not the lowest current). A value out of range is
+    limited. Bits without a field are 0. `length`: one of the row's other data lengths.
+    Raises ValueError for a field or a length that the row does not have, or a field that the length
+    leaves out.
     """
     row = by_name(message) if isinstance(message, str) else message
     if length < 0:
@@ -93,7 +101,9 @@ def encode(
         if start + bits <= 8 * length:
             _insert(data, start, bits, to_raw(field, value))
         elif given:
-            raise ValueError("%s of %d bytes has no room for %s: give a longer length" % (row.name, length, name))
+            raise ValueError(
+                "%s of %d bytes has no room for %s: give a longer length" % (row.name, length, name)
+            )
         known += given
     if known != len(named) + (0 if values is None else len(values)):
         _complain(row, values, named)
@@ -101,19 +111,21 @@ def encode(
 
 
 def _complain(row: Message, values: "Mapping[str, int] | None", named: "Mapping[str, int]") -> None:
-    """Name the field that `row` does not have. A field given both ways is no error: the keyword holds."""
+    """Name the field `row` does not have. Given both ways is no error: the keyword holds."""
     names = [field[0] for field in row.fields]
     for given in (values or {}, named):
         for name in given:
             if name not in names:
-                raise ValueError("%s has no field %s: it has %s" % (row.name, name, ", ".join(names) or "none"))
+                raise ValueError(
+                    "%s has no field %s: it has %s" % (row.name, name, ", ".join(names) or "none")
+                )
 
 
 def decode(message: "str | Message", data: "Buffer") -> "dict[str, int] | None":
-    """The values of a message's data bytes, by field name; None if its length is not one the row accepts.
+    """The values of a message's data bytes, by field name; None if the row accepts no such length.
 
-    Never raises on data. A field that a shorter accepted length leaves out is left out (STATE_CHANGE of two bytes has
-    no `hv_bus_mv`, FRAME_TRANSFER_DATA in clear no `sequence`).
+    Never raises on data. A field that a shorter accepted length leaves out is left out
+    (STATE_CHANGE of two bytes has no `hv_bus_mv`, FRAME_TRANSFER_DATA in clear no `sequence`).
     """
     row = by_name(message) if isinstance(message, str) else message
     size = len(data)

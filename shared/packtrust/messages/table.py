@@ -1,22 +1,28 @@
-"""The one table of messages: the field's 0x400..0x441 and 0x500..0x523 with their real layouts, and our own rows.
+"""The one table of messages: the field's, with their real layouts, and our own.
 
-Rows are text: some 5 KB in all, in flash where the build is frozen; a `Message` is made when a row is first asked for.
-Everything is little-endian and unsigned; a sign comes from an offset. What a reader must know about a row (where the
-field's documents are wrong, what its nodes really send) is in `notes.py`, which a board never loads.
+The field's are 0x400..0x441 (VCU bus) and 0x500..0x523 (module bus).
 
-A row: base in hex, name, direction, class, address, lengths, fields. An indented line continues the one above.
+Rows are text: some 5 KB in all, in flash where the build is frozen; a `Message` is made when a row
+is first asked for. Everything is little-endian and unsigned; a sign comes from an offset. What a
+reader must know about a row (where the field's documents are wrong, what its nodes really send) is
+in `notes.py`, which a board never loads.
+
+A row: base in hex, name, direction, class, address, lengths, fields. An indented line continues the
+one above.
 
 direction   who sends: M module, P pack, V app or VCU
 class       of `policy.CLASS_NAMES`
 address     how a clear frame is addressed:
-            S  11-bit, ID = base + 0x100 * pack number; its sealed twin is 29-bit, node byte 0x40 + pack number
+            S  11-bit, ID = base + 0x100 * pack number; its sealed twin is 29-bit, node byte 0x40 +
+            pack number
             R  29-bit, and the whole ID is the small base number (the field's key transfer)
             M  29-bit, node byte = the module's;  P  = the pack's, 0x40 + pack number
-            B  = 0x00, broadcast;  U  = 0xFF, unregistered. Sealed, B goes to each module by its own node byte.
+            B  = 0x00, broadcast;  U  = 0xFF, unregistered. Sealed, B goes to each module by its own
+            node byte.
 lengths     data lengths that are accepted, the one we send first; -: any
-field       name@start:bits, then *num/den and an offset: value = raw * num / den + offset, in the unit that the name
-            ends with: _ma mA, _mv mV, _centi_c 0.01 degC, _permille 0.1 %, _ppm 0.0001 %, _s, _ms; else none.
-            start counts bits from bit 0 of byte 0.
+field       name@start:bits, then *num/den and an offset: value = raw * num / den + offset, in the
+            unit that the name ends with: _ma mA, _mv mV, _centi_c 0.01 degC, _permille 0.1 %, _ppm
+            0.0001 %, _s, _ms; else none. start counts bits from bit 0 of byte 0.
 """
 
 from packtrust.policy import (
@@ -96,14 +102,16 @@ _VCU_TO_PACK_FIELD = """
 
 # VCU bus, pack to app or VCU (field).
 _PACK_TO_VCU_FIELD = """
-410 BMS_STATE P>V legacy-vcu S 8 state@0:2 soh_permille@2:8*4 status@10:2 balanced@12:1 balancing@13:1
-  module_fault@14:1 modules_total@16:8 modules_active@24:8
-411 MODULE_STATE P>V legacy-vcu S 8 module_id@0:8 state@8:2 soh_permille@10:8*5 status@18:2 balanced@20:1
-  balancing@21:1 fault_code@22:8 soc_permille@32:8*5 modules_total@40:8 modules_active@48:8 cell_count@56:8
+410 BMS_STATE P>V legacy-vcu S 8 state@0:2 soh_permille@2:8*4 status@10:2 balanced@12:1
+  balancing@13:1 module_fault@14:1 modules_total@16:8 modules_active@24:8
+411 MODULE_STATE P>V legacy-vcu S 8 module_id@0:8 state@8:2 soh_permille@10:8*5 status@18:2
+  balanced@20:1 balancing@21:1 fault_code@22:8 soc_permille@32:8*5 modules_total@40:8
+  modules_active@48:8 cell_count@56:8
 412 MODULE_POWER P>V legacy-vcu S 8 module_id@0:8 voltage_mv@8:16*15 current_ma@32:16*20-655360
-413 MODULE_CELL_VOLTAGE P>V legacy-vcu S 8 module_id@0:8 cell_max_mv@8:16 cell_min_mv@32:16 cell_avg_mv@48:16
-414 MODULE_CELL_TEMP P>V legacy-vcu S 8 module_id@0:8 cell_max_centi_c@8:16-5535 cell_min_centi_c@32:16-5535
-  cell_avg_centi_c@48:16-5535
+413 MODULE_CELL_VOLTAGE P>V legacy-vcu S 8 module_id@0:8 cell_max_mv@8:16 cell_min_mv@32:16
+  cell_avg_mv@48:16
+414 MODULE_CELL_TEMP P>V legacy-vcu S 8 module_id@0:8 cell_max_centi_c@8:16-5535
+  cell_min_centi_c@32:16-5535 cell_avg_centi_c@48:16-5535
 415 MODULE_CELL_ID P>V legacy-vcu S 8 module_id@0:8 max_voltage_cell@8:8 min_voltage_cell@16:8
   max_temp_cell@24:8 min_temp_cell@32:8
 416 MODULE_LIMITS P>V legacy-vcu S 8 module_id@0:8 max_discharge_ma@8:16*20-655360
@@ -112,11 +120,12 @@ _PACK_TO_VCU_FIELD = """
 421 PACK_POWER P>V legacy-vcu S 8 voltage_mv@32:16*50 current_ma@48:16*50-1600000
 422 PACK_CELL_VOLTAGE P>V legacy-vcu S 8 soc_ppm@0:16*125/8 cell_max_mv@16:16 cell_min_mv@32:16
   cell_avg_mv@48:16
-423 PACK_CELL_TEMP P>V legacy-vcu S 8 cell_max_centi_c@0:16*25/8-27300 cell_min_centi_c@16:16*25/8-27300
-  cell_avg_centi_c@32:16*25/8-27300
+423 PACK_CELL_TEMP P>V legacy-vcu S 8 cell_max_centi_c@0:16*25/8-27300
+  cell_min_centi_c@16:16*25/8-27300 cell_avg_centi_c@32:16*25/8-27300
 425 PACK_LIMITS P>V legacy-vcu S 8 max_discharge_ma@0:16*50-1600000 max_charge_ma@16:16*50-1600000
   end_of_charge_mv@32:16*50
-428 PACK_CELL_ID_VOLTAGE P>V legacy-vcu S 8 max_module@0:8 max_cell@8:8 min_module@16:8 min_cell@24:8
+428 PACK_CELL_ID_VOLTAGE P>V legacy-vcu S 8 max_module@0:8 max_cell@8:8 min_module@16:8
+  min_cell@24:8
 429 PACK_CELL_ID_TEMP P>V legacy-vcu S 8 max_module@0:8 max_cell@8:8 min_module@16:8 min_cell@24:8
 430 PACK_ISOLATION P>V legacy-vcu S 8 isolation_raw@0:16
 440 VCU_TIME_REQUEST P>V legacy-vcu S 8
@@ -130,8 +139,8 @@ _VCU_OURS = """
 433 HANDSHAKE_TO_PACK V>P handshake P -
 434 HANDSHAKE_FROM_PACK P>V handshake P -
 435 APP_ANNOUNCE_REQUEST V>P announce P 1 version@0:8
-436 PACK_ANNOUNCEMENT P>V announce P 8 version@0:8 claimed@8:1 keyed@9:1 module_count@16:8 pack_number@24:8
-  unique_id@32:32
+436 PACK_ANNOUNCEMENT P>V announce P 8 version@0:8 claimed@8:1 keyed@9:1 module_count@16:8
+  pack_number@24:8 unique_id@32:32
 437 TEST_TO_PACK V>P test P -
 438 TEST_FROM_PACK P>V test P -
 439 CELL_DETAIL P>V telemetry P 8 module_id@0:8 cell_id@8:8 cell_centi_c@16:16-5535 cell_mv@32:16
@@ -141,8 +150,8 @@ _VCU_OURS = """
 43B COMMAND_RESULT P>V telemetry P 8 command@0:8 module_id@8:8 result@16:8 reason@24:8 counter@32:32
 43C MODULE_FAULT P>V telemetry P 8 module_id@0:8 fault_code@8:8 first_cell@16:8 fault_count@32:16
   changed_s@48:16
-43D PACK_DIAGNOSTICS P>V telemetry P 8 records_opened@0:24 records_refused@24:16 sessions@40:8 handshakes@48:8
-  modules_lost@56:8
+43D PACK_DIAGNOSTICS P>V telemetry P 8 records_opened@0:24 records_refused@24:16 sessions@40:8
+  handshakes@48:8 modules_lost@56:8
 43E DIAGNOSTICS_REQUEST V>P heartbeat P 2 module_id@0:8 what@8:8
 """
 
@@ -151,9 +160,10 @@ _MODULE_TO_PACK_FIELD = """
 500 ANNOUNCEMENT M>P announce U 8 firmware_build@0:16 manufacturer@16:8 part@24:8 unique_id@32:32
 501 HARDWARE M>P telemetry M 8 max_charge_ma@0:16*20-655360 max_discharge_ma@16:16*20-655360
   end_of_charge_mv@32:16*15 hardware_version@48:16
-502 STATUS_1 M>P telemetry M 8 state@0:4 status@4:4 soc_permille@8:8*5 soh_permille@16:8*5 cell_count@24:8
-  current_ma@32:16*20-655360 voltage_mv@48:16*15
-503 STATUS_2 M>P telemetry M 8 cell_min_mv@0:16 cell_max_mv@16:16 cell_avg_mv@32:16 cell_total_mv@48:16*15
+502 STATUS_1 M>P telemetry M 8 state@0:4 status@4:4 soc_permille@8:8*5 soh_permille@16:8*5
+  cell_count@24:8 current_ma@32:16*20-655360 voltage_mv@48:16*15
+503 STATUS_2 M>P telemetry M 8 cell_min_mv@0:16 cell_max_mv@16:16 cell_avg_mv@32:16
+  cell_total_mv@48:16*15
 504 STATUS_3 M>P telemetry M 8 cell_min_centi_c@0:16-5535 cell_max_centi_c@16:16-5535
   cell_avg_centi_c@32:16-5535
 505 DETAIL M>P telemetry M 8 cell_id@0:8 cells_reported@8:8 cell_centi_c@16:16-5535 cell_mv@32:16
@@ -215,7 +225,8 @@ _EXTRA_FLAGS = {0x51F: CLEAR_WITHOUT_SESSION}
 def _flags(base: int, direction: str, kind: int) -> int:
     flags = CLASS_FLAGS[kind] | _EXTRA_FLAGS.get(base, 0)
     if direction == VCU_TO_PACK and flags & CITED:
-        # A pack without an owner obeys nobody: on the VCU bus there are no nodes older than their keys.
+        # A pack without an owner obeys nobody: on the VCU bus there are no nodes older than their
+        # keys.
         flags &= ~CLEAR_UNKEYED
     return flags
 
@@ -246,7 +257,7 @@ def policy_rows() -> "Iterator[tuple[int, int, int]]":
 
 
 def parse_fields(items: "Iterable[str]") -> "tuple[Field, ...]":
-    """(name, start bit, bits, num, den, offset) of each field, written as the module's docstring says.
+    """(name, start bit, bits, num, den, offset) of each field; the docstring above has the form.
 
     Raises ValueError for one that is not.
     """
@@ -321,7 +332,7 @@ class Message:
 
     @property
     def fields(self) -> "tuple[Field, ...]":
-        """(name, start bit, bits, num, den, offset) of each field, in order; parsed at first use and kept."""
+        """(name, start bit, bits, num, den, offset) of each field; parsed at first use, then kept."""
         fields = self._fields
         if fields is None:
             fields = self._fields = parse_fields(self._row.split()[6:])
@@ -330,7 +341,7 @@ class Message:
 
     @property
     def note(self) -> str:
-        """What a reader must know beyond the layout; loads `notes`, so not for boards. "" if nothing."""
+        """What a reader must know beyond the layout, or "". Loads `notes`, so not for boards."""
         from packtrust.messages.notes import NOTES
 
         return NOTES.get(self.name, "")
