@@ -40,7 +40,12 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError("packtrust has no %s" % name)
-    module = __import__("packtrust." + home, None, None, (name,))
-    return getattr(module, name)
+    if home is not None:
+        return getattr(__import__("packtrust." + home, None, None, (name,)), name)
+    if not name.startswith("_"):
+        # MicroPython asks here for the submodule of `from packtrust import submodule` too.
+        try:
+            return __import__("packtrust." + name, None, None, (name,))
+        except ImportError:
+            pass  # said in the words of an attribute below
+    raise AttributeError("packtrust has no %s" % name)

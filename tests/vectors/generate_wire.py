@@ -94,7 +94,7 @@ def build() -> dict:
             "device_private": device.hex(),
             "peer_private": peer.hex(),
             "claim_code": code.hex(),
-            "hpke_ephemeral_private": entropy.hex(),
+            "hpke_ephemeral_ikm": entropy.hex(),
             "half_a": half_a.hex(),
             "half_b": half_b.hex(),
             "salt": salt.hex(),

@@ -68,6 +68,8 @@ def labeled_expand(suite, prk, label, info, length):
 
 
 def hpke_auth_seal(mode, receiver, sender, ephemeral, info, aad, plaintext, psk=b"", psk_id=b""):
+    prk = labeled_extract(KEM_SUITE, b"", b"dkp_prk", ephemeral)
+    ephemeral = labeled_expand(KEM_SUITE, prk, b"sk", b"", 32)
     enc = public(ephemeral)
     shared = dh(ephemeral, receiver) + dh(sender, receiver)
     prk = labeled_extract(KEM_SUITE, b"", b"eae_prk", shared)
@@ -110,7 +112,7 @@ def test_package_and_receipt(mode):
         mode,
         device_public,
         INPUTS["owner_private"],
-        INPUTS["hpke_ephemeral_private"],
+        INPUTS["hpke_ephemeral_ikm"],
         b"packtrust v1 package",
         bytes([VERSION, mode]) + device_fingerprint,
         package_plaintext(),

@@ -228,7 +228,7 @@ def test_the_sender_may_not_seal_what_cannot_be_sealed_or_before_it_is_connected
     bench = Bench()
     assert "connect" in str(raises(ChannelError, bench.pack.seal, STATE_CHANGE, bytes(4)))
     bench.connect()
-    raises(PolicyError, bench.pack.seal, 0x522 << 18 | 5, bytes(8))
+    raises(PolicyError, bench.pack.seal, 0x3F1 << 18 | 5, bytes(8))
     assert "responder" in str(raises(ChannelError, bench.module.connect))
 
 
