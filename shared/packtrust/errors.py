@@ -1,7 +1,8 @@
 """The errors of packtrust: every message says what went wrong and what to do next.
 
-No message ever holds key material. Bytes from the wire do not raise out of a node's loop: the core turns them into
-events; these errors are for the caller's own mistakes and for the calls that ask for a verdict.
+No message ever holds key material. Bytes from the wire do not raise out of a node's loop: the core
+turns them into events; these errors are for the caller's own mistakes and for the calls that ask
+for a verdict.
 """
 
 
@@ -14,7 +15,10 @@ class CryptoError(PacktrustError):
 
 
 class InvalidTag(CryptoError):
-    """A ciphertext is not authentic: wrong key, nonce or associated data, or bytes changed on the way."""
+    """A ciphertext is not authentic.
+
+    Wrong key, nonce or associated data, or bytes changed on the way.
+    """
 
 
 class KeyFormatError(CryptoError):
@@ -30,11 +34,14 @@ class HandshakeError(PacktrustError):
 
 
 class ChannelError(PacktrustError):
-    """A channel was asked for something its state does not allow: no session, too many records, wrong role."""
+    """A channel was asked for something its state does not allow.
+
+    No session, too many records, wrong role.
+    """
 
 
 class PackageError(PacktrustError):
-    """A claim or key package is malformed, not from the owner, or older than one already installed."""
+    """A claim or key package is malformed, not from the owner, or older than the installed one."""
 
 
 class PolicyError(PacktrustError):

@@ -1,0 +1,175 @@
+"""AES-GCM, HKDF and X25519, and in `packtrust.crypto.hpke` HPKE: one interface on boards and host.
+
+Three backends do the work; all give the same bytes:
+
+* `cryptography`: the host's library, for everything, and the only one that runs in constant time;
+* `cryptolib`: the board's AES; the rest is ours;
+* `pure`: all ours, in plain Python.
+
+Wherever a call takes `backend` it takes one of these names, or None for the one `use` chose, at
+first the best one here. A backend passes a known-answer test before it is given out; one that fails
+is disabled, and `disabled` says why.
+"""
+
+from hashlib import sha256 as _sha256
+
+from packtrust._compat import const
+from packtrust.crypto.buffers import compare_digest, wipe
+from packtrust.crypto.registry import disabled, select, use
+from packtrust.crypto.registry import names as backends
+from packtrust.errors import BackendUnavailable, CryptoError, InvalidTag, KeyFormatError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust._typing import Buffer
+
+__all__ = [
+    "AESGCM",
+    "BackendUnavailable",
+    "CryptoError",
+    "InvalidTag",
+    "KeyFormatError",
+    "backends",
+    "compare_digest",
+    "disabled",
+    "hkdf",
+    "hkdf_expand",
+    "hkdf_extract",
+    "hmac_sha256",
+    "sha256",
+    "use",
+    "wipe",
+    "x25519",
+    "x25519_public",
+]
+
+_NONCE_LENGTH = const(12)
+_TAG_LENGTH = const(16)
+_X25519_LENGTH = const(32)
+_LONGEST_EXPANSION = const(8160)  # 255 hashes (RFC 5869, 2.3)
+
+_BASE_POINT = b"\x09" + bytes(31)
+
+
+class AESGCM:
+    """AES-GCM (NIST SP 800-38D) under one key of 16 or 32 bytes: 12-byte nonces, 16-byte tags.
+
+    The same calls as the class of this name in `cryptography`. Never use a nonce twice under one
+    key.
+    """
+
+    def __init__(self, key: "Buffer", backend: "str | None" = None) -> None:
+        """KeyFormatError for another length, BackendUnavailable if the backend is not here."""
+        if len(key) != 16 and len(key) != 32:
+            raise KeyFormatError(
+                "an AES-GCM key has 16 or 32 bytes, not %d: derive one with hkdf()" % len(key)
+            )
+        chosen = select(backend)
+        self.backend = chosen.name
+        self._aead = chosen.gcm(key)
+
+    def encrypt(self, nonce: "Buffer", data: "Buffer", aad: "Buffer | None" = None) -> bytes:
+        """Ciphertext and tag, len(data) + 16 bytes. `aad` is authenticated, not encrypted."""
+        if len(nonce) != _NONCE_LENGTH:
+            raise KeyFormatError(_bad_nonce(nonce))
+        return self._aead.encrypt(nonce, data, b"" if aad is None else aad)
+
+    def decrypt(self, nonce: "Buffer", data: "Buffer", aad: "Buffer | None" = None) -> bytes:
+        """The plaintext of what `encrypt` gave.
+
+        InvalidTag if it is not authentic: no plaintext exists then.
+        """
+        if len(nonce) != _NONCE_LENGTH:
+            raise KeyFormatError(_bad_nonce(nonce))
+        if len(data) < _TAG_LENGTH:
+            raise InvalidTag(
+                "record refused: %d bytes are too few to hold a 16-byte tag" % len(data)
+            )
+        return self._aead.decrypt(nonce, data, b"" if aad is None else aad)
+
+    def wipe(self) -> None:
+        """Destroy the key schedule and tables; every later call raises CryptoError."""
+        self._aead.wipe()
+        self._aead = _Wiped()
+
+
+class _Wiped:
+    """Stands in for a cipher whose key is gone."""
+
+    def encrypt(self, nonce: "Buffer", data: "Buffer", aad: "Buffer") -> bytes:
+        raise CryptoError("this key was wiped: make a new AESGCM")
+
+    decrypt = encrypt
+
+    def wipe(self) -> None:
+        """Wiping twice is no error."""
+
+
+def _bad_nonce(nonce: "Buffer") -> str:
+    return "an AES-GCM nonce has 12 bytes, not %d: give 4 bytes of base and 8 of counter" % len(
+        nonce
+    )
+
+
+def sha256(data: "Buffer") -> bytes:
+    """SHA-256 (FIPS 180-4), 32 bytes."""
+    return _sha256(data).digest()
+
+
+def hmac_sha256(key: "Buffer", *parts: "Buffer", backend: "str | None" = None) -> bytes:
+    """HMAC-SHA-256 (RFC 2104) of the parts, one after the other, 32 bytes."""
+    return select(backend).hmac(key, parts)
+
+
+def hkdf_extract(salt: "Buffer", ikm: "Buffer", backend: "str | None" = None) -> bytes:
+    """HKDF-Extract with SHA-256 (RFC 5869, 2.2).
+
+    A 32-byte pseudorandom key. An empty salt means 32 zero bytes.
+    """
+    return select(backend).hmac(salt, (ikm,))
+
+
+def hkdf_expand(prk: "Buffer", info: "Buffer", length: int, backend: "str | None" = None) -> bytes:
+    """HKDF-Expand with SHA-256 (RFC 5869, 2.3).
+
+    `length` bytes, 1 to 8160, CryptoError otherwise.
+    """
+    if not 0 < length <= _LONGEST_EXPANSION:
+        raise CryptoError(
+            "HKDF gives 1 to 8160 bytes, not %d: derive several keys under different info" % length
+        )
+    return select(backend).expand(prk, (info,), length)
+
+
+def hkdf(
+    ikm: "Buffer", salt: "Buffer", info: "Buffer", length: int, backend: "str | None" = None
+) -> bytes:
+    """Extract, then expand (RFC 5869, 2): `length` bytes, 1 to 8160."""
+    prk = bytearray(hkdf_extract(salt, ikm, backend))
+    output = hkdf_expand(prk, info, length, backend)
+    wipe(prk)
+    return output
+
+
+def x25519(private: "Buffer", public: "Buffer", backend: "str | None" = None) -> bytes:
+    """The 32-byte shared secret (RFC 7748, 6.1).
+
+    CryptoError if it is all zero: the peer's key has small order.
+    """
+    if len(private) != _X25519_LENGTH:
+        raise KeyFormatError("an X25519 private key is 32 random bytes, not %d" % len(private))
+    if len(public) != _X25519_LENGTH:
+        raise KeyFormatError(
+            "an X25519 public key has 32 bytes, not %d: ask the peer for its own" % len(public)
+        )
+    shared = select(backend).multiply(private, public)
+    if compare_digest(shared, bytes(_X25519_LENGTH)):
+        raise CryptoError(
+            "the peer's X25519 public key gives an all-zero secret: refuse that peer, it is forged"
+        )
+    return shared
+
+
+def x25519_public(private: "Buffer", backend: "str | None" = None) -> bytes:
+    """The 32-byte public key of a private one."""
+    return x25519(private, _BASE_POINT, backend)

@@ -1,0 +1,89 @@
+"""AES-GCM (NIST SP 800-38D) over any block cipher: 96-bit nonces, 128-bit tags."""
+
+from struct import pack_into
+
+from packtrust._compat import const
+from packtrust.crypto.buffers import compare_digest, wipe
+from packtrust.crypto.ghash import Ghash
+from packtrust.errors import InvalidTag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from packtrust._typing import Buffer
+
+    class BlockCipher(Protocol):
+        """AES under one key."""
+
+        def encrypt(self, blocks: bytearray) -> None:
+            """Encrypt whole 16-byte blocks in place."""
+
+        def wipe(self) -> None:
+            """Destroy the key."""
+
+
+BLOCK = const(16)
+TAG_LENGTH = const(16)
+
+
+class Gcm:
+    """GCM under one key, given as the block cipher that holds it."""
+
+    def __init__(self, cipher: "BlockCipher") -> None:
+        self._cipher = cipher
+        subkey = bytearray(BLOCK)
+        cipher.encrypt(subkey)
+        self._ghash = Ghash(subkey)
+        wipe(subkey)
+
+    def encrypt(self, nonce: "Buffer", data: "Buffer", aad: "Buffer") -> bytes:
+        """Ciphertext and tag: len(data) + 16 bytes. `nonce` has 12 bytes."""
+        # The counter block that masks the tag and those of the text, in one call of the cipher.
+        stream = self._key_stream(nonce, 1, 1 + (len(data) + BLOCK - 1) // BLOCK)
+        ciphertext = _xor(data, stream, BLOCK)
+        tag = self._ghash.digest(aad, ciphertext) ^ int.from_bytes(stream[:BLOCK], "big")
+        wipe(stream)
+        return ciphertext + tag.to_bytes(TAG_LENGTH, "big")
+
+    def decrypt(self, nonce: "Buffer", data: "Buffer", aad: "Buffer") -> bytes:
+        """The plaintext of ciphertext and tag.
+
+        InvalidTag if not authentic: nothing is decrypted then.
+        """
+        size = len(data) - TAG_LENGTH
+        ciphertext = data[:size]
+        stream = self._key_stream(nonce, 1, 1)
+        tag = self._ghash.digest(aad, ciphertext) ^ int.from_bytes(stream, "big")
+        if not compare_digest(tag.to_bytes(TAG_LENGTH, "big"), data[size:]):
+            raise InvalidTag(
+                "record refused: wrong key, nonce or associated data, or it was changed on the way"
+            )
+        stream = self._key_stream(nonce, 2, (size + BLOCK - 1) // BLOCK)
+        plaintext = _xor(ciphertext, stream, 0)
+        wipe(stream)
+        return plaintext
+
+    def wipe(self) -> None:
+        """Destroy round keys and tables."""
+        self._cipher.wipe()
+        self._ghash.wipe()
+
+    def _key_stream(self, nonce: "Buffer", first: int, count: int) -> bytearray:
+        """`count` encrypted counter blocks from counter `first` on."""
+        stream = bytearray(BLOCK * count)
+        nonce = bytes(nonce)
+        for block in range(count):
+            pack_into(">12sI", stream, BLOCK * block, nonce, first + block)
+        self._cipher.encrypt(stream)
+        return stream
+
+
+def _xor(data: "Buffer", stream: bytearray, at: int) -> bytes:
+    """`data` xor the key stream from byte `at` on."""
+    size = len(data)
+    if not size:
+        return b""
+    return (int.from_bytes(data, "big") ^ int.from_bytes(stream[at : at + size], "big")).to_bytes(
+        size, "big"
+    )

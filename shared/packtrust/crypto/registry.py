@@ -1,0 +1,191 @@
+"""The backends.
+
+Which are here, which one to use. Parts are imported when first called for: a board has little RAM.
+"""
+
+from binascii import unhexlify
+
+from packtrust.errors import BackendUnavailable, InvalidTag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
+
+    from packtrust._typing import Buffer
+
+    class Aead(Protocol):
+        """AES-GCM under one key. Its caller has checked the arguments."""
+
+        def encrypt(self, nonce: Buffer, data: Buffer, aad: Buffer) -> bytes:
+            """Ciphertext and tag."""
+
+        def decrypt(self, nonce: Buffer, data: Buffer, aad: Buffer) -> bytes:
+            """Plaintext, or InvalidTag."""
+
+        def wipe(self) -> None:
+            """Destroy the key."""
+
+
+class Backend:
+    """What does the work. All but AES-GCM falls to our own code here; the host overrides it."""
+
+    def __init__(self, name: str, gcm: "Callable[[Buffer], Aead]") -> None:
+        self.name = name
+        self.gcm = gcm
+
+    def hmac(self, key: "Buffer", parts: "Sequence[Buffer]") -> bytes:
+        """HMAC-SHA-256 of the parts, one after the other."""
+        from packtrust.crypto.kdf import hmac
+
+        return hmac(key, parts)
+
+    def expand(self, prk: "Buffer", info: "Sequence[Buffer]", length: int) -> bytes:
+        """HKDF-Expand with SHA-256, `info` in parts."""
+        from packtrust.crypto.kdf import expand
+
+        return expand(prk, info, length)
+
+    def multiply(self, scalar: "Buffer", point: "Buffer") -> bytes:
+        """X25519; all zero for a point of small order."""
+        from packtrust.crypto.curve25519 import multiply
+
+        return multiply(scalar, point)
+
+
+def _host() -> Backend:
+    from packtrust.crypto.host import HostBackend
+
+    return HostBackend()
+
+
+def _cryptolib() -> Backend:
+    from packtrust.crypto.aes_cryptolib import BlockCipher
+    from packtrust.crypto.gcm import Gcm
+
+    return Backend("cryptolib", lambda key: Gcm(BlockCipher(key)))
+
+
+def _pure() -> Backend:
+    from packtrust.crypto.aes_pure import BlockCipher
+    from packtrust.crypto.gcm import Gcm
+
+    return Backend("pure", lambda key: Gcm(BlockCipher(key)))
+
+
+# Best first.
+_ORDER = ("cryptography", "cryptolib", "pure")
+_MAKERS = {"cryptography": _host, "cryptolib": _cryptolib, "pure": _pure}
+
+_loaded = {}  # type: dict[str, Backend]
+_refused = {}  # type: dict[str, str]
+_chosen = {}  # type: dict[str, Backend]
+
+
+def select(name: "str | None" = None) -> Backend:
+    """The named backend, or the best one here.
+
+    BackendUnavailable if it is not here or failed its test.
+    """
+    if name is None:
+        if "" not in _chosen:
+            _chosen[""] = _best()
+        return _chosen[""]
+    backend = _load(name)
+    if backend is None:
+        raise BackendUnavailable("%s: use one of %s" % (_reason(name), ", ".join(names())))
+    return backend
+
+
+def use(name: "str | None") -> None:
+    """Make a backend the one that `select()` gives; None goes back to the best one."""
+    _chosen[""] = _best() if name is None else select(name)
+
+
+def names() -> "list[str]":
+    """The backends that are here and work, best first."""
+    return [name for name in _ORDER if _load(name) is not None]
+
+
+def disabled() -> "dict[str, str]":
+    """The backends that are here and do not work, each with the reason."""
+    return {name: reason for name, reason in _refused.items() if reason}
+
+
+def _best() -> Backend:
+    for name in _ORDER:
+        backend = _load(name)
+        if backend is not None:
+            return backend
+    raise BackendUnavailable(
+        "no crypto backend works here: %s; run the tests on this board" % disabled()
+    )
+
+
+def _load(name: str) -> "Backend | None":
+    """A backend after its known-answer test; None, noted in `_refused`, if absent or wrong."""
+    if name in _loaded:
+        return _loaded[name]
+    if name in _refused or name not in _MAKERS:
+        return None
+    try:
+        backend = _MAKERS[name]()
+    except ImportError:
+        _refused[name] = ""
+        return None
+    reason = self_test(backend)
+    if reason:
+        _refused[name] = reason
+        return None
+    _loaded[name] = backend
+    return backend
+
+
+def _reason(name: str) -> str:
+    if name not in _MAKERS:
+        return "there is no crypto backend %r" % name
+    return "crypto backend %r %s" % (name, _refused[name] or "is not on this interpreter")
+
+
+# McGrew and Viega, The Galois/Counter Mode of Operation, test case 16: partial blocks in text and
+# associated data.
+_KEY = "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308"
+_NONCE = "cafebabefacedbaddecaf888"
+_AAD = "feedfacedeadbeeffeedfacedeadbeefabaddad2"
+_TEXT = (
+    "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
+    "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39"
+)
+_SEALED = (
+    "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa"
+    "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662"
+    "76fc6ece0f4e1768cddf8853bb2d551b"
+)
+# RFC 4231, test case 2.
+_MAC = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+
+
+def self_test(backend: Backend) -> str:
+    """Known-answer test of sealing, opening, refusing and HMAC.
+
+    An empty string, or what is wrong.
+    """
+    nonce = unhexlify(_NONCE)
+    aad = unhexlify(_AAD)
+    text = unhexlify(_TEXT)
+    sealed = unhexlify(_SEALED)
+    try:
+        aead = backend.gcm(unhexlify(_KEY))
+        if aead.encrypt(nonce, text, aad) != sealed:
+            return "failed its known-answer test (AES-GCM encryption) and is disabled"
+        if aead.decrypt(nonce, sealed, aad) != text:
+            return "failed its known-answer test (AES-GCM decryption) and is disabled"
+        if backend.hmac(b"Jefe", (b"what do ya want ", b"for nothing?")) != unhexlify(_MAC):
+            return "failed its known-answer test (HMAC-SHA-256) and is disabled"
+    except Exception as error:
+        return "failed its known-answer test (%s) and is disabled" % type(error).__name__
+    try:
+        aead.decrypt(nonce, sealed[:-1] + b"\x00", aad)
+    except InvalidTag:
+        return ""
+    return "failed its known-answer test (a bad tag was accepted) and is disabled"
