@@ -644,7 +644,7 @@ class BridgeClient:
             raise BadKeyMaterial(
                 call,
                 "split_key_a is not the device half that lct/create gave for this relationship",
-                "create a new LCT and pair it at once; if that fails too, ask the bridge's operator",
+                "create a new LCT and pair it at once; if it recurs, ask the bridge's operator",
             )
         pair = (challenge.component_a, challenge.component_b)
         use_b = "device b " + challenge.challenge_id

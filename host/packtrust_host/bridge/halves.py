@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
 from packtrust.errors import KeyFormatError
 from packtrust.keys import decode_half
-
 from packtrust_host.bridge.errors import BadKeyMaterial
 
 ATTEST_INFO = b"packtrust v1 attest"

@@ -300,7 +300,7 @@ def _endpoint(api: _Api, service: BridgeService) -> Callable[[Request], Any]:
             return _error(500, "%s: %s" % (api.failure, error))
         except ClientDisconnect:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a request never takes the server down
             # Never the error's own text: it might hold what the request or a key held.
             places = "".join(traceback.format_tb(error.__traceback__))
             _log.error("%s %s: %s\n%s", api.method, api.path, type(error).__name__, places)

@@ -187,7 +187,7 @@ class BridgeService:
         last = session.scalar(select(Transaction).order_by(Transaction.sequence.desc()).limit(1))
         before = "" if last is None else last.txhash
         body = json.dumps(fields, sort_keys=True, default=str)
-        text = "\n".join((before, kind, body))
+        text = "%s\n%s\n%s" % (before, kind, body)
         txhash = hashlib.sha256(text.encode()).hexdigest().upper()
         session.add(Transaction(txhash=txhash, kind=kind, created_at=self._now()))
         return txhash
@@ -889,7 +889,8 @@ class BridgeService:
 
 
 # What each type of operation does to the accounts of component_a and component_b, per unit:
-# (side, ATP, ADP). Charging turns ADP into ATP, discharging ATP into ADP; no line makes or loses any.
+# (side, ATP, ADP). Charging turns ADP into ATP, discharging ATP into ADP; no line makes or loses
+# any.
 _MOVES: dict[str, tuple[tuple[str, int, int], ...]] = {
     "charge": (("b", 1, -1),),  # b takes up energy that came through a
     "discharge": (("a", -1, 1),),  # a delivers energy to b, which uses it up
