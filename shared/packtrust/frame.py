@@ -1,7 +1,7 @@
 """One CAN frame, as every node, bus and tool passes it about.
 
-The attribute names are those of python-can's ``Message``, so whatever takes a :class:`Frame` takes a
-``can.Message`` too, and the other way round.  Runs on CPython, MicroPython and CircuitPython.
+The attribute names are those of python-can's ``Message``, so whatever takes a :class:`Frame` takes
+a ``can.Message`` too, and the other way round.  Runs on CPython, MicroPython and CircuitPython.
 """
 
 

@@ -92,7 +92,7 @@ class Fault:
             raise ValueError("delay needs delay_ns > 0")
         if delay_ns < 0 or skip < 0 or flips < 1 or (count is not None and count < 0):
             raise ValueError("delay_ns, skip and count are not negative, flips is at least 1")
-        if bits is not None and not all(isinstance(b, int) and 0 <= b < 512 for b in bits):
+        if bits is not None and not all(0 <= bit < 512 for bit in bits):
             raise ValueError("bits are numbers in 0..511")
         self.kind = kind
         self.sender = sender
@@ -128,6 +128,8 @@ class Fault:
             allowed = _FIELDS[key]
             if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
                 raise ValueError(f"fault field {key!r} cannot be {value!r}")
+        if not all(type(bit) is int for bit in description.get("bits") or ()):
+            raise ValueError("fault field 'bits' is a list of numbers")
         if "kind" not in description:
             raise ValueError("a fault needs a kind: one of {}".format(", ".join(KINDS)))
         return cls(**description)

@@ -92,7 +92,7 @@ class Port:
         device = self.device
         if device.held:
             device.accept(hold=True)
-        self._watch_input(not device.held and self.plugged)
+        self._watch_input(not device.held and self._listening())
         if self._hold_timer is not None and (
             not device.held or self.controller.sent != self._sent_before
         ):
@@ -198,8 +198,8 @@ class PtyPort(Port):
     path   what to give to ``slcan``: the symbolic link if one was asked for, else the terminal.
 
     Programs may open and close it as they like; like a real adapter it stays as it is set, and
-    while nobody has it open its output is dropped.  A host that sends faster than the bus is slowed down
-    (as USB does) rather than refused, unless nothing leaves for 250 ms.
+    while nobody has it open its output is dropped.  A host that sends faster than the bus is
+    slowed down (as USB does) rather than refused, unless nothing leaves for 250 ms.
 
     Unplugging hangs the terminal up: the program that has it open gets an error, and the link is
     gone.  Plugged in again it is a fresh adapter, at the same link but on another terminal.
@@ -254,8 +254,11 @@ class PtyPort(Port):
         self._watch_input(True)
 
     def _lost_peer(self) -> None:
+        # What it sent before it closed may still be waiting for the bus: the hold goes on.
         self._opened = False
-        self._detach_io()
+        self._watch_input(False)
+        self._stop_writing()
+        self._unsent = b""
         self.lost += self.device.drop_output()
         self._flush_terminal()
         self._look()

@@ -22,7 +22,7 @@ from typing import Any, TextIO, TypeVar
 
 from packtrust.frame import Frame
 
-from .bus import Bus
+from .bus import Bus, Controller
 from .ports import Confirm, FdPort, Port, PtyPort
 from .slcan import SlcanDevice
 
@@ -270,6 +270,14 @@ class VirtualBusServer:
         """The reverse of :meth:`unplug`."""
         self.port(port).replug()
 
+    def send(self, controller: Controller, frame: Any) -> bool:
+        """Send from a controller of this process, now; False if its FIFO is full."""
+        runtime = self.runtime(controller.bus)
+        runtime.advance()
+        taken = controller.send(frame)
+        runtime.service()
+        return taken
+
     # -- statistics and control ----------------------------------------------------------------
 
     def statistics(self) -> dict[str, Any]:
@@ -361,12 +369,16 @@ class VirtualBusServer:
         """Close everything."""
         if self._control is not None:
             self._control.close()
-            if self._control_path and os.path.exists(self._control_path):
-                os.unlink(self._control_path)
+            self._remove_control()
         for runtime in self.buses.values():
             runtime.stop()
         self.ports.clear()
         self.stopped.set()
+
+    def _remove_control(self) -> None:
+        if self._control_path and os.path.exists(self._control_path):
+            os.unlink(self._control_path)
+        self._control_path = None
 
     async def __aenter__(self) -> VirtualBusServer:
         return self
@@ -466,7 +478,7 @@ class ServerThread:
         def run() -> None:
             try:
                 result.set_result(function(*args, **kwargs))
-            except BaseException as error:  # handed to the caller
+            except BaseException as error:  # noqa: BLE001 - handed to the caller
                 result.set_exception(error)
 
         self._loop.call_soon_threadsafe(run)

@@ -175,8 +175,8 @@ class SlcanDevice:
         """Take bytes from the host; everything there is for it, answers and frames in order.
 
         hold  a frame that finds the transmit FIFO full waits inside, with all that came after it,
-              instead of being refused; ``held`` is True then.  Feed again (nothing, if need be)
-              when a frame has left.
+              instead of being refused, and so does a close while frames are queued; ``held`` is
+              True then.  Feed again (nothing, if need be) when a frame has left.
         """
         self.accept(data, hold=hold)
         return self.take()
@@ -204,13 +204,12 @@ class SlcanDevice:
             self._answer(ERROR if skip else self._command(line.lstrip(b"\n")))
 
     def _would_wait(self, data: bytes, start: int) -> bool:
+        if not self.is_open or self.controller.state == BUS_OFF:
+            return False
         head = bytes(self._line[:1]) or data[start : start + 1]
-        return (
-            head in b"tTrRdDbB"
-            and self.is_open
-            and self.controller.free <= 0
-            and self.controller.state != BUS_OFF
-        )
+        if head == b"C":
+            return self.controller.pending > 0
+        return head in b"tTrRdDbB" and self.controller.free <= 0
 
     def _keep(self, data: bytes) -> None:
         self._line += data

@@ -4,6 +4,7 @@ import random
 
 import can
 import pytest
+
 from packtrust.frame import Frame
 from packtrust_host.sim import can_bits
 from packtrust_host.sim.bus import BUS_OFF, ERROR_ACTIVE, ERROR_PASSIVE, Bus

@@ -4,6 +4,7 @@ import random
 import re
 
 import pytest
+
 from packtrust.frame import Frame
 from packtrust_host.sim.bus import BUS_OFF, Bus
 from packtrust_host.sim.slcan import Acceptance, SlcanDevice, format_frame
