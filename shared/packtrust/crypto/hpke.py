@@ -1,4 +1,4 @@
-"""HPKE (RFC 9180): DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM or AES-128-GCM, all four modes.
+"""HPKE (RFC 9180) with DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-GCM, in all four modes.
 
 The mode follows from what is given: `psk` and `psk_id` make it PSK, the sender's key (`sk_s` to
 send, `pk_s` to receive) makes it Auth, both make it AuthPSK, neither makes it base. Empty counts as
