@@ -45,7 +45,7 @@ def build():
 
         node = ModuleNode(env, config, make_cells(config.get("cells", {})))
         rows = MODULE_ROWS
-    service = TestService(env, 0, rows, lambda: node.node_byte, lambda: node.keyed)
+    service = TestService(env, 0, rows, lambda: node.own_node, lambda: bool(node.relations))
     loop = None
 
     def figures() -> dict:

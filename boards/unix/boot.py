@@ -63,45 +63,55 @@ class Tap:
         if secret:
             self._file.write("%s %s\n" % (kind, "".join(["%02x" % byte for byte in bytes(secret)])))
 
-    def _wrap(self, function, kinds, result):
-        """A function that reports its first arguments as `kinds` says (None: not secret) and its result."""
-
-        def tapped(*args, **kwargs):
-            for kind, argument in zip(kinds, args):
-                if kind:
-                    self.write(kind, argument)
-            value = function(*args, **kwargs)
-            if result:
-                self.write(result, value)
-            return value
-
-        return tapped
-
     def install(self) -> None:
-        """Replace the functions in every module of packtrust.crypto, before anybody imports them from there."""
+        """Put itself between the core's key derivation and its users, before anybody imports it."""
         from packtrust import crypto
         from packtrust.crypto import hpke
+        from packtrust.crypto.registry import Backend
 
-        original = crypto.AESGCM
+        write = self.write
+        init = crypto.AESGCM.__init__
+        expand = Backend.expand
+        multiply = Backend.multiply
+        extract = crypto.hkdf_extract
+        labeled_extract = hpke._extract
 
-        class TappedAESGCM(original):
-            def __init__(inner, key, backend=None) -> None:  # noqa: N805
-                self.write("aes", key)
-                super().__init__(key, backend)
+        def tapped_init(aead, key, backend=None) -> None:
+            write("aes", key)
+            init(aead, key, backend)
 
-        wrapped = {
-            "AESGCM": TappedAESGCM,
-            "hkdf_extract": self._wrap(crypto.hkdf_extract, (None, "ikm"), "prk"),
-            "hkdf_expand": self._wrap(crypto.hkdf_expand, ("prk",), "okm"),
-            "hkdf": self._wrap(crypto.hkdf, ("ikm",), "okm"),
-            "x25519": self._wrap(crypto.x25519, ("private",), "shared"),
-            "x25519_public": self._wrap(crypto.x25519_public, ("private",), None),
-        }
-        before = {name: getattr(crypto, name) for name in wrapped}
-        for module in (crypto, hpke):
-            for name in wrapped:
-                if getattr(module, name, None) is before[name]:
-                    setattr(module, name, wrapped[name])
+        def tapped_expand(backend, prk, info, length):
+            output = expand(backend, prk, info, length)
+            write("prk", prk)
+            write("okm", output)
+            return output
+
+        def tapped_multiply(backend, scalar, point):
+            output = multiply(backend, scalar, point)
+            write("private", scalar)
+            if point[0] != 9 or any(point[1:]):  # times the base point it is a public key
+                write("shared", output)
+            return output
+
+        def tapped_extract(salt, ikm, backend=None):
+            output = extract(salt, ikm, backend)
+            write("ikm", ikm)
+            write("prk", output)
+            return output
+
+        def tapped_labeled_extract(suite, salt, label, ikm, backend):
+            output = labeled_extract(suite, salt, label, ikm, backend)
+            # The other two labels hash what is public.
+            if label not in (b"psk_id_hash", b"info_hash"):
+                write("ikm", ikm)
+                write("prk", output)
+            return output
+
+        crypto.AESGCM.__init__ = tapped_init
+        Backend.expand = tapped_expand
+        Backend.multiply = tapped_multiply
+        crypto.hkdf_extract = tapped_extract
+        hpke._extract = tapped_labeled_extract
 
 
 def boot(settings: dict) -> None:

@@ -157,7 +157,7 @@ def _hpke_seal(arguments) -> bytes:
     mode, recipient, info, aad, plaintext, psk, psk_id, sender, entropy = arguments
     _check_mode(mode, psk, sender)
     enc, ciphertext, context = hpke.seal(
-        recipient, info, aad, plaintext, entropy=entropy, psk=psk, psk_id=psk_id, sk_s=sender
+        recipient, info, aad, plaintext, entropy=entropy, psk=psk, psk_id=psk_id, sk_s=sender or None
     )
     context.wipe()
     return enc + ciphertext
@@ -167,7 +167,7 @@ def _hpke_open(arguments) -> bytes:
     mode, recipient, info, aad, sealed, psk, psk_id, sender = arguments
     _check_mode(mode, psk, sender)
     plaintext, context = hpke.open(
-        sealed[:32], recipient, info, aad, sealed[32:], psk=psk, psk_id=psk_id, pk_s=sender
+        sealed[:32], recipient, info, aad, sealed[32:], psk=psk, psk_id=psk_id, pk_s=sender or None
     )
     context.wipe()
     return bytes(plaintext)
