@@ -157,7 +157,9 @@ def _create() -> None:
     LOG.write_text("")
     debian_packages.say("  making the environment (Python %d.%d.%d) ..." % sys.version_info[:3])
     options = [] if with_pip else ["--without-pip"]
-    _run("making the environment", [sys.executable, "-m", "venv", *options, str(VENV)])
+    # Not sys.executable: that may be the very environment that was just removed.
+    python = getattr(sys, "_base_executable", None) or sys.executable
+    _run("making the environment", [python, "-m", "venv", *options, str(VENV)])
     if not with_pip:
         _pip_from_debian()
 

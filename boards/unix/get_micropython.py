@@ -131,6 +131,7 @@ def build(checkout: Path = CHECKOUT) -> str:
     private = checkout / INTERPRETER["private"]
     home = private.parents[1]
     cache = checkout / "build" / "downloads" / ("micropython-%s" % _architecture())
+    debian_packages.say("Setting up MicroPython in build/micropython (first time only)")
     try:
         packages = debian_packages.download(debian["package"], debian["suites"], cache)
         with tempfile.TemporaryDirectory(dir=home.parent, prefix=".micropython-") as scratch:
@@ -181,7 +182,6 @@ def main() -> int:
         with _one_at_a_time(CHECKOUT / "build"):
             path = find(os.environ)
             if path is None:
-                debian_packages.say("Setting up MicroPython in build/micropython (first time only)")
                 path = build()
         (CHECKOUT / "build" / "micropython.path").write_text(path + "\n")
     except UnfitError as error:
