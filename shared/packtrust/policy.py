@@ -161,23 +161,23 @@ class Policy:
         return UNSEALABLE if at < 0 else self._packed[at + 2]
 
     def is_sealable(self, base: int) -> bool:
-        """Whether bit 17 of a 29-bit ID with this base means a record bound to this very ID."""
+        """Whether bit 17 of a 29-bit ID with this base means a record bound to this ID."""
         return self._flags(base) & SEALABLE != 0
 
     def check_sealable(self, base: int) -> None:
         """Raise PolicyError unless `is_sealable(base)`."""
         if not self.is_sealable(base):
             raise PolicyError(
-                "messages with base 0x%03X cannot be sealed (class %s): use a base the policy lists as sealable"
+                "messages with base 0x%03X cannot be sealed (class %s): use a sealable base"
                 % (base, CLASS_NAMES[self.class_of(base)])
             )
 
     def needs_citation(self, base: int) -> bool:
-        """Whether records of this base are taken in strict order only and cite the peer's newest."""
+        """Whether records of this base go in strict order only and cite the peer's newest."""
         return self._flags(base) & CITED != 0
 
     def clear_allowed(self, base: int, keyed: bool, extended: bool = True) -> bool:
-        """Whether a clear frame may be taken by a node that has (`keyed`), or not, its sender's keys.
+        """Whether a clear frame may be taken by a node with (`keyed`) or without the keys.
 
         `extended` False: the field's 11-bit frame of this base; only what old VCUs listen to is
         then allowed.
@@ -193,7 +193,7 @@ class Policy:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of b"packtrust policy v1" and the rows by base: base u16 BE, class u8, flags u8."""
+        """SHA-256 of the label and the rows by base: base u16 BE, class u8, flags u8."""
         if not self._digest:
             self._digest = bytes(sha256(_DIGEST_LABEL + self._rows()))
         return self._digest

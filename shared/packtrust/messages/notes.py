@@ -6,8 +6,8 @@ For the generated document and DBC file. Boards do not load this.
 NOTES = {
     "COMMAND": "Refused in clear. Byte 1 is unused.",
     "TIME": (
-        "Unix time. Unauthenticated in the field, so of no use for freshness; here configuration,"
-        " sealed."
+        "Unix time. Unauthenticated in the field, so of no use for freshness; here configuration, "
+        "sealed."
     ),
     "READ_EEPROM": (
         "The field answers anyone with any register: keys kept there would leak. Here "
@@ -18,9 +18,9 @@ NOTES = {
         "sealed."
     ),
     "MODULE_COMMAND": (
-        "The field's header puts this in a bit-field that would straddle a 32-bit unit; the ABI "
-        "moves it up, so the header's comments are wrong: hv_bus is in bytes 4-5, not in bits "
-        "24-39. The struct has 12 bytes; 8 go on the bus."
+        "The field's header lets a bit-field straddle a 32-bit unit; the ABI moves it up, so the "
+        "header's comments are wrong: hv_bus is in bytes 4-5, not in bits 24-39. The struct has 12 "
+        "bytes; 8 go on the bus."
     ),
     "KEEP_ALIVE": "module_id 0: pack mode; another: direct control of that module.",
     "REQUEST_MODULE_LIST": "The field's pack has an empty handler for it.",
@@ -32,8 +32,8 @@ NOTES = {
     ),
     "WEB4_APP_KEY_HALF": "See WEB4_PACK_KEY_HALF.",
     "WEB4_COMPONENT_IDS": (
-        "See WEB4_PACK_KEY_HALF. The pack expects two names of 32 bytes in one item; the app "
-        "sends two items, the second as WEB4_KEY_STATUS."
+        "See WEB4_PACK_KEY_HALF. The pack expects two names of 32 bytes in one item; the app sends "
+        "two items, the second as WEB4_KEY_STATUS."
     ),
     "WEB4_KEY_STATUS": (
         "See WEB4_PACK_KEY_HALF. The app sends the app's component ID here, the pack ignores it. "
@@ -42,33 +42,31 @@ NOTES = {
     ),
     "BMS_STATE": "SOH in steps of 0.4 %, unlike everywhere else (0.5 %).",
     "MODULE_STATE": (
-        "Sent under direct module control only. Fault bits: 0 comms, 1 hardware, 2 over-current, "
-        "3 over-temperature, 4 over-voltage; 5 under-voltage is ours. The field's app reads them "
+        "Sent under direct module control only. Fault bits: 0 comms, 1 hardware, 2 over-current, 3 "
+        "over-temperature, 4 over-voltage; 5 under-voltage is ours. The field's app reads them "
         "shifted by one and shows none."
     ),
     "MODULE_POWER": (
-        "The field's header puts this in a bit-field that would straddle a 32-bit unit; the ABI "
-        "moves it up, so the header's comments are wrong: the current is in bytes 4-5, not 3-4."
+        "The field's header lets a bit-field straddle a 32-bit unit; the ABI moves it up, so the "
+        "header's comments are wrong: the current is in bytes 4-5, not 3-4."
     ),
     "MODULE_CELL_VOLTAGE": (
-        "The field's header puts this in a bit-field that would straddle a 32-bit unit; the ABI "
-        "moves it up, so the header's comments are wrong: the lowest is in bytes 4-5, the average"
-        " in 6-7."
+        "The field's header lets a bit-field straddle a 32-bit unit; the ABI moves it up, so the "
+        "header's comments are wrong: the lowest is in bytes 4-5, the average in 6-7."
     ),
     "MODULE_CELL_TEMP": (
-        "The field's header puts this in a bit-field that would straddle a 32-bit unit; the ABI "
-        "moves it up, so the header's comments are wrong: the lowest is in bytes 4-5, the average"
-        " in 6-7."
+        "The field's header lets a bit-field straddle a 32-bit unit; the ABI moves it up, so the "
+        "header's comments are wrong: the lowest is in bytes 4-5, the average in 6-7."
     ),
     "MODULE_CELL_ID": "Not implemented in the field; the places of the fields are ours.",
     "MODULE_LIMITS": (
-        "The field's header puts this in a bit-field that would straddle a 32-bit unit; the ABI "
-        "moves it up, so the header's comments are wrong: the charge limit is in bytes 4-5, the "
-        "end-of-charge voltage in 6-7."
+        "The field's header lets a bit-field straddle a 32-bit unit; the ABI moves it up, so the "
+        "header's comments are wrong: the charge limit is in bytes 4-5, the end-of-charge voltage "
+        "in 6-7."
     ),
     "MODULE_LIST": (
-        "One bit a module. Never sent in the field, where the ID header calls 0x417 a module list"
-        " and the structs are named 0x41F module list and 0x417 module isolation."
+        "One bit a module. Never sent in the field, where the ID header calls 0x417 a module list "
+        "and the structs are named 0x41F module list and 0x417 module isolation."
     ),
     "PACK_POWER": "Bytes 0-3 are zero.",
     "PACK_CELL_VOLTAGE": "SOC in steps of 0.0015625 %: 64000 is 100 %.",
@@ -79,8 +77,8 @@ NOTES = {
     "PACK_CELL_ID_VOLTAGE": "The field always sends cell 0.",
     "PACK_CELL_ID_TEMP": "The field always sends cell 0.",
     "PACK_ISOLATION": (
-        "The field always sends 0, its macro says steps of 0.001, the comment beside it 0.01, and"
-        " another comment says that the ID should be 0x42A. So a raw number."
+        "The field always sends 0, its macro says steps of 0.001, the comment beside it 0.01, and "
+        "another comment says that the ID should be 0x42A. So a raw number."
     ),
     "VCU_TIME_REQUEST": "All zero; repeated every 500 ms until TIME arrives.",
     "EEPROM_DATA": "Configuration read back: never sent in clear here.",
@@ -98,12 +96,12 @@ NOTES = {
     "LIMITS_COMMAND": "module_id 0: every module. Byte 1 is zero.",
     "COMMAND_RESULT": (
         "command: low byte of the command's base; counter: low 32 bits of the counter of the "
-        "record that carried it. result: 0 obeyed, 1 refused, 2 module not reachable, 3 module "
-        "did not follow in time."
+        "record that carried it. result: 0 obeyed, 1 refused, 2 module not reachable, 3 module did "
+        "not follow in time."
     ),
     "MODULE_FAULT": (
-        "FAULT_CODES for the app. changed: the module's uptime at the last change, in s. Byte 3 "
-        "is zero."
+        "FAULT_CODES for the app. changed: the module's uptime at the last change, in s. Byte 3 is "
+        "zero."
     ),
     "PACK_DIAGNOSTICS": (
         "Counters stop at their highest value. Since boot, over all of the pack's links."
@@ -125,8 +123,8 @@ NOTES = {
     "DETAIL": (
         "Cells count from 0, in reverse: cell n is at buffer index cells - 1 - n. Byte 1 is how "
         "many cells reported in the last complete round, not how many there are. The field's "
-        "integer division makes SOC and SOH 0 or whole hundreds; their step is not documented, "
-        "0.5 % as in STATUS_1 is taken."
+        "integer division makes SOC and SOH 0 or whole hundreds; their step is not documented, 0.5 "
+        "% as in STATUS_1 is taken."
     ),
     "TIME_REQUEST": "Field: 8 zero bytes; header and DBC say none. Both are taken.",
     "CELL_COMM_STATUS1": (
@@ -135,14 +133,14 @@ NOTES = {
     "CELL_COMM_STATUS2": "ID reserved in the field, no layout, never sent.",
     "STATUS_4": "ID reserved in the field, no layout, never sent.",
     "REGISTRATION": (
-        "Node byte 0xFF. The module checks manufacturer, part and unique id, and nothing else: in"
-        " the field any node can register it. The number goes up to 31; the field's pack can give"
-        " 32."
+        "Node byte 0xFF. The module checks manufacturer, part and unique id, and nothing else: in "
+        "the field any node can register it. The number goes up to 31; the field's pack can give "
+        "32."
     ),
     "HARDWARE_REQUEST": "Byte 0 is uninitialised in the field's pack. Ours is 0.",
     "STATUS_REQUEST": (
-        "Byte 0 is uninitialised in the field's pack. In ours its low nibble is the highest state"
-        " the module may hold."
+        "Byte 0 is uninitialised in the field's pack. In ours its low nibble is the highest state "
+        "the module may hold."
     ),
     "STATE_CHANGE": (
         "The field's pack sends 4 bytes, its module takes 2 only, so the one cannot command the "
@@ -156,8 +154,8 @@ NOTES = {
         "part of its time."
     ),
     "MAX_STATE": (
-        "The heartbeat, every 200 ms; in clear a broadcast (node byte 0x00), sealed to each "
-        "module under its pair's keys. In the field any accepted frame keeps a module alive."
+        "The heartbeat, every 200 ms; in clear a broadcast (node byte 0x00), sealed to each module "
+        "under its pair's keys. In the field any accepted frame keeps a module alive."
     ),
     "DEREGISTER": "Byte 0 is uninitialised in the field's pack. Ours is 0.",
     "ANNOUNCE_REQUEST": "Node byte 0xFF.",
@@ -176,12 +174,12 @@ NOTES = {
         "encrypted and the sequence follows the data (10 bytes)."
     ),
     "FRAME_TRANSFER_END": (
-        "CRC-32 (reflected EDB88320, start and final XOR FFFFFFFF) over the 1024 bytes. Bytes 4-7"
-        " are zero."
+        "CRC-32 (reflected EDB88320, start and final XOR FFFFFFFF) over the 1024 bytes. Bytes 4-7 "
+        "are zero."
     ),
     "FAULT_CODES": (
-        "Fault bits as in MODULE_STATE. first_cell 0xFF: none. changed: the module's uptime at "
-        "the last change."
+        "Fault bits as in MODULE_STATE. first_cell 0xFF: none. changed: the module's uptime at the "
+        "last change."
     ),
     "LIMITS": "Ours; the field's pack cannot limit a module.",
     "BALANCE": (

@@ -332,7 +332,7 @@ class Message:
 
     @property
     def fields(self) -> "tuple[Field, ...]":
-        """(name, start bit, bits, num, den, offset) of each field; parsed at first use, then kept."""
+        """(name, start bit, bits, num, den, offset) of each field, in order."""
         fields = self._fields
         if fields is None:
             fields = self._fields = parse_fields(self._row.split()[6:])
