@@ -1,6 +1,6 @@
 """29-bit arbitration IDs: base, encrypted flag, segmentation fields and node byte (docs/wire.md, section 1).
 
-    28..18 base   17 E (encrypted)   16 T (toggle)   15..12 chunk   11..8 last   7..0 node
+28..18 base   17 E (encrypted)   16 T (toggle)   15..12 chunk   11..8 last   7..0 node
 """
 
 from packtrust._compat import const

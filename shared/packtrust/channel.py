@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from packtrust._typing import Buffer, FrameLike
     from packtrust.frame import Frame
+    from packtrust.handshake import KeyLog
     from packtrust.policy import Policy
 
 OPENED = "opened"
@@ -121,6 +122,8 @@ class Channel:
     boot_counter  counts the node's boots (u32); 0 where there is no storage
     fd            use CAN FD frames for what fits one
     max_records   stop sealing after this many records of a session
+    receive_max   longest record taken by ISO-TP, in bytes: the memory a peer can make us allocate
+    key_log       called with (direction, key, iv_base, sender) of each session: for an owner who wants to read along
     """
 
     def __init__(
@@ -141,6 +144,7 @@ class Channel:
         fd: bool = False,
         max_records: int = MAX_RECORDS,
         receive_max: int = 1024,
+        key_log: "KeyLog | None" = None,
     ) -> None:
         if role not in (INITIATOR, RESPONDER):
             raise ChannelError("role is INITIATOR or RESPONDER, not %r" % (role,))
@@ -164,6 +168,7 @@ class Channel:
         self._boot_counter = boot_counter
         self._fd = fd
         self._max_records = max_records
+        self._key_log = key_log
         self._roots = {epoch: bytearray(secret)}  # type: dict[int, bytearray]
         self.epoch = epoch
         ours, theirs = (0, 1) if role == INITIATOR else (1, 0)
@@ -246,6 +251,7 @@ class Channel:
             self.policy.digest,
             self._boot_counter,
             self._urandom(16),
+            self._key_log,
         )
         return self._handshake
 
@@ -331,8 +337,8 @@ class Channel:
     def seal(self, arbitration_id: int, data: "Buffer") -> "list[Frame]":
         """The frames of `data` sealed as the message `arbitration_id` (its clear ID, bits 17..8 zero).
 
-        Up to 100 bytes (96 for classes that cite; 36 and 32 in a CAN FD frame) give all frames at once. Longer data goes by ISO-TP:
-        the frame returned is the first one, the rest appear in `outgoing()` as the peer asks for them.
+        Up to 100 bytes (96 for classes that cite; 36 and 32 in a CAN FD frame) give all frames at once. Longer data
+        goes by ISO-TP: the frame returned is the first one, the rest appear in `outgoing()` as the peer asks for them.
         Raises ChannelError (not connected, too many records) and PolicyError (this ID cannot be sealed).
         """
         session = self._session

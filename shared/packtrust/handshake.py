@@ -9,7 +9,11 @@ from packtrust.record import IV_BASE_LENGTH, VERSION, RecordCipher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from packtrust._typing import Buffer
+
+    KeyLog = Callable[[int, bytes, bytes, bytes], None]
 
 INITIATOR = const(1)
 RESPONDER = const(2)
@@ -36,15 +40,28 @@ def epoch_of(payload: "Buffer") -> int:
 
 
 class SessionKeys:
-    """Both directions of a session, as its owner sees them: `tx` seals, `rx` opens."""
+    """Both directions of a session, as its owner sees them: `tx` seals, `rx` opens.
 
-    def __init__(self, secret: "Buffer", relationship: Relationship, epoch: int, role: int, side: int) -> None:
+    `key_log`, if given, is called with (direction, key, iv_base, sender) of both: for an owner who wants to read along.
+    """
+
+    def __init__(
+        self,
+        secret: "Buffer",
+        relationship: Relationship,
+        epoch: int,
+        role: int,
+        side: int,
+        key_log: "KeyLog | None" = None,
+    ) -> None:
         self.epoch = epoch
         ciphers = []
         for direction in (INITIATOR_TO_RESPONDER, RESPONDER_TO_INITIATOR):
             material = bytearray(relationship.expand(secret, "record", epoch, direction, 32 + IV_BASE_LENGTH))
             we_send = (direction == INITIATOR_TO_RESPONDER) == (role == INITIATOR)
             sender = relationship.fingerprint_of(side if we_send else side ^ 1)
+            if key_log is not None:
+                key_log(direction, bytes(material[:32]), bytes(material[32:]), sender[:4])
             ciphers.append(RecordCipher(material[:32], material[32:], direction, sender[:4]))
             wipe(material)
         self.tx, self.rx = ciphers if role == INITIATOR else (ciphers[1], ciphers[0])
@@ -58,9 +75,10 @@ class SessionKeys:
 class Handshake:
     """One end of one handshake under the `root` of one epoch.
 
-    `side` says whether we are component A (0) or B (1); `nonce` is 16 fresh random bytes. `hello()` starts it on the initiator's
-    side; `feed()` takes what arrives. `keys` is set when the session secret is known: on the initiator's side after the
-    REPLY verified, on the responder's already when the REPLY is made, and not to be trusted there before `proved`.
+    `side` says whether we are component A (0) or B (1); `nonce` is 16 fresh random bytes. `hello()` starts it on the
+    initiator's side; `feed()` takes what arrives. `keys` is set when the session secret is known: on the initiator's
+    side after the REPLY verified, on the responder's already when the REPLY is made, and not to be trusted there
+    before `proved`.
     """
 
     def __init__(
@@ -73,6 +91,7 @@ class Handshake:
         policy_digest: bytes,
         boot_counter: int,
         nonce: "Buffer",
+        key_log: "KeyLog | None" = None,
     ) -> None:
         self.role = role
         self.epoch = epoch
@@ -85,6 +104,7 @@ class Handshake:
         self._policy_digest = policy_digest
         self._boot_counter = boot_counter
         self._nonce = bytes(nonce)
+        self._key_log = key_log
         self._mac_key = relationship.expand(root, "handshake", epoch)
         self._transcript = b""
 
@@ -129,7 +149,7 @@ class Handshake:
         relationship = self._relationship
         info = relationship.info("session", self.epoch, BOTH) + self._transcript
         secret = bytearray(hkdf_expand(self._root, info, 32))
-        self.keys = SessionKeys(secret, relationship, self.epoch, self.role, self._side)
+        self.keys = SessionKeys(secret, relationship, self.epoch, self.role, self._side, self._key_log)
         wipe(secret)
 
     def _on_hello(self, payload: "Buffer") -> "bytes | None":

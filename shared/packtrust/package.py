@@ -53,7 +53,7 @@ class KeyPackage:
 
     counter (u32), epoch (u32), role (1 initiator, 2 responder), side (0: the recipient is component A, 1: B), node
     (node byte of the link), scope (SCOPE_* bits), max_records, max_age_s, half_a and half_b (64 bytes), salt (32),
-    peer_public (32, zeros for a peer without a binding key), lct_id, component_a, component_b, lct_half (0 or 64 bytes).
+    peer_public (32, zeros for a peer without a binding key), lct_id, component_a, component_b, lct_half (0 or 64).
     """
 
     def __init__(

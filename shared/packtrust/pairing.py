@@ -34,8 +34,8 @@ class PairExchange:
     """One end of the exchange. `role` INITIATOR sends `offer()`; both give what arrives to `feed()`.
 
     `secret` is the pair secret, `dh_static` X25519 of the two binding keys (empty for a peer without one),
-    `entropy` 32 fresh random bytes. `root` is set when both ephemeral keys are known; `agreed` is True when the peer has
-    proved that it has the same root. Raises CryptoError if there is no entropy.
+    `entropy` 32 fresh random bytes. `root` is set when both ephemeral keys are known; `agreed` is True when the peer
+    has proved that it has the same root. Raises CryptoError if there is no entropy.
     """
 
     def __init__(
@@ -121,9 +121,7 @@ class PairExchange:
             return None
         if self.root is None:
             self._agree(public, self._public)
-            self._answer = self._message(
-                ANSWER, self._public + hmac_sha256(self._key, b"answer", public, self._public)
-            )
+            self._answer = self._message(ANSWER, self._public + hmac_sha256(self._key, b"answer", public, self._public))
         elif public != self._peer_public:
             return None
         return self._answer

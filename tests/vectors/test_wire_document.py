@@ -53,7 +53,7 @@ def lv(value):
     return bytes([len(value)]) + value
 
 
-# -- RFC 9180, modes Auth and AuthPSK, from the RFC alone ---------------------------------------------------------------
+# -- RFC 9180, modes Auth and AuthPSK, from the RFC alone ----------------------------------------------------
 
 KEM_SUITE = b"KEM" + struct.pack(">H", 0x0020)
 HPKE_SUITE = b"HPKE" + struct.pack(">HHH", 0x0020, 0x0001, 0x0002)
@@ -87,7 +87,7 @@ def hpke_auth_seal(mode, receiver, sender, ephemeral, info, aad, plaintext, psk=
     return enc, AESGCM(key).encrypt(nonce, plaintext, aad), receipt_key
 
 
-# -- sections 4 and 7 ---------------------------------------------------------------------------------------------------
+# -- sections 4 and 7 ----------------------------------------------------------------------------------------
 
 
 def package_plaintext():
@@ -169,7 +169,7 @@ def test_pair_exchange():
     assert (b"\x14" + head + mac(k_c, b"responder", initiator, responder)).hex() == vectors["agreed"]
 
 
-# -- sections 1, 2, 3, 6 ------------------------------------------------------------------------------------------------
+# -- sections 1, 2, 3, 6 -------------------------------------------------------------------------------------
 
 
 def segment(arbitration_id, payload, toggle=0):

@@ -156,9 +156,7 @@ def test_a_record_moved_to_another_id_or_node_is_refused():
     moved = [Frame(frame.arbitration_id + (1 << 18), frame.data) for frame in frames]
     assert give(bench.pack, moved).reason == "tag"
     other = Bench()
-    other.pack = Channel(
-        SECRET, INITIATOR, 6, urandom=Entropy(1), local="pack", peer="module", clock=other.clock
-    )
+    other.pack = Channel(SECRET, INITIATOR, 6, urandom=Entropy(1), local="pack", peer="module", clock=other.clock)
     assert give(other.pack, frames) is None
 
 
@@ -171,9 +169,7 @@ def test_a_record_reflected_to_its_sender_is_refused():
 def test_a_truncated_record_is_refused():
     bench = Bench().connect()
     frames = bench.module.seal(STATUS_1, b"12345678")
-    cut = [
-        Frame(frame.arbitration_id & ~0xF00 | 2 << 8, frame.data) for frame in frames[:3]
-    ]
+    cut = [Frame(frame.arbitration_id & ~0xF00 | 2 << 8, frame.data) for frame in frames[:3]]
     assert give(bench.pack, cut).reason == "short"
 
 
@@ -234,9 +230,7 @@ def test_the_sender_may_not_seal_what_cannot_be_sealed_or_before_it_is_connected
 
 def test_different_secrets_never_meet():
     bench = Bench()
-    bench.module = Channel(
-        bytes(32), RESPONDER, 5, urandom=Entropy(2), local="module", peer="pack", clock=bench.clock
-    )
+    bench.module = Channel(bytes(32), RESPONDER, 5, urandom=Entropy(2), local="module", peer="pack", clock=bench.clock)
     bench.pack.connect()
     events = bench.carry()
     assert [(name, event.reason) for name, event in events] == [("pack", "handshake-mac")]
