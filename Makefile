@@ -49,11 +49,11 @@ check: lint docs-check ## lint, and that the documentation and the generated fil
 docs-check: setup ## check links, changelog fragments and that the generated files are up to date
 	@$(BIN)/python tools/check_docs.py
 	@$(BIN)/towncrier build --draft --version next >build/changelog-draft.md && echo "changelog fragments are well-formed"
-	@$(BIN)/python -m packtrust_host.dbc --check
+	@$(BIN)/python tools/generated.py --check
 
 .PHONY: generate
 generate: setup ## write the generated files (message page, DBC) again
-	@$(BIN)/python -m packtrust_host.dbc
+	@$(BIN)/python tools/generated.py
 
 .PHONY: bench
 bench: setup ## measure speed and size on CPython and MicroPython

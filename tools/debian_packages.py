@@ -191,9 +191,7 @@ def _configuration(root: Path, source: Source, suite: str, arch: str) -> Path:
     root.chmod(0o700)  # the options may hold a proxy's password
     (root / "status").touch()
     keyring = _keyring(source, root)
-    (root / "sources.list").write_text(
-        "deb [arch=%s signed-by=%s] %s %s main\n" % (arch, keyring, source.uri, suite)
-    )
+    (root / "sources.list").write_text("deb [arch=%s signed-by=%s] %s %s main\n" % (arch, keyring, source.uri, suite))
     q = _quoted
     lines = [
         *_kept_options(),
@@ -261,9 +259,7 @@ def download(package: str, suites: Sequence[str], cache: Path) -> list[Path]:
     arch = architecture()
     mirrors = debian_mirrors(read_sources())
     if not mirrors:
-        raise PackageError(
-            "this machine's apt knows no Debian mirror (DEBIAN_MIRROR in the environment names one)"
-        )
+        raise PackageError("this machine's apt knows no Debian mirror (DEBIAN_MIRROR in the environment names one)")
     reasons = []
     for source in mirrors:
         for suite in suites:

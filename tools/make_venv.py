@@ -70,9 +70,7 @@ def _environment() -> dict[str, str]:
     # Settings that would send packages elsewhere, or alter what Python imports.
     for name in ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONPATH", "PYTHONHOME"):
         env.pop(name, None)
-    env.update(
-        PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", PYTHONUNBUFFERED="1"
-    )
+    env.update(PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", PYTHONUNBUFFERED="1")
     return env
 
 
@@ -104,8 +102,7 @@ def _run(what: str, command: list[str]) -> None:
         for line in tail:
             debian_packages.say("    | %s" % line)
         raise SetupError(
-            "%s failed (all of it: build/setup.log): check the network and pip's settings, then "
-            "run make again" % what
+            "%s failed (all of it: build/setup.log): check the network and pip's settings, then run make again" % what
         )
 
 
@@ -139,16 +136,13 @@ def _pip_from_debian() -> None:
     except debian_packages.PackageError as error:
         raise SetupError(
             "this Python cannot make a virtual environment with pip in it: apt install %s (or "
-            "python3-venv), then run make again; taking pip from Debian's package failed too (%s)"
-            % (version, error)
+            "python3-venv), then run make again; taking pip from Debian's package failed too (%s)" % (version, error)
         ) from error
 
 
 def _create() -> None:
     if importlib.util.find_spec("venv") is None:
-        raise SetupError(
-            "this Python has no venv module: apt install python3-venv, then run make again"
-        )
+        raise SetupError("this Python has no venv module: apt install python3-venv, then run make again")
     debian_packages.say("Setting up Python packages in .venv (first time only)")
     if VENV.exists():
         shutil.rmtree(VENV)
