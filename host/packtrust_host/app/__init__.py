@@ -1,0 +1,1 @@
+"""The host app: key store, node, provisioning, registration, validation, real-time runner."""
