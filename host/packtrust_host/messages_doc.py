@@ -45,8 +45,8 @@ the unit that its name ends with: `_ma` mA, `_mv` mV, `_centi_c` 0.01 degC, `_pe
     raw   = (value - offset) / factor    truncated toward zero, then limited to the field
     value = raw * factor + offset        rounded up to a whole unit
 
-* Truncation is what the field's C casts do: 0.314 V in steps of 0.015 V is 20, not 21. Theirs is in
-  floating point and may land one step lower where the quotient is whole; ours is exact.
+* Truncation is what the field's C casts do: 0.314 V in steps of 0.015 V is 20, not 21. A
+  floating-point quotient can land one step lower where it should be whole; ours is exact.
 * The field's code wraps a value out of range; ours sends the nearest that fits.
 * Rounding up when decoding makes `encode(decode(data))` the same bits, also where a step is no
   whole number of units.

@@ -62,9 +62,7 @@ def test_every_vector_field_is_somewhere_not_zero():
 
 def test_struct_bytes_of_the_fields_compiler():
     # 0x412 {id 11h, V 2222h, I 3333h}, from arm-none-eabi-gcc: the ABI moves the current to byte 4.
-    data = encode(
-        "MODULE_POWER", module_id=0x11, voltage_mv=0x2222 * 15, current_ma=0x3333 * 20 - 655360
-    )
+    data = encode("MODULE_POWER", module_id=0x11, voltage_mv=0x2222 * 15, current_ma=0x3333 * 20 - 655360)
     assert bytes(data) == b"\x11\x22\x22\x00\x33\x33\x00\x00"
 
 
@@ -164,9 +162,7 @@ def test_mistakes_are_named():
     assert "no field currant_ma" in str(raises(ValueError, _encode_misspelt))
     assert "no field x" in str(raises(ValueError, encode, "STATUS_1", {"x": 1}))
     assert "no length 3" in str(raises(ValueError, encode, "STATE_CHANGE", None, 3))
-    assert "no room for hv_bus_mv" in str(
-        raises(ValueError, encode, "STATE_CHANGE", {"hv_bus_mv": 1}, 2)
-    )
+    assert "no room for hv_bus_mv" in str(raises(ValueError, encode, "STATE_CHANGE", {"hv_bus_mv": 1}, 2))
     assert "no message is named STATUS_9" in str(raises(ValueError, encode, "STATUS_9"))
 
 

@@ -81,8 +81,7 @@ def test_keyed_nodes_take_little_in_clear():
 def test_unkeyed_nodes():
     for message in MESSAGES:
         refused = message.message_class == UNSEALABLE or (
-            message.direction == "V>P"
-            and message.message_class in (COMMAND, CONFIG, REGISTRATION, HEARTBEAT)
+            message.direction == "V>P" and message.message_class in (COMMAND, CONFIG, REGISTRATION, HEARTBEAT)
         )
         assert DEFAULT_POLICY.clear_allowed(message.base, False) == (not refused), message.name
 
