@@ -31,9 +31,9 @@ def _judge(report: pytest.TestReport | pytest.CollectReport) -> None:
     reason = skip_reason(report.longrepr)
     if not reason.startswith(ALLOWED):
         report.outcome = "failed"
-        report.longrepr = (
-            'skipped in CI: "%s". Make it run, or begin the reason with "%s" and say why it cannot.'
-            % (reason, ALLOWED)
+        report.longrepr = 'skipped in CI: "%s". Make it run, or begin the reason with "%s" and say why it cannot.' % (
+            reason,
+            ALLOWED,
         )
 
 

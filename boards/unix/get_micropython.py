@@ -27,12 +27,9 @@ import debian_packages  # noqa: E402  (the tools folder is no package: it must b
 with (Path(__file__).resolve().parent / "board.toml").open("rb") as _file:
     INTERPRETER = tomllib.load(_file)["interpreter"]
 MINIMUM: tuple[int, ...] = tuple(INTERPRETER["minimum"])
-NEXT_STEP = (
-    "install MicroPython %d.%d or newer and run again with MICROPYTHON=/path/to/micropython"
-    % (
-        MINIMUM[0],
-        MINIMUM[1],
-    )
+NEXT_STEP = "install MicroPython %d.%d or newer and run again with MICROPYTHON=/path/to/micropython" % (
+    MINIMUM[0],
+    MINIMUM[1],
 )
 PROBE = (
     "import sys\n"
@@ -99,8 +96,7 @@ def find(environment: Mapping[str, str], checkout: Path = CHECKOUT) -> str | Non
         reason = defect(path) if path else "there is no such program"
         if path is None or reason:
             raise UnfitError(
-                "$%s names %s, but %s: %s, or unset it."
-                % (INTERPRETER["environment"], named, reason, NEXT_STEP)
+                "$%s names %s, but %s: %s, or unset it." % (INTERPRETER["environment"], named, reason, NEXT_STEP)
             )
         return str(Path(path).absolute())
     path = shutil.which(INTERPRETER["command"], path=environment.get("PATH"))
@@ -144,16 +140,13 @@ def build(checkout: Path = CHECKOUT) -> str:
             start.chmod(0o755)
             reason = defect(str(start))
             if reason:
-                raise UnfitError(
-                    "Debian's MicroPython was fetched, but %s: %s." % (reason, NEXT_STEP)
-                )
+                raise UnfitError("Debian's MicroPython was fetched, but %s: %s." % (reason, NEXT_STEP))
             if home.exists():
                 home.rename(Path(scratch) / "old")
             fresh.rename(home)
     except debian_packages.PackageError as error:
         raise UnfitError(
-            "MicroPython cannot be taken from Debian (%s): check the network, or %s."
-            % (error, NEXT_STEP)
+            "MicroPython cannot be taken from Debian (%s): check the network, or %s." % (error, NEXT_STEP)
         ) from error
     return str(private)
 

@@ -282,9 +282,7 @@ def test_downloads_are_used_again_only_while_unchanged(
         packages.download("x", ["trixie"], cache)
 
 
-def test_apt_stays_in_its_folder(
-    packages: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_apt_stays_in_its_folder(packages: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dump = (
         'Acquire::http::Proxy "http://proxy.example:3128";\\n'
         'Acquire::https "";\\n'

@@ -63,13 +63,9 @@ def test_elsewhere_they_only_show(tmp_path: Path) -> None:
     assert "no time today" in output
 
 
-@pytest.mark.parametrize(
-    ("reason", "result"), [("not today", "1 error"), ("allowed: other system", "1 skipped")]
-)
+@pytest.mark.parametrize(("reason", "result"), [("not today", "1 error"), ("allowed: other system", "1 skipped")])
 def test_files_that_skip_themselves(tmp_path: Path, reason: str, result: str) -> None:
-    (tmp_path / "test_x.py").write_text(
-        "import pytest\npytest.skip(%r, allow_module_level=True)\n" % reason
-    )
+    (tmp_path / "test_x.py").write_text("import pytest\npytest.skip(%r, allow_module_level=True)\n" % reason)
     assert result in _pytest(tmp_path, "true")
 
 
