@@ -12,6 +12,7 @@
 """
 
 import packtrust_board as board
+from packtrust_node.can_slcan import MODULE_ACCEPT
 from packtrust_node.console import Console
 from packtrust_node.env import Clock, Env
 from packtrust_node.loop import Loop
@@ -27,9 +28,7 @@ def build():
     if is_pack:
         drivers = [board.can_port(0, None), board.can_port(1, None)]
     else:
-        from packtrust_node.module import ACCEPT
-
-        drivers = [board.can_port(0, ACCEPT)]
+        drivers = [board.can_port(0, MODULE_ACCEPT)]
     queues = [TxQueue(driver) for driver in drivers]
     clock = Clock()
     store = Store(FileSlots(board.state_directory), board.urandom, config["unique_id"])

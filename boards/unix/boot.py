@@ -33,9 +33,7 @@ class Board:
         """An SLCAN driver on the descriptor of that port."""
         from packtrust_node.can_slcan import SlcanCan, dual_filter
 
-        filters = ()
-        if accept is not None:
-            filters = dual_filter(accept[0][0], accept[0][1], accept[1][0], accept[1][1])
+        filters = () if accept is None else dual_filter(accept)
         return SlcanCan(open(self._can[index], "r+b"), self.config().get("bitrate", 500000), filters)
 
     def urandom(self, count: int) -> bytes:

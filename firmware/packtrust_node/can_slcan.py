@@ -47,18 +47,18 @@ _LINE_MAX = const(160)
 _READ = const(512)
 
 
-def dual_filter(first: int, first_mask: int, second: int, second_mask: int) -> "list[bytes]":
-    """Commands for two filters over the base (bits 28..18) of 29-bit IDs; mask bits 1 compare.
+# What a module must hear, (base, mask): 0x510..0x51F and 0x520..0x53F.
+MODULE_ACCEPT = ((0x510, 0x7F0), (0x520, 0x7E0))
+
+
+def dual_filter(accept: "tuple[tuple[int, int], tuple[int, int]]") -> "list[bytes]":
+    """Commands for two filters, (base, mask) each, over the base (bits 28..18) of 29-bit IDs; mask bits 1 compare.
 
     SJA1000 dual filter mode, extended frames: each half compares ID bits 28..13; its own mask bits 1 are "don't care".
     """
-    code = first << 21 | second << 5
-    mask = 0xFFFFFFFF ^ (first_mask << 21 | second_mask << 5)
+    code = accept[0][0] << 21 | accept[1][0] << 5
+    mask = 0xFFFFFFFF ^ (accept[0][1] << 21 | accept[1][1] << 5)
     return [b"W0", b"M%08X" % code, b"m%08X" % mask]
-
-
-# What a module must hear: 0x510..0x51F and 0x520..0x53F.
-MODULE_FILTER = dual_filter(0x510, 0x7F0, 0x520, 0x7E0)
 
 
 class SlcanCan:
