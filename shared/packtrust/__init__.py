@@ -1,7 +1,8 @@
 """packtrust: provable identity, keys that exist nowhere else, and encrypted CAN, on stock MicroPython.
 
 `Channel` is what most users want: see packtrust.channel and docs/wire.md. Everything here is sans-I/O and runs
-unchanged on CPython, MicroPython and CircuitPython. Names are loaded on first use, so a board pays only for what it imports.
+unchanged on CPython, MicroPython and CircuitPython. Names are loaded on first use, so a board pays only for what it
+imports.
 """
 
 __version__ = "0.1.0"
