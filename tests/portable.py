@@ -1,4 +1,4 @@
-"""What portable tests need in place of pytest: they run on CPython, MicroPython and CircuitPython alike.
+"""What portable tests need in place of pytest: they run on CPython, MicroPython and CircuitPython.
 
 A portable test file holds plain `def test_...():` functions with bare asserts, and imports nothing
 but the core, what every interpreter has, and this module. tests/on_target runs it on MicroPython.

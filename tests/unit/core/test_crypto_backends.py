@@ -1,0 +1,149 @@
+"""The choice of a backend, and what happens to one that computes wrongly."""
+
+from packtrust.crypto import (
+    AESGCM,
+    BackendUnavailable,
+    backends,
+    disabled,
+    hmac_sha256,
+    registry,
+    use,
+    x25519_public,
+)
+from portable import raises
+
+
+class _Registry:
+    """A fresh registry for one test, with the maker of one backend replaced."""
+
+    def __init__(self, name=None, maker=None):
+        self._saved = (registry._loaded, registry._refused, registry._chosen, registry._MAKERS)
+        registry._loaded, registry._refused, registry._chosen = {}, {}, {}
+        registry._MAKERS = dict(registry._MAKERS)
+        if name:
+            registry._MAKERS[name] = maker
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        registry._loaded, registry._refused, registry._chosen, registry._MAKERS = self._saved
+
+
+class _WrongCipher:
+    """AES with one bit of its second block wrong."""
+
+    def __init__(self, key):
+        from packtrust.crypto.aes_pure import BlockCipher
+
+        self._right = BlockCipher(key)
+
+    def encrypt(self, blocks):
+        self._right.encrypt(blocks)
+        if len(blocks) > 16:
+            blocks[16] ^= 1
+
+
+def _wrong_aes():
+    from packtrust.crypto.gcm import Gcm
+
+    return registry.Backend("cryptolib", lambda key: Gcm(_WrongCipher(key)))
+
+
+class _Trusting:
+    """AES-GCM that opens everything."""
+
+    def __init__(self, key):
+        self._right = AESGCM(key, "pure")
+
+    def encrypt(self, nonce, data, aad):
+        return self._right.encrypt(nonce, data, aad)
+
+    def decrypt(self, nonce, data, aad):
+        sealed = self._right.encrypt(nonce, data[:-16], aad)
+        return sealed[:-16]
+
+
+def _trusting():
+    return registry.Backend("cryptolib", _Trusting)
+
+
+def _crashing():
+    def gcm(key):
+        raise OSError(5)
+
+    return registry.Backend("cryptolib", gcm)
+
+
+def _wrong_hmac():
+    class Backend(registry.Backend):
+        def hmac(self, key, parts):
+            return bytes(32)
+
+    return Backend("cryptolib", registry._pure().gcm)
+
+
+def _absent():
+    raise ImportError("no module named cryptolib")
+
+
+def test_all_here_pass():
+    assert backends()
+    assert disabled() == {}
+
+
+def test_a_wrong_backend_is_disabled_and_says_so():
+    for maker, what in (
+        (_wrong_aes, "AES-GCM encryption"),
+        (_trusting, "a bad tag was accepted"),
+        (_wrong_hmac, "HMAC-SHA-256"),
+        (_crashing, "OSError"),
+    ):
+        with _Registry("cryptolib", maker):
+            assert "cryptolib" not in backends()
+            assert list(disabled()) == ["cryptolib"]
+            assert what in disabled()["cryptolib"]
+            error = raises(BackendUnavailable, AESGCM, bytes(32), "cryptolib")
+            assert "known-answer test" in str(error)
+            assert "pure" in str(error)
+            assert AESGCM(bytes(32)).backend != "cryptolib"
+
+
+def test_an_absent_backend_is_not_called_broken():
+    with _Registry("cryptolib", _absent):
+        assert "cryptolib" not in backends()
+        assert disabled() == {}
+        error = raises(BackendUnavailable, AESGCM, bytes(32), "cryptolib")
+        assert "not on this interpreter" in str(error)
+
+
+def test_a_wrong_backend_gives_way_to_the_next():
+    names = backends()
+    with _Registry():
+        for at, name in enumerate(names):
+            assert AESGCM(bytes(32)).backend == name
+            registry._MAKERS[name] = _wrong_aes
+            registry._loaded, registry._refused, registry._chosen = {}, {}, {}
+            assert backends() == names[at + 1 :]
+            if at + 1 < len(names):
+                assert AESGCM(bytes(32)).backend == names[at + 1]
+        error = raises(BackendUnavailable, AESGCM, bytes(32))
+        assert "run the tests" in str(error)
+
+
+def test_use_sets_the_default():
+    with _Registry():
+        for name in backends():
+            use(name)
+            assert AESGCM(bytes(32)).backend == name
+            assert len(hmac_sha256(b"k", b"d")) == 32
+            assert len(x25519_public(bytes(32))) == 32
+        use(None)
+        assert AESGCM(bytes(32)).backend == backends()[0]
+        raises(BackendUnavailable, use, "none such")
+        assert AESGCM(bytes(32)).backend == backends()[0]
+
+
+def test_every_call_names_an_unknown_backend():
+    raises(BackendUnavailable, hmac_sha256, b"k", b"d", backend="none such")
+    raises(BackendUnavailable, x25519_public, bytes(32), "none such")
