@@ -20,7 +20,11 @@ OBEYED = "obeyed"
 FAILED = "failed"
 
 TIMEOUT_MS = 3000
-REPEAT_MS = 500
+REPEAT_MS = 1000
+
+# `reason` of a COMMAND_RESULT: a later command took this one's place. Our own repeat does that too.
+REASON_SUPERSEDED = 4
+_REASONS = {1: "the app's scope does not allow it", 2: "no such module", 3: "a value it does not know"}
 
 # Currents up to this count as none: two steps of the field's 20 mA scale.
 NO_CURRENT_MA = 40
@@ -104,6 +108,7 @@ class Command:
         check: Check | None = None,
         quick: Callable[[Module], bool] | None = None,
         timeout_ms: int = TIMEOUT_MS,
+        needs_result: bool = False,
     ) -> None:
         self.name = name
         self.base = base
@@ -114,10 +119,11 @@ class Command:
         self.reason = ""
         self.latency_ms: dict[int, int] = {}
         self.obeyed_ms: dict[int, int] = {}
-        self.accepted = False  # the pack answered that it passed it on
+        self.confirmed: set[int] = set()  # modules that the pack says obey, by their own messages
         self.repeated_ms = now_ms
         self._check = check
         self._quick = quick
+        self._needs_result = needs_result
         self._deadline_ms = now_ms + timeout_ms
         self._timeout_ms = timeout_ms
         self._last: dict[int, str] = {}
@@ -154,6 +160,8 @@ class Command:
         if not (fresh_state and fresh_current) or number in self.obeyed_ms:
             return
         wrong = self._check(module)
+        if not wrong and self._needs_result and number not in self.confirmed:
+            wrong = "the pack has not seen it obey"
         self._last[number] = wrong
         if not wrong:
             self.obeyed_ms[number] = now_ms - self.sent_ms
@@ -161,18 +169,21 @@ class Command:
         if len(self.obeyed_ms) == len(self.modules):
             self.state = OBEYED
 
-    def on_result(self, module_id: int, result: int, reason: int) -> None:
-        """The pack's COMMAND_RESULT for this command."""
-        if self.done:
+    def on_result(self, module_id: int, result: int, reason: int, newest: bool) -> None:
+        """The pack's COMMAND_RESULT; `newest`: for the last record that carried this command."""
+        if self.done or (reason == REASON_SUPERSEDED and not newest):
             return
         if result == RESULT_OBEYED:
-            self.accepted = True
+            self.confirmed.add(module_id)
             if self._check is None:
                 self.state = OBEYED
             return
         what = _RESULTS.get(result, "the pack answered result %d" % result)
-        where = " for module %d" % module_id if module_id else ""
-        self.fail("%s%s (reason %d)" % (what, where, reason))
+        if module_id:
+            what += " for module %d" % module_id
+        if result == RESULT_REFUSED:
+            what += ": " + _REASONS.get(reason, "reason %d" % reason)
+        self.fail(what)
 
     def on_tick(self, now_ms: int) -> None:
         """Fail when time is up, naming who did not obey and what it reports."""

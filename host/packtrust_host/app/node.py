@@ -144,7 +144,7 @@ class AppNode:
         self._lct_id = ""
         self._tasks: list[Task[Any]] = []
         self._running = False
-        self._open: list[tuple[Command, set[int]]] = []  # with the counters that carried it
+        self._open: list[tuple[Command, list[int]]] = []  # with the counters that carried it
         self._commanded_state: int | None = None
         self._commanded_balance = False
         self._keep_alive_due_ms = 0
@@ -432,7 +432,8 @@ class AppNode:
     def _on_result(self, values: dict[str, int]) -> None:
         for command, counters in self._open:
             if command.base & 0xFF == values["command"] and values["counter"] in counters:
-                command.on_result(values["module_id"], values["result"], values["reason"])
+                newest = values["counter"] == counters[-1]
+                command.on_result(values["module_id"], values["result"], values["reason"], newest)
         self._settle()
 
     def _settle(self) -> None:
@@ -464,24 +465,25 @@ class AppNode:
         check: Check | None,
         quick: Callable[[Module], bool] | None = None,
         timeout_ms: int = TIMEOUT_MS,
+        needs_result: bool = False,
     ) -> Command:
         row = by_name(row_name)
         now_ms = self.env.now_ms()
         data = bytes(encode(row, values))
-        command = Command(name, row.base, data, modules, now_ms, check, quick, timeout_ms)
+        command = Command(name, row.base, data, modules, now_ms, check, quick, timeout_ms, needs_result)
         self.commands.append(command)
         for other, _ in self._open:
             if other.base == row.base and other.modules & command.modules:
                 other.fail("a later command replaced it: " + name)
-        self._open.append((command, set()))
+        self._open.append((command, []))
         if not command.done:
             self._transmit(command, self._open[-1][1])
         self._settle()
         return command
 
-    def _transmit(self, command: Command, counters: set[int]) -> None:
+    def _transmit(self, command: Command, counters: list[int]) -> None:
         try:
-            counters.add(self._seal(command.base, command.data) & 0xFFFFFFFF)
+            counters.append(self._seal(command.base, command.data) & 0xFFFFFFFF)
         except ChannelError as error:
             command.fail(str(error))
 
@@ -544,6 +546,7 @@ class AppNode:
             limits_check(max_charge_ma, max_discharge_ma),
             None,
             timeout_ms,
+            needs_result=True,
         )
 
     def module_command(
