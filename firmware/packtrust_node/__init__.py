@@ -1,0 +1,1 @@
+"""The nodes: pack controller and battery module, thin around the core `packtrust`."""

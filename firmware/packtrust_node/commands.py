@@ -1,0 +1,388 @@
+"""What an app may make a pack do: scope, passing on to the modules, results, and what happens when the app falls silent.
+
+Only records of the app's session come here. A command is answered by COMMAND_RESULT: refused at once, or obeyed when the
+module's own authentic message shows it.
+"""
+
+from packtrust._compat import const
+from packtrust.arbitration import base_of
+from packtrust.messages import decode, encode
+from packtrust.messages.table import (
+    ASK_CELLS,
+    ASK_COUNTERS,
+    ASK_FAULT,
+    RESULT_OBEYED,
+    RESULT_REFUSED,
+    RESULT_TIMEOUT,
+    RESULT_UNREACHABLE,
+    STATE_OFF,
+    STATE_STANDBY,
+)
+from packtrust.package import (
+    SCOPE_BALANCE,
+    SCOPE_CONFIG,
+    SCOPE_DIAGNOSTICS,
+    SCOPE_LIMITS,
+    SCOPE_STATE,
+    SCOPE_TIME,
+)
+from packtrust_node.aggregate import cell_detail, module_fault
+from packtrust_node.slots import UNKNOWN_MV, Pending
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust.channel import Event
+    from packtrust_node.pack import PackNode
+    from packtrust_node.slots import Slot
+
+# `reason` of COMMAND_RESULT.
+REASON_NONE = const(0)
+REASON_SCOPE = const(1)  # the app's package does not allow it
+REASON_MODULE = const(2)  # no such module
+REASON_VALUE = const(3)  # a value this pack does not know
+REASON_SUPERSEDED = const(4)  # another command came before the module had obeyed
+
+STANDBY_MS = const(600)
+OFF_MS = const(1200)
+RESEND_MS = const(1000)
+RESENDS = const(2)
+DEADLINE_MS = const(3000)
+_CELL_MS = const(5)
+_PENDING_MAX = const(8)
+
+_COMMAND = const(0x400)
+_TIME = const(0x401)
+_READ_EEPROM = const(0x402)
+_WRITE_EEPROM = const(0x403)
+_MODULE_COMMAND = const(0x404)
+_KEEP_ALIVE = const(0x405)
+_REQUEST_MODULE_LIST = const(0x406)
+_MODULE_LIST = const(0x417)
+_CELL_DETAIL = const(0x439)
+_LIMITS_COMMAND = const(0x43A)
+_COMMAND_RESULT = const(0x43B)
+_MODULE_FAULT = const(0x43C)
+_DIAGNOSTICS_REQUEST = const(0x43E)
+_EEPROM_DATA = const(0x441)
+_HARDWARE = const(0x501)
+_STATUS_1 = const(0x502)
+_FAULT_CODES = const(0x50A)
+_STATE_CHANGE = const(0x514)
+_SET_TIME = const(0x516)
+_MAX_STATE = const(0x517)
+_LIMITS = const(0x519)
+_BALANCE = const(0x51A)
+_ALL_ISOLATE = const(0x51F)
+
+_REGISTER_PACK_NUMBER = const(3)
+_ROUNDING_MA = const(20)
+
+
+class Commands:
+    """The app's commands to one pack."""
+
+    def __init__(self, pack: "PackNode") -> None:
+        self._pack = pack
+        self._app_ms = 0  # when the app's last command or keep-alive came
+        self._guarded = False  # a state above Standby was commanded: the app must stay
+        self._balancing = {}  # type: dict[int, int]
+        self._cells = []  # type: list[tuple[int, int]]
+        self._cells_ms = 0
+
+    # -- from the app --------------------------------------------------------------------------------------------------
+
+    def obey(self, event: "Event") -> None:
+        """Take a record of the app."""
+        self._app_ms = self._pack.env.now_ms()
+        base = base_of(event.arbitration_id)
+        values = decode_or_none(base, event.data)
+        if base == _KEEP_ALIVE:
+            return
+        if values is None:
+            self._pack.count("unsupported")
+            return
+        if base in (_COMMAND, _MODULE_COMMAND):
+            self._on_state(base, event.counter, values)
+        elif base == _LIMITS_COMMAND:
+            self._on_limits(event.counter, values)
+        elif base == _TIME:
+            if self._allowed(base, event.counter, SCOPE_TIME):
+                self._pack.set_time(values["time_s"])
+                self._result(base, 0, RESULT_OBEYED, REASON_NONE, event.counter)
+        elif base == _REQUEST_MODULE_LIST:
+            self._send_list()
+        elif base == _DIAGNOSTICS_REQUEST:
+            if self._allowed(base, event.counter, SCOPE_DIAGNOSTICS):
+                self._on_diagnostics(event.counter, values)
+        elif self._allowed(base, event.counter, SCOPE_CONFIG):
+            self._on_eeprom(base, event.counter, values)
+
+    def _allowed(self, base: int, counter: int, scope: int, module: int = 0) -> bool:
+        """Whether the app's package gives it all of `scope`; else refuse."""
+        relation = self._pack.app.relation
+        if relation is not None and relation.scope & scope == scope:
+            return True
+        self._pack.count("scope")
+        self._result(base, module, RESULT_REFUSED, REASON_SCOPE, counter)
+        return False
+
+    def _result(self, base: int, module: int, result: int, reason: int, counter: int) -> None:
+        data = encode(
+            "COMMAND_RESULT",
+            command=base & 0xFF,
+            module_id=module,
+            result=result,
+            reason=reason,
+            counter=counter & 0xFFFFFFFF,
+        )
+        self._pack.app.seal(_COMMAND_RESULT, data)
+
+    def _targets(self, module: int) -> "list[Slot]":
+        """The keyed modules a command is for; 0: all."""
+        slots = self._pack.keyed_slots()
+        return slots if module == 0 else [slot for slot in slots if slot.number == module]
+
+    # -- state, isolation and balancing --------------------------------------------------------------------------------
+
+    def _on_state(self, base: int, counter: int, values: "dict[str, int]") -> None:
+        module = values.get("module_id", 0)
+        state = values["contactor_state"]
+        balance = values["balance"]
+        isolation = values["isolation"]
+        targets = self._targets(module)
+        if not targets:
+            self._result(base, module, RESULT_REFUSED, REASON_MODULE, counter)
+            return
+        if balance > 1 or isolation > 1:
+            self._result(base, module, RESULT_REFUSED, REASON_VALUE, counter)
+            return
+        # An app needs a scope for what it changes: the message always carries both state and balancing.
+        scope = SCOPE_STATE if isolation else 0
+        for slot in targets:
+            if slot.wanted != state:
+                scope |= SCOPE_STATE
+            if self._balancing.get(slot.number, 0) != balance:
+                scope |= SCOPE_BALANCE
+        if not self._allowed(base, counter, scope, module):
+            return
+        if isolation:
+            state = STATE_OFF
+        if module == 0 or state > STATE_STANDBY:
+            self._guarded = state > STATE_STANDBY
+        for slot in targets:
+            if self._balancing.get(slot.number, 0) != balance:
+                self._balancing[slot.number] = balance
+                data = encode("BALANCE", on=balance)
+                self._pass_on(slot, _BALANCE, data, Pending(base, counter, _FAULT_CODES, self._deadline()))
+            if isolation:
+                slot.neighbour.seal(_ALL_ISOLATE, encode("ALL_ISOLATE"))
+            self._command_state(slot, state, base, counter, values["hv_bus_mv"])
+
+    def _deadline(self) -> int:
+        return self._pack.env.now_ms() + DEADLINE_MS
+
+    def _command_state(self, slot: "Slot", state: int, base: int, counter: int, hv_bus_mv: int) -> None:
+        if slot.wanted != state:
+            self._supersede(slot, _STATUS_1)
+        slot.wanted = state
+        slot.hv_bus_mv = hv_bus_mv
+        slot.resends = RESENDS
+        slot.resend_ms = self._pack.env.now_ms() + RESEND_MS
+        if not slot.neighbour.established:
+            self._result(base, slot.number, RESULT_UNREACHABLE, REASON_NONE, counter)
+            return
+        self._wait_for(slot, Pending(base, counter, _STATUS_1, self._deadline(), state))
+        self._send_state(slot)
+
+    def _send_state(self, slot: "Slot") -> None:
+        if slot.wanted > slot.state:
+            # The module goes no higher than the highest state it was last given.
+            slot.neighbour.seal(_MAX_STATE, encode("MAX_STATE", max_state=slot.wanted))
+        data = encode("STATE_CHANGE", state=slot.wanted, hv_bus_mv=slot.hv_bus_mv)
+        slot.neighbour.seal(_STATE_CHANGE, data)
+
+    def _pass_on(self, slot: "Slot", base: int, data: "bytearray", pending: Pending) -> None:
+        self._supersede(slot, pending.answer)
+        if slot.neighbour.seal(base, data):
+            self._wait_for(slot, pending)
+        else:
+            self._result(
+                pending.command, slot.number, RESULT_UNREACHABLE, REASON_NONE, pending.counter
+            )
+
+    def _wait_for(self, slot: "Slot", pending: Pending) -> None:
+        if len(slot.pending) >= _PENDING_MAX:
+            self._end(slot, slot.pending[0], RESULT_REFUSED, REASON_SUPERSEDED)
+        slot.pending.append(pending)
+
+    def _end(self, slot: "Slot", pending: Pending, result: int, reason: int = REASON_NONE) -> None:
+        slot.pending.remove(pending)
+        self._result(pending.command, slot.number, result, reason, pending.counter)
+
+    def _supersede(self, slot: "Slot", answer: int) -> None:
+        for pending in list(slot.pending):
+            if pending.answer == answer:
+                self._end(slot, pending, RESULT_REFUSED, REASON_SUPERSEDED)
+
+    def shown(self, slot: "Slot", base: int) -> None:
+        """An authentic message `base` of the module has been taken into `slot`."""
+        for pending in list(slot.pending):
+            if pending.answer == base and _is_obeyed(slot, pending):
+                self._end(slot, pending, RESULT_OBEYED)
+
+    # -- limits, time, diagnostics, registers --------------------------------------------------------------------------
+
+    def _on_limits(self, counter: int, values: "dict[str, int]") -> None:
+        module = values["module_id"]
+        targets = self._targets(module)
+        if not targets:
+            self._result(_LIMITS_COMMAND, module, RESULT_REFUSED, REASON_MODULE, counter)
+            return
+        if not self._allowed(_LIMITS_COMMAND, counter, SCOPE_LIMITS, module):
+            return
+        limits = (values["max_charge_ma"], values["max_discharge_ma"])
+        data = encode(
+            "LIMITS",
+            max_charge_ma=limits[0],
+            max_discharge_ma=limits[1],
+            end_of_charge_mv=values["end_of_charge_mv"],
+        )
+        for slot in targets:
+            pending = Pending(
+                _LIMITS_COMMAND, counter, _HARDWARE, self._deadline(), limits=limits
+            )
+            self._pass_on(slot, _LIMITS, data, pending)
+
+    def send_time(self, slot: "Slot") -> None:
+        """Give a module the time, if it is known."""
+        time_s = self._pack.time_s()
+        if time_s:
+            slot.neighbour.seal(_SET_TIME, encode("SET_TIME", time_s=time_s, valid=1))
+
+    def _send_list(self) -> None:
+        mask = 0
+        for slot in self._pack.keyed_slots():
+            mask |= 1 << slot.number
+        self._pack.app.seal(_MODULE_LIST, encode("MODULE_LIST", modules=mask))
+
+    def _on_diagnostics(self, counter: int, values: "dict[str, int]") -> None:
+        what = values["what"]
+        module = values["module_id"]
+        if what == ASK_COUNTERS:
+            self._pack.send_diagnostics()
+            return
+        targets = self._targets(module)
+        if not targets or what not in (ASK_FAULT, ASK_CELLS):
+            reason = REASON_VALUE if targets else REASON_MODULE
+            self._result(_DIAGNOSTICS_REQUEST, module, RESULT_REFUSED, reason, counter)
+            return
+        for slot in targets:
+            if what == ASK_FAULT and slot.fault is not None:
+                self._pack.app.seal(_MODULE_FAULT, module_fault(slot))
+            elif what == ASK_CELLS:
+                # Out of what the polls have brought, a few at a time: a hundred cells are 500 frames.
+                self._cells = [item for item in self._cells if item[0] != slot.number]
+                for cell in range(len(slot.cells_mv)):
+                    self._cells.append((slot.number, cell))
+
+    def _on_eeprom(self, base: int, counter: int, values: "dict[str, int]") -> None:
+        """The field's registers: the pack's number can be read, nothing can be written."""
+        if base == _READ_EEPROM and values["register"] == _REGISTER_PACK_NUMBER:
+            number = self._pack.own_node & 15
+            data = encode("EEPROM_DATA", register=_REGISTER_PACK_NUMBER, value=number)
+            self._pack.app.seal(_EEPROM_DATA, data)
+            return
+        self._result(base, 0, RESULT_REFUSED, REASON_VALUE, counter)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """The app's keys are gone."""
+        self._guarded = False
+        self._balancing = {}
+        self._cells = []
+
+    def tick(self, now_ms: int) -> int:
+        """Do what is due; the ms until the next call is wanted."""
+        if self._guarded:
+            silent_ms = now_ms - self._app_ms
+            if silent_ms > OFF_MS:
+                self._guarded = False
+                self._lower(STATE_OFF)
+            elif silent_ms > STANDBY_MS:
+                self._lower(STATE_STANDBY)
+        for slot in self._pack.keyed_slots():
+            for pending in list(slot.pending):
+                if now_ms - pending.deadline_ms >= 0:
+                    self._end(slot, pending, RESULT_TIMEOUT)
+            if slot.resends and slot.wanted == slot.state:
+                slot.resends = 0
+            elif slot.resends and now_ms - slot.resend_ms >= 0:
+                slot.resends -= 1
+                slot.resend_ms = now_ms + RESEND_MS
+                self._send_state(slot)
+        if not self._cells:
+            return 50
+        if now_ms - self._cells_ms >= _CELL_MS:
+            self._cells_ms = now_ms
+            self._send_cell()
+        return _CELL_MS
+
+    def _lower(self, state: int) -> None:
+        """The app is silent: no module above `state`. It does not come back by itself when the app does."""
+        lowered = False
+        for slot in self._pack.keyed_slots():
+            if slot.wanted > state:
+                slot.wanted = state
+                slot.resends = 0
+                self._supersede(slot, _STATUS_1)
+                slot.neighbour.seal(_MAX_STATE, encode("MAX_STATE", max_state=state))
+                lowered = True
+        if lowered:
+            self._pack.count("app-lost")
+            self._pack.env.log("nothing from the app: modules to state %d at most" % state)
+
+    def _send_cell(self) -> None:
+        number, cell = self._cells.pop(0)
+        for slot in self._targets(number):
+            if slot.status_1 is None or slot.cells_mv[cell] == UNKNOWN_MV:
+                continue
+            values = {
+                "cell_id": cell,
+                "cell_mv": slot.cells_mv[cell],
+                "cell_centi_c": slot.cells_centi_c[cell],
+                "soc_permille": slot.status_1["soc_permille"],
+                "soh_permille": slot.status_1["soh_permille"],
+            }
+            self._pack.app.seal(_CELL_DETAIL, cell_detail(number, values))
+
+
+_NAMES = {
+    _COMMAND: "COMMAND",
+    _TIME: "TIME",
+    _READ_EEPROM: "READ_EEPROM",
+    _WRITE_EEPROM: "WRITE_EEPROM",
+    _MODULE_COMMAND: "MODULE_COMMAND",
+    _REQUEST_MODULE_LIST: "REQUEST_MODULE_LIST",
+    _LIMITS_COMMAND: "LIMITS_COMMAND",
+    _DIAGNOSTICS_REQUEST: "DIAGNOSTICS_REQUEST",
+}
+
+
+def decode_or_none(base: int, data: bytes) -> "dict[str, int] | None":
+    """The values of one of the app's messages; None if it is none of them, or has a wrong length."""
+    name = _NAMES.get(base)
+    return None if name is None else decode(name, data)
+
+
+def _is_obeyed(slot: "Slot", pending: Pending) -> bool:
+    if pending.answer == _STATUS_1:
+        return slot.state == pending.state
+    if pending.answer == _HARDWARE:
+        hardware = slot.hardware
+        return (
+            hardware is not None
+            and hardware["max_charge_ma"] <= max(0, pending.limits[0]) + _ROUNDING_MA
+            and hardware["max_discharge_ma"] <= max(0, pending.limits[1]) + _ROUNDING_MA
+        )
+    return True

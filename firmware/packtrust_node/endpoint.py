@@ -1,0 +1,467 @@
+"""The device's side of claim, packages and proofs (docs/wire.md, section 7), the same on pack and module.
+
+Messages come in by `handle`, pair exchanges by `on_pairing`, time by `tick`. What is said goes out by `node.reply`.
+Every refusal is answered with REFUSED and counted in the node's counters under its name.
+
+What the node lends (see node.Node): env, identity, relations, own_node, device_role, reply(), count(), neighbour(),
+refusal_of(), install(), forget(), extra().
+"""
+
+from packtrust import package as packages
+from packtrust import provision
+from packtrust._compat import const
+from packtrust.crypto import sha256, wipe
+from packtrust.errors import KeyFormatError, PackageError, PacktrustError, StorageError
+from packtrust.handshake import INITIATOR
+from packtrust.keys import fingerprint, lct_tag
+from packtrust.pairing import tag_of
+from packtrust_node import identity as identities
+from packtrust_node.relation import record_name
+from packtrust_node.staging import (
+    OFFER_REPEAT_MS,
+    PAIRED_REPEAT_MS,
+    TIMEOUT_MS,
+    Finished,
+    Staged,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust_node.neighbour import Neighbour
+    from packtrust_node.node import Node
+
+STAGED_MAX = const(2)
+
+# Names of the reasons in the node's counters.
+NAMES = {
+    provision.REFUSED_UNKNOWN: "unknown",
+    provision.REFUSED_NOT_OWNER: "not-owner",
+    provision.REFUSED_ROLLBACK: "rollback",
+    provision.REFUSED_KEYS: "keys",
+    provision.REFUSED_STATE: "state",
+    provision.REFUSED_NO_ROUTE: "no-route",
+    provision.REFUSED_FULL: "full",
+    provision.REFUSED_ENTROPY: "entropy",
+    provision.REFUSED_KEYED: "keyed",
+}
+
+_NO_TAG = bytes(8)
+
+
+class Refusal(Exception):
+    """A message is refused; `reason` is one of provision.REFUSED_*."""
+
+    def __init__(self, reason: int) -> None:
+        Exception.__init__(self, provision.REASONS[reason])
+        self.reason = reason
+
+
+class Endpoint:
+    """Claim, key packages and proofs of one node."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._staged = []  # type: list[Staged]
+        self._finished = []  # type: list[Finished]
+        self._owner_key = b""
+
+    @property
+    def staged(self) -> int:
+        """How many packages wait for their commit."""
+        return len(self._staged)
+
+    # -- dispatch ------------------------------------------------------------------------------------------------------
+
+    def handle(self, message: provision.Message) -> None:
+        """Take a message addressed to this node and answer it."""
+        try:
+            kind, body = self._answer(message)
+        except Refusal as refusal:
+            self.refuse(message, refusal.reason)
+            return
+        if kind:
+            self._node.reply(
+                provision.frame_message(kind, message.target, message.sequence, body)
+            )
+
+    def refuse(self, message: provision.Message, reason: int) -> None:
+        """Answer REFUSED and count it."""
+        node = self._node
+        node.count(NAMES[reason])
+        node.env.log("refused message 0x%02x: %s" % (message.kind, provision.REASONS[reason]))
+        node.reply(
+            provision.frame_message(
+                provision.REFUSED,
+                message.target,
+                message.sequence,
+                bytes((message.kind, reason)),
+            )
+        )
+
+    def _answer(self, message: provision.Message) -> "tuple[int, bytes]":
+        """(kind, body) of the answer, kind 0 for none. Raises Refusal."""
+        if self._node.identity is None:
+            raise Refusal(provision.REFUSED_ENTROPY)
+        kind = message.kind
+        body = message.body
+        if kind == provision.IDENTIFY:
+            return provision.IDENTITY, self._identity()
+        if kind == provision.PACKAGE:
+            return provision.RECEIPT, self._on_package(body)
+        if kind == provision.CLEAR:
+            return provision.RECEIPT, self._on_clear(body)
+        if kind == provision.PAIR:
+            self._on_pair(body)
+            return 0, b""
+        if kind == provision.COMMIT:
+            return provision.COMMITTED, self._on_commit(body)
+        if kind == provision.ABORT:
+            return provision.ABORTED, self._on_abort(body)
+        if kind == provision.PROVE:
+            return provision.PROOF, self._on_prove(body)
+        return self._node.extra(kind, body)
+
+    def _identity(self) -> bytes:
+        node = self._node
+        identity = node.identity
+        flags = provision.FLAG_CLAIMED if identity.claimed else 0
+        if node.relations:
+            flags |= provision.FLAG_KEYED
+        return provision.Identity(
+            node.device_role,
+            flags,
+            node.unique_id,
+            identity.public,
+            identity.owner_fingerprint,
+            identity.counter,
+            node.boot_counter,
+            node.serial,
+            node.profile,
+        ).encode()
+
+    # -- packages ------------------------------------------------------------------------------------------------------
+
+    def _on_package(self, body: bytes) -> bytes:
+        identity = self._node.identity
+        package_hash = sha256(body[33:])
+        for staged in self._staged:
+            if staged.package_hash == package_hash:
+                return self._receipt(staged)  # the RECEIPT was lost and the app asks again
+        sender = packages.sender_of(body)
+        if not sender:
+            raise Refusal(provision.REFUSED_UNKNOWN)
+        if identity.claimed and sender != identity.owner_public:
+            raise Refusal(provision.REFUSED_NOT_OWNER)
+        try:
+            content, package_hash, receipt_key = packages.open_sealed(
+                body, identity.private, identity.fingerprint, identity.claim_code
+            )
+        except KeyFormatError:
+            raise Refusal(provision.REFUSED_KEYS)
+        except PacktrustError:
+            # A wrong mode is a question of ownership too: a claimed node takes no claim code, an unclaimed
+            # one nothing without it.
+            raise Refusal(provision.REFUSED_NOT_OWNER)
+        return self._take(content, package_hash, receipt_key, sender, False)
+
+    def _on_clear(self, body: bytes) -> bytes:
+        """The roadmap's clear first transfer: by option, by name, once, on a node that nobody owns."""
+        node = self._node
+        identity = node.identity
+        plaintext = body[packages.PUBLIC_KEY_LENGTH :]
+        package_hash = sha256(plaintext)
+        for staged in self._staged:
+            if staged.package_hash == package_hash:
+                return self._receipt(staged)
+        if not node.config.get("clear_first_transfer") or identity.claimed or identity.clear_used:
+            raise Refusal(provision.REFUSED_STATE)
+        owner = body[: packages.PUBLIC_KEY_LENGTH]
+        try:
+            content = packages.decode(plaintext)
+        except KeyFormatError:
+            raise Refusal(provision.REFUSED_KEYS)
+        except PackageError:
+            raise Refusal(provision.REFUSED_UNKNOWN)
+        receipt_key = packages.clear_receipt_key(
+            plaintext, fingerprint(owner), identity.fingerprint
+        )
+        receipt = self._take(content, package_hash, receipt_key, owner, True)
+        node.count("clear-transfer")
+        node.env.log("audit: key material was taken in clear, by the board's option")
+        return receipt
+
+    def _take(
+        self,
+        content: "packages.KeyPackage | packages.Release",
+        package_hash: bytes,
+        receipt_key: bytearray,
+        owner: bytes,
+        in_clear: bool,
+    ) -> bytes:
+        identity = self._node.identity
+        if content.counter <= identity.counter:
+            raise Refusal(provision.REFUSED_ROLLBACK)
+        if isinstance(content, packages.Release):
+            if not identity.claimed:
+                raise Refusal(provision.REFUSED_STATE)
+            return self._release(content.counter, package_hash, receipt_key)
+        staged = None
+        try:
+            staged = self._stage(content, package_hash, receipt_key)
+            self._write_identity(identity.owned_by(owner, content.counter, in_clear))
+        except Refusal:
+            content.wipe()
+            wipe(receipt_key)
+            if staged is not None:
+                self._drop(staged)
+            raise
+        if not identity.claimed:
+            self._owner_key = b""
+            self._node.env.log("claimed: owner pinned, claim code burnt")
+        self._node.env.log("package %d taken: %s" % (content.counter, content.lct_id))
+        return self._receipt(staged)
+
+    def _stage(
+        self, content: packages.KeyPackage, package_hash: bytes, receipt_key: bytearray
+    ) -> Staged:
+        node = self._node
+        reason = node.refusal_of(content)
+        if reason:
+            raise Refusal(reason)
+        neighbour = node.neighbour(content.node)
+        if neighbour is None:
+            raise Refusal(provision.REFUSED_NO_ROUTE)
+        if content.peer_public == node.identity.public:
+            raise Refusal(provision.REFUSED_KEYS)
+        known = node.relations.get(lct_tag(content.lct_id))
+        if known is not None:
+            if content.epoch <= known.epoch:
+                raise Refusal(provision.REFUSED_ROLLBACK)
+            if not known.same_ends(content):
+                raise Refusal(provision.REFUSED_KEYS)
+        try:
+            entropy = bytearray(node.env.urandom(32))
+        except PacktrustError:
+            raise Refusal(provision.REFUSED_ENTROPY)
+        try:
+            staged = Staged(
+                content,
+                package_hash,
+                receipt_key,
+                node.identity,
+                neighbour,
+                entropy,
+                node.env.now_ms(),
+            )
+        except PacktrustError:
+            raise Refusal(provision.REFUSED_KEYS)
+        finally:
+            wipe(entropy)
+        for other in list(self._staged):
+            if other.tag == staged.tag or other.neighbour is neighbour:
+                self._drop(other)  # the app has begun anew
+        if len(self._staged) >= STAGED_MAX:
+            staged.wipe()
+            raise Refusal(provision.REFUSED_FULL)
+        self._staged.append(staged)
+        neighbour.listen(True)
+        return staged
+
+    def _write_identity(self, identity: identities.Identity) -> None:
+        try:
+            self._node.write_identity(identity)
+        except StorageError as error:
+            self._storage_failed(error)
+
+    def _storage_failed(self, error: StorageError) -> None:
+        self._node.count("storage")
+        self._node.env.log("storage: %s" % error)
+        raise Refusal(provision.REFUSED_STATE)
+
+    def _receipt(self, staged: Staged) -> bytes:
+        body = provision.receipt_body(
+            staged.tag, staged.epoch, staged.package.counter, staged.package_hash
+        )
+        return provision.with_mac(staged.receipt_key, provision.RECEIPT, body)
+
+    def _release(self, counter: int, package_hash: bytes, receipt_key: bytearray) -> bytes:
+        body = provision.with_mac(
+            receipt_key,
+            provision.RECEIPT,
+            provision.receipt_body(_NO_TAG, 0, counter, package_hash),
+        )
+        wipe(receipt_key)
+        try:
+            self._node.forget(counter)
+        except StorageError as error:
+            self._storage_failed(error)
+        return body
+
+    def clear(self) -> None:
+        """Forget everything about the present owner."""
+        for staged in list(self._staged):
+            self._drop(staged)
+        for finished in self._finished:
+            finished.wipe()
+        self._finished = []
+        self._owner_key = b""
+
+    def _drop(self, staged: Staged, keep_receipt_key: bool = False) -> None:
+        if staged in self._staged:
+            self._staged.remove(staged)
+        staged.wipe(not keep_receipt_key)
+        for other in self._staged:
+            if other.neighbour is staged.neighbour:
+                return
+        staged.neighbour.listen(False)
+
+    # -- pair exchange -------------------------------------------------------------------------------------------------
+
+    def _find(self, body: bytes) -> "Staged | None":
+        parsed = provision.parse_epoch_body(body)
+        if parsed is None:
+            raise Refusal(provision.REFUSED_UNKNOWN)
+        for staged in self._staged:
+            if staged.tag == parsed[0] and staged.epoch == parsed[1]:
+                return staged
+        return None
+
+    def _on_pair(self, body: bytes) -> None:
+        """Not authenticated, and need not be: it starts what the owner's package has prepared."""
+        staged = self._find(body)
+        if len(body) != 12 or staged is None or staged.package.role != INITIATOR:
+            raise Refusal(provision.REFUSED_STATE)
+        if staged.offer_ms is None and not staged.exchange.agreed:
+            self._offer(staged)
+
+    def _offer(self, staged: Staged) -> None:
+        staged.offer_ms = self._node.env.now_ms() + OFFER_REPEAT_MS
+        staged.neighbour.send_pairing(staged.exchange.offer())
+
+    def on_pairing(self, neighbour: "Neighbour", payload: bytes) -> None:
+        """Take a message of a pair exchange that came from `neighbour`."""
+        tag = tag_of(payload)
+        for staged in self._staged:
+            if staged.tag == tag and staged.neighbour is neighbour:
+                answer = staged.exchange.feed(payload)
+                if answer is not None:
+                    neighbour.send_pairing(answer)
+                if staged.exchange.agreed and staged.paired_ms is None:
+                    staged.offer_ms = None
+                    self._send_paired(staged)
+                elif answer is None and not staged.exchange.agreed:
+                    self._node.count("pairing")
+                return
+        self._node.count("pairing")
+
+    def _send_paired(self, staged: Staged) -> None:
+        node = self._node
+        staged.paired_ms = node.env.now_ms() + PAIRED_REPEAT_MS
+        body = provision.epoch_body(staged.tag, staged.epoch, staged.peer_fingerprint)
+        body = provision.with_mac(staged.receipt_key, provision.PAIRED, body)
+        node.reply(provision.frame_message(provision.PAIRED, node.own_node, 0, body))
+
+    # -- commit and abort ----------------------------------------------------------------------------------------------
+
+    def _finish_again(self, kind: int, answer: int, body: bytes) -> bytes:
+        """The answer to a repeated COMMIT or ABORT. Raises Refusal if there was none like it."""
+        parsed = provision.parse_epoch_body(body)
+        for finished in self._finished:
+            if finished.kind == kind and parsed == (finished.tag, finished.epoch):
+                if provision.check_mac(finished.receipt_key, kind, body) is None:
+                    raise Refusal(provision.REFUSED_NOT_OWNER)
+                done = provision.epoch_body(finished.tag, finished.epoch)
+                return provision.with_mac(finished.receipt_key, answer, done)
+        raise Refusal(provision.REFUSED_STATE)
+
+    def _finish(self, staged: Staged, kind: int, answer: int) -> bytes:
+        if len(self._finished) >= STAGED_MAX:
+            self._finished.pop(0).wipe()
+        self._finished.append(Finished(staged, kind, self._node.env.now_ms()))
+        self._drop(staged, True)
+        done = provision.epoch_body(staged.tag, staged.epoch)
+        return provision.with_mac(staged.receipt_key, answer, done)
+
+    def _on_commit(self, body: bytes) -> bytes:
+        node = self._node
+        staged = self._find(body)
+        if staged is None:
+            return self._finish_again(provision.COMMIT, provision.COMMITTED, body)
+        if provision.check_mac(staged.receipt_key, provision.COMMIT, body) is None:
+            raise Refusal(provision.REFUSED_NOT_OWNER)
+        if not staged.exchange.agreed or staged.exchange.root is None:
+            raise Refusal(provision.REFUSED_STATE)
+        if node.neighbour(staged.package.node) is not staged.neighbour:
+            raise Refusal(provision.REFUSED_STATE)  # registered anew under another number
+        relation = staged.relation(node.unique_id_of(staged.package.node))
+        known = node.relations.get(relation.tag)
+        if known is not None:
+            channel = staged.neighbour.channel
+            relation.keep_epoch_in_use(known, -1 if channel is None else channel.session_epoch)
+        record = relation.encode()
+        try:
+            node.env.store.write(record_name(relation.tag), record)
+        except StorageError as error:
+            relation.wipe()
+            self._storage_failed(error)
+        finally:
+            wipe(record)
+        done = self._finish(staged, provision.COMMIT, provision.COMMITTED)
+        node.install(relation)
+        node.env.log("epoch %d of %s is current" % (relation.epoch, relation.lct_id))
+        return done
+
+    def _on_abort(self, body: bytes) -> bytes:
+        staged = self._find(body)
+        if staged is None:
+            return self._finish_again(provision.ABORT, provision.ABORTED, body)
+        if provision.check_mac(staged.receipt_key, provision.ABORT, body) is None:
+            raise Refusal(provision.REFUSED_NOT_OWNER)
+        self._node.env.log("package for %s aborted by the owner" % staged.package.lct_id)
+        return self._finish(staged, provision.ABORT, provision.ABORTED)
+
+    # -- proofs --------------------------------------------------------------------------------------------------------
+
+    def owner_key(self) -> bytes:
+        """The key shared with the owner. Raises Refusal without an owner."""
+        identity = self._node.identity
+        if not identity.claimed:
+            raise Refusal(provision.REFUSED_STATE)
+        if not self._owner_key:
+            try:
+                self._owner_key = provision.owner_key(
+                    identity.private,
+                    identity.owner_public,
+                    identity.fingerprint,
+                    identity.owner_fingerprint,
+                )
+            except PacktrustError:
+                raise Refusal(provision.REFUSED_KEYS)
+        return self._owner_key
+
+    def _on_prove(self, nonce: bytes) -> bytes:
+        if len(nonce) != provision.NONCE_LENGTH:
+            raise Refusal(provision.REFUSED_UNKNOWN)
+        node = self._node
+        key = self.owner_key()
+        entries = []
+        for relation in node.relations.values():
+            entries.append((relation.tag, relation.epoch, relation.peer_fingerprint))
+        body = node.identity.fingerprint + provision.encode_entries(provision.PROOF_ENTRY, entries)
+        return provision.with_mac(key, provision.PROOF, body, nonce)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int) -> None:
+        """Call every 10..100 ms: repeats what has not been answered, gives up what took too long."""
+        for staged in list(self._staged):
+            if now_ms - staged.since_ms >= TIMEOUT_MS:
+                self._node.count("stage-timeout")
+                self._node.env.log("package for %s given up: no commit" % staged.package.lct_id)
+                self._drop(staged)
+            elif staged.offer_ms is not None and now_ms - staged.offer_ms >= 0:
+                self._offer(staged)
+            elif staged.paired_ms is not None and now_ms - staged.paired_ms >= 0:
+                self._send_paired(staged)
+        while self._finished and now_ms - self._finished[0].since_ms >= TIMEOUT_MS:
+            self._finished.pop(0).wipe()

@@ -1,0 +1,459 @@
+"""A battery module: found by announcement, keyed by its owner, and from then on obeying its pack's records alone."""
+
+from packtrust import provision
+from packtrust._compat import const
+from packtrust.arbitration import ENCRYPTED, NODE_MODULE_MAX, NODE_UNREGISTERED, base_of, compose
+from packtrust.channel import MODULE_LINK
+from packtrust.frame import Frame
+from packtrust.handshake import RESPONDER
+from packtrust.messages import decode, encode
+from packtrust.messages.table import ALL_CELLS, STATE_OFF, STATE_ON
+from packtrust.policy import DEFAULT_POLICY
+from packtrust_node.mailbox import Mailbox
+from packtrust_node.neighbour import Neighbour
+from packtrust_node.node import Node
+from packtrust_node.telemetry import Telemetry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust._typing import Buffer, FrameLike
+    from packtrust.channel import Event
+    from packtrust.package import KeyPackage
+    from packtrust_node.cells import Cells
+    from packtrust_node.env import Env
+
+FIRMWARE_BUILD = const(8278)
+
+ANNOUNCE_MS = const(1000)
+ANNOUNCE_SPREAD_MS = const(50)
+CELLS_MS = const(100)
+DETAIL_MS = const(20)
+PACK_LOSS_MS = const(11100)
+_TICK_MS = const(50)
+
+_ANNOUNCEMENT = const(0x500)
+_HARDWARE = const(0x501)
+_STATUS_1 = const(0x502)
+_STATUS_2 = const(0x503)
+_STATUS_3 = const(0x504)
+_DETAIL = const(0x505)
+_TIME_REQUEST = const(0x506)
+_CELL_COMM = const(0x507)
+_FAULT_CODES = const(0x50A)
+_REGISTRATION = const(0x510)
+_HARDWARE_REQUEST = const(0x511)
+_STATUS_REQUEST = const(0x512)
+_STATE_CHANGE = const(0x514)
+_DETAIL_REQUEST = const(0x515)
+_SET_TIME = const(0x516)
+_MAX_STATE = const(0x517)
+_DEREGISTER = const(0x518)
+_LIMITS = const(0x519)
+_BALANCE = const(0x51A)
+_ANNOUNCE_REQUEST = const(0x51D)
+_ALL_DEREGISTER = const(0x51E)
+_ALL_ISOLATE = const(0x51F)
+_ISOTP_TO_MODULE = const(0x538)
+_ISOTP_FROM_MODULE = const(0x530)
+
+
+class ModuleNode(Node):
+    """See the module's docstring. `cells`: packtrust_node.cells.Cells; port 0 is the module bus.
+
+    config, beside what Node takes: manufacturer (2), part (3), max_charge_ma (10000), max_discharge_ma (42000): what the
+    hardware bears, both positive; Telemetry's fault limits.
+    """
+
+    device_role = provision.ROLE_MODULE
+
+    def __init__(self, env: "Env", config: "dict[str, object]", cells: "Cells") -> None:
+        Node.__init__(self, env, config)
+        self.own_node = NODE_UNREGISTERED
+        self.cells = cells
+        self.state = STATE_OFF
+        self.max_state = STATE_OFF
+        self.balancing = False
+        self.time_s = 0  # at _time_ms, 0: not known
+        self._time_ms = 0
+        self._manufacturer = config.get("manufacturer", 2)
+        self._part = config.get("part", 3)
+        self._hardware = (config.get("max_charge_ma", 10000), config.get("max_discharge_ma", 42000))
+        self.limits = self._hardware
+        self._end_of_charge_mv = cells.count * 4200 * 95 // 100
+        self.telemetry = Telemetry(cells, config, 0)
+        self._pack = None  # type: Neighbour | None
+        self._mailbox = None  # type: Mailbox | None
+        self._announce_ms = 0
+        self._asked = False  # to announce, though registered
+        self._cells_ms = 0
+        self._details = []  # type: list[int]
+        self._detail_ms = 0
+
+    # -- start and number ----------------------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Take the number the keys are for, if there are any; announce."""
+        now_ms = self.env.now_ms()
+        self.telemetry = Telemetry(self.cells, self.config, now_ms)
+        self.telemetry.measure(self.limits, now_ms)
+        self._cells_ms = now_ms
+        self._announce_soon()
+        for relation in list(self.relations.values()):
+            self._take_number(relation.node)
+            self.install(relation)
+
+    def _announce_soon(self) -> None:
+        # Modules that were switched on together do not all speak at once.
+        spread = (self.unique_id & 0xFF) * ANNOUNCE_SPREAD_MS // 255
+        self._announce_ms = self.env.now_ms() + spread
+
+    def _take_number(self, number: int) -> None:
+        if number == self.own_node:
+            return
+        if self._pack is not None:
+            self._pack.unkey()
+        self.own_node = number
+        if number == NODE_UNREGISTERED:
+            self._pack = None
+            self._mailbox = None
+            return
+        self._pack = Neighbour(self.env, 0, number, RESPONDER, MODULE_LINK)
+        self._mailbox = Mailbox(
+            compose(_ISOTP_FROM_MODULE, number), compose(_ISOTP_TO_MODULE, number), self._send
+        )
+
+    def _send(self, frame: Frame) -> None:
+        self.env.send(0, frame)
+
+    # -- what Node asks for --------------------------------------------------------------------------------------------
+
+    def neighbour(self, node: int) -> "Neighbour | None":
+        """The pack, if `node` is our number."""
+        return self._pack if node == self.own_node else None
+
+    def refusal_of(self, package: "KeyPackage") -> int:
+        """A module answers its pack, by the number it has now."""
+        if package.role != RESPONDER or package.node != self.own_node:
+            return provision.REFUSED_KEYS
+        return 0
+
+    def reply(self, payload: "Buffer") -> None:
+        """To the app, through the pack."""
+        if self._mailbox is not None:
+            self._mailbox.send(payload, self.env.now_ms())
+
+    def unkeyed(self) -> None:
+        """Keys and owner are gone: Off, and to be registered anew."""
+        if self._pack is not None:
+            self._pack.unkey()
+        self.max_state = STATE_OFF
+        self._enter(STATE_OFF)
+        self._announce_soon()
+
+    @property
+    def _is_keyed(self) -> bool:
+        return self._pack is not None and self._pack.keyed
+
+    @property
+    def _is_live(self) -> bool:
+        return self._pack is not None and self._pack.established
+
+    def stats(self) -> "dict[str, object]":
+        """Figures for the console; no secrets."""
+        stats = Node.stats(self)
+        stats["node"] = self.own_node
+        stats["state"] = self.state
+        stats["max_state"] = self.max_state
+        stats["current_ma"] = self.cells.current_ma
+        stats["session"] = self._is_live
+        channel = None if self._pack is None else self._pack.channel
+        if channel is not None:
+            stats["epoch"] = channel.session_epoch
+            stats["records"] = dict(channel.stats)
+            stats["dropped"] = dict(channel.dropped)
+        return stats
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def take_frame(self, port: int, frame: "FrameLike") -> None:
+        """Take a frame of the module bus."""
+        arbitration_id = frame.arbitration_id
+        if not frame.is_extended_id:
+            return
+        node = arbitration_id & 0xFF
+        pack = self._pack
+        if pack is not None and node == self.own_node and self._mailbox is not None:
+            if arbitration_id == self._mailbox.rx_id:
+                payload = self._mailbox.feed(frame, self.env.now_ms())
+                if payload is not None:
+                    self._on_message(payload)
+                return
+            pairing = pack.pairing(frame)
+            if pairing is not None:
+                self.endpoint.on_pairing(pack, pairing)
+            if arbitration_id & ENCRYPTED or base_of(arbitration_id) == MODULE_LINK.handshake[0]:
+                event = pack.feed(frame)
+                if event is not None and self.observe(pack, event):
+                    self._obey(event)
+                elif event is not None and event.kind == "established":
+                    self._on_session()
+                return
+        elif node not in (0, NODE_UNREGISTERED):
+            return
+        if not arbitration_id & ENCRYPTED:
+            self._on_clear(base_of(arbitration_id), node, frame.data)
+
+    def _on_message(self, payload: bytes) -> None:
+        message = provision.parse(payload)
+        if message is None:
+            self.count("malformed")
+        elif message.target == self.own_node:
+            self.endpoint.handle(message)
+        else:
+            self.count("target")
+
+    def _on_clear(self, base: int, node: int, data: "Buffer") -> None:
+        """A frame anybody could have sent."""
+        if base == _ANNOUNCE_REQUEST:
+            if not self._is_live:
+                self._asked = True
+                self._announce_soon()
+            return
+        if base == _REGISTRATION:
+            values = decode("REGISTRATION", data)
+            if values is None or not self._is_meant(values):
+                return
+            if self._is_keyed:
+                self.count("clear")
+            elif 1 <= values["module_id"] <= NODE_MODULE_MAX:
+                self._take_number(values["module_id"])
+            return
+        if node == NODE_UNREGISTERED or not DEFAULT_POLICY.needs_citation(base):
+            return
+        if self._is_keyed:
+            if DEFAULT_POLICY.clear_without_session(base) and not self._is_live:
+                self._isolate()
+            else:
+                self.count("clear")
+        elif base in (_DEREGISTER, _ALL_DEREGISTER):
+            self._take_number(NODE_UNREGISTERED)
+            self._announce_soon()
+
+    def _is_meant(self, values: "dict[str, int]") -> bool:
+        return (
+            values["unique_id"] == self.unique_id
+            and values["manufacturer"] == self._manufacturer
+            and values["part"] == self._part
+        )
+
+    # -- records -------------------------------------------------------------------------------------------------------
+
+    def _on_session(self) -> None:
+        if not self.time_s:
+            self._seal(_TIME_REQUEST, bytes(8))
+
+    def _seal(self, base: int, data: "Buffer") -> None:
+        if self._pack is not None:
+            self._pack.seal(base, data)
+
+    def _obey(self, event: "Event") -> None:
+        """What the pack's record asks for."""
+        base = base_of(event.arbitration_id)
+        data = event.data
+        if base == _STATUS_REQUEST:
+            self._on_status_request(decode("STATUS_REQUEST", data))
+        elif base == _MAX_STATE:
+            self._on_max_state(decode("MAX_STATE", data))
+        elif base == _DETAIL_REQUEST:
+            self._on_detail_request(decode("DETAIL_REQUEST", data))
+        elif base == _STATE_CHANGE:
+            self._on_state_change(decode("STATE_CHANGE", data))
+        elif base == _LIMITS:
+            self._on_limits(decode("LIMITS", data))
+        elif base == _BALANCE:
+            self._on_balance(decode("BALANCE", data))
+        elif base == _HARDWARE_REQUEST:
+            self._send_hardware()
+        elif base == _SET_TIME:
+            self._on_set_time(decode("SET_TIME", data))
+        elif base in (_DEREGISTER, _ALL_DEREGISTER, _ALL_ISOLATE):
+            self._isolate()
+        else:
+            self.count("unsupported")
+
+    def _on_status_request(self, values: "dict[str, int] | None") -> None:
+        if values is None:
+            self.count("length")
+            return
+        telemetry = self.telemetry
+        self._advance()
+        telemetry.measure(self.limits, self.env.now_ms())
+        self._lower(values["max_state"])
+        self._seal(_STATUS_1, telemetry.status_1(self.state))
+        self._seal(_STATUS_2, telemetry.status_2())
+        self._seal(_STATUS_3, telemetry.status_3())
+        self._seal(_CELL_COMM, telemetry.cell_comm())
+        self._seal(_FAULT_CODES, telemetry.fault_codes())
+
+    def _on_max_state(self, values: "dict[str, int] | None") -> None:
+        if values is None:
+            self.count("length")
+            return
+        self._lower(values["max_state"])
+
+    def _lower(self, max_state: int) -> None:
+        """Take the pack's highest state; it lowers at once and never raises."""
+        self.max_state = min(max_state, STATE_ON)
+        if self.state > self.max_state:
+            self._enter(self.max_state)
+            self._send_status_1()
+
+    def _on_detail_request(self, values: "dict[str, int] | None") -> None:
+        if values is None:
+            self.count("length")
+        elif values["cell_id"] == ALL_CELLS:
+            self._details = list(range(self.cells.count))
+            self._detail_ms = self.env.now_ms()
+        elif values["cell_id"] < self.cells.count:
+            self._seal(_DETAIL, self.telemetry.detail(values["cell_id"]))
+        else:
+            self.count("no-cell")
+
+    def _on_state_change(self, values: "dict[str, int] | None") -> None:
+        if values is None or "state" not in values or values["state"] > STATE_ON:
+            self.count("length")
+            return
+        self._enter(min(values["state"], self.max_state))
+        self._send_status_1()
+
+    def _on_limits(self, values: "dict[str, int] | None") -> None:
+        if values is None:
+            self.count("length")
+            return
+        # Never above what the hardware bears; a negative limit means none at all.
+        self.limits = (
+            max(0, min(self._hardware[0], values["max_charge_ma"])),
+            max(0, min(self._hardware[1], values["max_discharge_ma"])),
+        )
+        if values["end_of_charge_mv"]:
+            highest = self.cells.count * 4200 * 95 // 100
+            self._end_of_charge_mv = min(highest, values["end_of_charge_mv"])
+        self._advance()
+        self._settle()
+        self._send_hardware()
+        self._send_status_1()
+
+    def _on_balance(self, values: "dict[str, int] | None") -> None:
+        if values is None:
+            self.count("length")
+            return
+        self.balancing = values["on"] != 0
+        if values["threshold_mv"]:
+            self.telemetry.balanced_mv = values["threshold_mv"]
+        self._advance()
+        self._settle()
+        self._seal(_FAULT_CODES, self.telemetry.fault_codes())
+
+    def _on_set_time(self, values: "dict[str, int] | None") -> None:
+        if values is None:
+            self.count("length")
+        elif values["valid"]:
+            self.time_s = values["time_s"]
+            self._time_ms = self.env.now_ms()
+
+    def _send_hardware(self) -> None:
+        data = encode(
+            "HARDWARE",
+            max_charge_ma=self.limits[0],
+            max_discharge_ma=self.limits[1],
+            end_of_charge_mv=self._end_of_charge_mv,
+            hardware_version=int(self.config.get("hardware_version", 1)),
+        )
+        self._seal(_HARDWARE, data)
+
+    def _send_status_1(self) -> None:
+        self.telemetry.measure(self.limits, self.env.now_ms())
+        self._seal(_STATUS_1, self.telemetry.status_1(self.state))
+
+    # -- state and cells -----------------------------------------------------------------------------------------------
+
+    def _isolate(self) -> None:
+        self.max_state = STATE_OFF
+        self._enter(STATE_OFF)
+        self._send_status_1()
+
+    def _enter(self, state: int) -> None:
+        if state == self.state:
+            return
+        self._advance()
+        self.env.log("state %d to %d" % (self.state, state))
+        self.state = state
+        self._settle()
+
+    def _advance(self) -> None:
+        """Let the cells' time catch up with ours."""
+        now_ms = self.env.now_ms()
+        self._update_cells(now_ms - self._cells_ms)
+        self._cells_ms = now_ms
+
+    def _settle(self) -> None:
+        """Let the cells take on a new state, limit or balancing at once: no time passes."""
+        self._update_cells(0)
+
+    def _update_cells(self, dt_ms: int) -> None:
+        try:
+            self.cells.update(dt_ms, self.state, self.limits, self.balancing)
+            self.telemetry.failed = False
+        except Exception as error:  # an integrator's driver may raise anything; it becomes a hardware fault
+            if not self.telemetry.failed:
+                self.count("cells")
+                self.env.log("cells: %s" % type(error).__name__)
+            self.telemetry.failed = True
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> int:
+        """Do what is due; the ms until the next call is wanted."""
+        now_ms = self.env.now_ms()
+        pack = self._pack
+        if pack is not None and self._mailbox is not None:
+            pack.tick()
+            self._mailbox.tick(now_ms)
+        self.endpoint.tick(now_ms)
+        if now_ms - self._cells_ms >= CELLS_MS:
+            self._advance()
+        lost = self._check_loss(now_ms)
+        if now_ms - self._announce_ms >= 0:
+            self._announce_ms = now_ms + ANNOUNCE_MS
+            if self._asked or lost or not self._is_live and (self._is_keyed or pack is None):
+                self._asked = False
+                self._announce()
+        if self._details and now_ms - self._detail_ms >= 0:
+            self._detail_ms = now_ms + DETAIL_MS
+            self._seal(_DETAIL, self.telemetry.detail(self._details.pop(0)))
+        wait = min(_TICK_MS, self._cells_ms + CELLS_MS - now_ms, self._announce_ms - now_ms)
+        return max(1, min(wait, DETAIL_MS) if self._details else wait)
+
+    def _check_loss(self, now_ms: int) -> bool:
+        """Off when nothing authentic has come for too long: an attacker's frames keep no module alive."""
+        pack = self._pack
+        if pack is None or pack.last_authentic_ms is None:
+            return False
+        if now_ms - pack.last_authentic_ms <= PACK_LOSS_MS:
+            return False
+        if self.state != STATE_OFF:
+            self.count("pack-lost")
+            self.env.log("no record of the pack for %d ms: Off" % PACK_LOSS_MS)
+            self.max_state = STATE_OFF
+            self._enter(STATE_OFF)
+        return True
+
+    def _announce(self) -> None:
+        data = encode(
+            "ANNOUNCEMENT",
+            firmware_build=FIRMWARE_BUILD,
+            manufacturer=self._manufacturer,
+            part=self._part,
+            unique_id=self.unique_id,
+        )
+        self._send(Frame(compose(_ANNOUNCEMENT, self.own_node), bytes(data)))

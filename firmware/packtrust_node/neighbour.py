@@ -1,0 +1,161 @@
+"""One neighbour on one bus: the channel with it, and beside that the pair exchange that makes the channel's keys."""
+
+from packtrust.arbitration import clear_of, compose
+from packtrust.channel import Channel
+from packtrust.errors import PacktrustError
+from packtrust.handshake import INITIATOR
+from packtrust.pairing import is_pairing
+from packtrust.segmentation import Reassembler, Segmenter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust._typing import Buffer, FrameLike
+    from packtrust.channel import Event, Link
+    from packtrust_node.env import Env
+    from packtrust_node.relation import Relation
+
+
+class Neighbour:
+    """Who is reached on `port` with node byte `node`; `role` is ours (INITIATOR or RESPONDER).
+
+    `relation` and `channel` are None while there are no keys with it.
+    """
+
+    def __init__(self, env: "Env", port: int, node: int, role: int, link: "Link") -> None:
+        self.port = port
+        self.node = node
+        self.role = role
+        self.relation = None  # type: Relation | None
+        self.channel = None  # type: Channel | None
+        self.last_authentic_ms = None  # type: int | None
+        self.connecting = False
+        self.unsent = 0  # records that could not be sealed
+        self._env = env
+        self._link = link
+        ours = 0 if role == INITIATOR else 1
+        self._tx_handshake = compose(link.handshake[ours], node)
+        self._rx_handshake = compose(link.handshake[1 - ours], node)
+        self._segmenter = None  # type: Segmenter | None
+        self._reassembler = None  # type: Reassembler | None
+
+    @property
+    def keyed(self) -> bool:
+        """Whether there are keys with it."""
+        return self.channel is not None
+
+    @property
+    def established(self) -> bool:
+        """Whether there is a session with it."""
+        return self.channel is not None and self.channel.established
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    def key(self, relation: "Relation", own_fingerprint: bytes, boot_counter: int) -> None:
+        """Take the keys of a relation: a new epoch of the one there is, or another one in its place."""
+        channel = self.channel
+        if channel is not None and self.relation is not None and self.relation.tag == relation.tag:
+            channel.install(relation.root, relation.epoch)
+            self.relation.wipe()
+            self.relation = relation
+            return
+        self.unkey()
+        first = relation.previous or (relation.epoch, relation.root)
+        self.relation = relation
+        self.channel = Channel(
+            first[1],
+            self.role,
+            self.node,
+            clock=self._env.now_ms,
+            urandom=self._env.urandom,
+            relationship=relation.relationship(own_fingerprint),
+            side=relation.side,
+            epoch=first[0],
+            link=self._link,
+            boot_counter=boot_counter,
+            max_records=relation.max_records,
+        )
+        if relation.previous is not None:
+            self.channel.install(relation.root, relation.epoch)
+
+    def unkey(self) -> None:
+        """Destroy the keys there are."""
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+        if self.relation is not None:
+            self.relation.wipe()
+            self.relation = None
+        self.last_authentic_ms = None
+        self.connecting = False
+
+    def connect(self) -> None:
+        """Start a handshake, unless one runs."""
+        if self.channel is not None and not self.connecting:
+            self.connecting = True
+            self.channel.connect()
+            self.flush()
+
+    # -- pair exchange -------------------------------------------------------------------------------------------------
+
+    def listen(self, on: bool) -> None:
+        """Whether messages of a pair exchange are expected."""
+        if not on:
+            self._reassembler = None
+        elif self._reassembler is None:
+            self._reassembler = Reassembler(1)
+
+    def pairing(self, frame: "FrameLike") -> "bytes | None":
+        """The message of a pair exchange that this frame completes, if any."""
+        if self._reassembler is None or clear_of(frame.arbitration_id) != self._rx_handshake:
+            return None
+        payload = self._reassembler.feed(frame, self._env.now_ms())
+        if payload is None or not is_pairing(payload):
+            return None
+        return bytes(payload)
+
+    def send_pairing(self, payload: "Buffer") -> None:
+        """Send a message of a pair exchange."""
+        if self.channel is not None:
+            self.channel.send_pairing(payload)
+            self.flush()
+            return
+        if self._segmenter is None:
+            self._segmenter = Segmenter()
+        for frame in self._segmenter.split(self._tx_handshake, payload):
+            self._env.send(self.port, frame)
+
+    # -- records -------------------------------------------------------------------------------------------------------
+
+    def feed(self, frame: "FrameLike") -> "Event | None":
+        """Give the channel a frame; what it found out."""
+        if self.channel is None:
+            return None
+        event = self.channel.feed(frame)
+        self.flush()
+        return event
+
+    def seal(self, base: int, data: "Buffer") -> bool:
+        """Send a record; False where there is no session, or the session has sealed all it may."""
+        channel = self.channel
+        if channel is None or not channel.established:
+            return False
+        try:
+            frames = channel.seal(compose(base, self.node), data)
+        except PacktrustError:
+            self.unsent += 1  # all records of this session are used: it takes a new epoch
+            return False
+        for frame in frames:
+            self._env.send(self.port, frame)
+        return True
+
+    def tick(self) -> None:
+        """Call every 10..100 ms."""
+        if self.channel is not None:
+            self.channel.tick()
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what the channel has to say by itself."""
+        if self.channel is not None:
+            for frame in self.channel.outgoing():
+                self._env.send(self.port, frame)

@@ -1,0 +1,678 @@
+"""A pack controller: gateway between app and modules, with keys towards either side and none of theirs for each other."""
+
+from packtrust import provision
+from packtrust._compat import const
+from packtrust.arbitration import (
+    ENCRYPTED,
+    NODE_APP,
+    NODE_MODULE_MAX,
+    NODE_UNREGISTERED,
+    base_of,
+    compose,
+    pack_node,
+)
+from packtrust.channel import ESTABLISHED, MODULE_LINK, VCU_LINK
+from packtrust.frame import Frame
+from packtrust.handshake import INITIATOR, RESPONDER
+from packtrust.messages import by_standard_id, decode, encode
+from packtrust.messages.table import STANDARD_PACKS
+from packtrust.policy import DEFAULT_POLICY
+from packtrust.record import VERSION
+from packtrust_node import aggregate
+from packtrust_node.commands import Commands
+from packtrust_node.endpoint import Refusal
+from packtrust_node.mailbox import Mailbox
+from packtrust_node.neighbour import Neighbour
+from packtrust_node.node import Node
+from packtrust_node.slots import (
+    GOT_ALL,
+    GOT_COMM,
+    GOT_DETAIL,
+    GOT_FAULT,
+    GOT_STATUS_1,
+    GOT_STATUS_2,
+    GOT_STATUS_3,
+    Latency,
+    Slot,
+    free_number,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust._typing import Buffer, FrameLike
+    from packtrust.channel import Event
+    from packtrust.package import KeyPackage
+    from packtrust_node.env import Env
+
+VCU_BUS = const(0)
+MODULE_BUS = const(1)
+
+POLL_MS = const(100)
+BURST_MS = const(500)
+HEARTBEAT_MS = const(200)
+HEARTBEAT_PER_MODULE_MS = const(25)
+BACK_OFF_MS = const(1000)
+MISSES_TO_CONNECT = const(3)
+RECONNECT_MS = const(1000)
+_HOUSE_MS = const(50)
+_FAST_MS = const(1000)
+_SLOW_MS = const(10000)
+_FAST_UNTIL_MS = const(10000)
+_DIAGNOSTICS_BURSTS = const(2)
+
+# Flags of MODULES, beside provision.FLAG_KEYED.
+FLAG_LIVE = const(4)
+
+_NEVER = const(0xFFFFFFFF)
+
+_MODULE_STATE = const(0x411)
+_MODULE_POWER = const(0x412)
+_MODULE_LIMITS = const(0x416)
+_ISOTP_TO_PACK = const(0x431)
+_ISOTP_FROM_PACK = const(0x432)
+_APP_ANNOUNCE_REQUEST = const(0x435)
+_PACK_ANNOUNCEMENT = const(0x436)
+_PACK_DIAGNOSTICS = const(0x43D)
+_VCU_TIME_REQUEST = const(0x440)
+_ANNOUNCEMENT = const(0x500)
+_HARDWARE = const(0x501)
+_STATUS_1 = const(0x502)
+_STATUS_2 = const(0x503)
+_STATUS_3 = const(0x504)
+_DETAIL = const(0x505)
+_TIME_REQUEST = const(0x506)
+_CELL_COMM = const(0x507)
+_FAULT_CODES = const(0x50A)
+_REGISTRATION = const(0x510)
+_HARDWARE_REQUEST = const(0x511)
+_STATUS_REQUEST = const(0x512)
+_DETAIL_REQUEST = const(0x515)
+_MAX_STATE = const(0x517)
+_ANNOUNCE_REQUEST = const(0x51D)
+_ISOTP_FROM_MODULE = const(0x530)
+_ISOTP_TO_MODULE = const(0x538)
+
+_MODULE_MESSAGES = {
+    _HARDWARE: "HARDWARE",
+    _STATUS_1: "STATUS_1",
+    _STATUS_2: "STATUS_2",
+    _STATUS_3: "STATUS_3",
+    _DETAIL: "DETAIL",
+    _TIME_REQUEST: "TIME_REQUEST",
+    _CELL_COMM: "CELL_COMM_STATUS1",
+    _FAULT_CODES: "FAULT_CODES",
+}
+
+
+class PackNode(Node):
+    """See the module's docstring. Port 0 is the VCU bus, port 1 the module bus.
+
+    config, beside what Node takes: pack (0..15), topology ("parallel", "series").
+    """
+
+    device_role = provision.ROLE_PACK
+
+    def __init__(self, env: "Env", config: "dict[str, object]") -> None:
+        Node.__init__(self, env, config)
+        self.number = config.get("pack", 0)
+        self.own_node = pack_node(self.number)
+        self.topology = config.get("topology", aggregate.PARALLEL)
+        self.app = Neighbour(env, VCU_BUS, self.own_node, RESPONDER, VCU_LINK)
+        self.slots = {}  # type: dict[int, Slot]
+        self.latency = Latency()
+        self.commands = Commands(self)
+        self.modules_lost = 0
+        self.bursts_late = 0
+        self._order = []  # type: list[Slot]  # keyed slots by number
+        self._mailbox = Mailbox(
+            compose(_ISOTP_FROM_PACK, self.own_node),
+            compose(_ISOTP_TO_PACK, self.own_node),
+            self._send_vcu,
+        )
+        self._time_s = 0
+        self._time_ms = 0
+        self._polled = 0  # number of the module polled last
+        self._boot_ms = 0
+        self._poll_ms = 0
+        self._burst_ms = 0
+        self._bursts = 0
+        self._house_ms = 0
+        self._announce_ms = 0
+        self._request_ms = 0
+
+    # -- start ---------------------------------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Use the relationships there are, and begin to poll, announce and broadcast."""
+        now_ms = self.env.now_ms()
+        self._boot_ms = self._poll_ms = self._house_ms = now_ms
+        self._announce_ms = self._request_ms = now_ms
+        self._burst_ms = now_ms + BURST_MS
+        for relation in list(self.relations.values()):
+            if relation.node != self.own_node:
+                self._add_slot(relation.node, relation.unique_id)
+            self.install(relation)
+
+    def _send_vcu(self, frame: Frame) -> None:
+        self.env.send(VCU_BUS, frame)
+
+    def _send_module(self, frame: Frame) -> None:
+        self.env.send(MODULE_BUS, frame)
+
+    def _add_slot(self, number: int, unique_id: int) -> Slot:
+        neighbour = Neighbour(self.env, MODULE_BUS, number, INITIATOR, MODULE_LINK)
+        slot = Slot(number, unique_id, neighbour)
+        slot.mailbox = Mailbox(
+            compose(_ISOTP_TO_MODULE, number), compose(_ISOTP_FROM_MODULE, number), self._send_module
+        )
+        slot.seen_ms = self.env.now_ms()
+        self.slots[number] = slot
+        return slot
+
+    # -- what Node asks for --------------------------------------------------------------------------------------------
+
+    def neighbour(self, node: int) -> "Neighbour | None":
+        """The app, or a module that is registered."""
+        if node == self.own_node:
+            return self.app
+        slot = self.slots.get(node)
+        return None if slot is None else slot.neighbour
+
+    def unique_id_of(self, node: int) -> int:
+        """Unique id of a registered module, else 0."""
+        slot = self.slots.get(node)
+        return 0 if slot is None else slot.unique_id
+
+    def refusal_of(self, package: "KeyPackage") -> int:
+        """A pack answers its app and starts with its modules."""
+        if package.node == self.own_node:
+            return 0 if package.role == RESPONDER else provision.REFUSED_KEYS
+        if not 1 <= package.node <= NODE_MODULE_MAX or package.role != INITIATOR:
+            return provision.REFUSED_KEYS
+        return 0 if package.node in self.slots else provision.REFUSED_NO_ROUTE
+
+    def reply(self, payload: "Buffer") -> None:
+        """To the app."""
+        self._mailbox.send(payload, self.env.now_ms())
+
+    def extra(self, kind: int, body: bytes) -> "tuple[int, bytes]":
+        """LIST and ATTEST."""
+        if kind == provision.LIST:
+            entries = []
+            for number in sorted(self.slots):
+                slot = self.slots[number]
+                flags = provision.FLAG_KEYED if slot.keyed and not slot.bare else 0
+                if slot.neighbour.established:
+                    flags |= FLAG_LIVE
+                entries.append((number, slot.unique_id, flags))
+            return provision.MODULES, provision.encode_entries(provision.MODULE_ENTRY, entries)
+        if kind == provision.ATTEST and len(body) == provision.NONCE_LENGTH:
+            return provision.ATTESTATION, self._attest(body)
+        raise Refusal(provision.REFUSED_UNKNOWN)
+
+    def _attest(self, nonce: bytes) -> bytes:
+        """What we know of our modules, for the owner, and under the LCT half for who holds that."""
+        key = self.endpoint.owner_key()
+        now_ms = self.env.now_ms()
+        entries = []
+        for slot in self._order:
+            relation = slot.neighbour.relation
+            if relation is None:
+                continue
+            age_ms = slot.age_ms(now_ms)
+            entries.append(
+                (
+                    slot.number,
+                    slot.unique_id,
+                    relation.peer_fingerprint,
+                    relation.tag,
+                    relation.epoch,
+                    _NEVER if age_ms < 0 else min(age_ms, _NEVER - 1),
+                )
+            )
+        raw = provision.statement(self.identity.fingerprint, nonce, entries)
+        app = self.app.relation
+        return provision.attestation_body(raw, key, b"" if app is None else app.lct_half, nonce)
+
+    def keyed(self, neighbour: "Neighbour") -> None:
+        """New keys: with a module, start a session under them."""
+        self._order = [self.slots[number] for number in sorted(self.slots) if self.slots[number].keyed]
+        if neighbour is not self.app:
+            neighbour.connecting = False
+            neighbour.connect()
+            slot = self.slots[neighbour.node]
+            slot.bare = False
+            slot.connect_ms = self.env.now_ms()
+
+    def unkeyed(self) -> None:
+        """Nobody's pack: the modules keep their numbers, and nothing else."""
+        self.app.unkey()
+        self.commands.forget()
+        for slot in self.slots.values():
+            slot.neighbour.unkey()
+            slot.forget()
+        self._order = []
+        self._announce_ms = self.env.now_ms()
+
+    def keyed_slots(self) -> "list[Slot]":
+        """Modules we have keys with, by number."""
+        return self._order
+
+    def stats(self) -> "dict[str, object]":
+        """Figures for the console; no secrets."""
+        stats = Node.stats(self)
+        stats["node"] = self.own_node
+        stats["polls"] = self.latency.stats()
+        stats["bursts"] = self._bursts
+        stats["bursts_late"] = self.bursts_late
+        stats["modules_lost"] = self.modules_lost
+        app = self.app.channel
+        if app is not None:
+            stats["app"] = {
+                "session": app.established,
+                "epoch": app.session_epoch,
+                "records": dict(app.stats),
+                "dropped": dict(app.dropped),
+            }
+        modules = {}
+        for number in sorted(self.slots):
+            slot = self.slots[number]
+            channel = slot.neighbour.channel
+            shown = {"unique_id": slot.unique_id, "keyed": slot.keyed}
+            if channel is not None:
+                shown["session"] = channel.established
+                shown["epoch"] = channel.session_epoch
+                shown["state"] = slot.state
+                shown["wanted"] = slot.wanted
+                shown["records"] = dict(channel.stats)
+                shown["dropped"] = dict(channel.dropped)
+            modules[str(number)] = shown
+        stats["modules"] = modules
+        return stats
+
+    # -- time of day ---------------------------------------------------------------------------------------------------
+
+    def set_time(self, time_s: int) -> None:
+        """Take the app's time and give it to the modules."""
+        self._time_s = time_s
+        self._time_ms = self.env.now_ms()
+        for slot in self._order:
+            self.commands.send_time(slot)
+
+    def time_s(self) -> int:
+        """Unix time, 0 if it is not known."""
+        if not self._time_s:
+            return 0
+        return self._time_s + (self.env.now_ms() - self._time_ms) // 1000
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def take_frame(self, port: int, frame: "FrameLike") -> None:
+        """Take a frame of either bus."""
+        if port == VCU_BUS:
+            if frame.is_extended_id:
+                self._on_vcu(frame)
+            else:
+                self._on_standard(frame.arbitration_id)
+        elif frame.is_extended_id:
+            self._on_module_bus(frame)
+
+    def _on_standard(self, arbitration_id: int) -> None:
+        found = by_standard_id(arbitration_id)
+        if found is not None and found[1] == self.number and found[0].direction == "V>P":
+            self.count("clear")  # an old VCU's command: only records command this pack
+
+    def _on_vcu(self, frame: "FrameLike") -> None:
+        arbitration_id = frame.arbitration_id
+        node = arbitration_id & 0xFF
+        base = base_of(arbitration_id)
+        if node == self.own_node:
+            if arbitration_id == self._mailbox.rx_id:
+                payload = self._mailbox.feed(frame, self.env.now_ms())
+                if payload is not None:
+                    self._on_message(payload)
+                return
+            pairing = self.app.pairing(frame)
+            if pairing is not None:
+                self.endpoint.on_pairing(self.app, pairing)
+            if arbitration_id & ENCRYPTED or base == VCU_LINK.handshake[0]:
+                event = self.app.feed(frame)
+                if event is not None and self.observe(self.app, event):
+                    self.commands.obey(event)
+                return
+        if arbitration_id & ENCRYPTED:
+            return
+        if base == _APP_ANNOUNCE_REQUEST and node in (0, NODE_APP, self.own_node):
+            self._announce_ms = self.env.now_ms()
+        elif node == self.own_node and DEFAULT_POLICY.needs_citation(base):
+            self.count("clear")
+
+    def _on_module_bus(self, frame: "FrameLike") -> None:
+        arbitration_id = frame.arbitration_id
+        node = arbitration_id & 0xFF
+        base = base_of(arbitration_id)
+        slot = self.slots.get(node)
+        if slot is not None and slot.mailbox is not None:
+            if arbitration_id == slot.mailbox.rx_id:
+                payload = slot.mailbox.feed(frame, self.env.now_ms())
+                if payload is not None:
+                    self._relay_back(slot, payload)
+                return
+            pairing = slot.neighbour.pairing(frame)
+            if pairing is not None:
+                self.endpoint.on_pairing(slot.neighbour, pairing)
+            if arbitration_id & ENCRYPTED or base == MODULE_LINK.handshake[1]:
+                event = slot.neighbour.feed(frame)
+                if event is None:
+                    return
+                if self.observe(slot.neighbour, event):
+                    self._on_record(slot, event)
+                elif event.kind == ESTABLISHED:
+                    self._on_session(slot)
+                return
+        if arbitration_id & ENCRYPTED:
+            return
+        if base == _ANNOUNCEMENT:
+            values = decode("ANNOUNCEMENT", frame.data)
+            if values is not None:
+                self._on_announcement(node, values)
+        elif slot is not None and slot.keyed and not DEFAULT_POLICY.clear_allowed(base, True):
+            self.count("clear")
+
+    # -- provisioning messages -----------------------------------------------------------------------------------------
+
+    def _on_message(self, payload: bytes) -> None:
+        message = provision.parse(payload)
+        if message is None:
+            self.count("malformed")
+        elif message.target == self.own_node:
+            self.endpoint.handle(message)
+        else:
+            slot = self.slots.get(message.target)
+            if slot is None or slot.mailbox is None:
+                self.endpoint.refuse(message, provision.REFUSED_NO_ROUTE)
+            else:
+                slot.mailbox.send(payload, self.env.now_ms())
+
+    def _relay_back(self, slot: Slot, payload: bytes) -> None:
+        """A module's answer goes to the app unread; only whose it is gets checked."""
+        message = provision.parse(payload)
+        if message is None or message.target != slot.number:
+            self.count("relay")
+            return
+        slot.seen_ms = self.env.now_ms()
+        self._mailbox.send(payload, self.env.now_ms())
+
+    # -- registration --------------------------------------------------------------------------------------------------
+
+    def _on_announcement(self, node: int, values: "dict[str, int]") -> None:
+        now_ms = self.env.now_ms()
+        unique_id = values["unique_id"]
+        slot = None
+        for other in self.slots.values():
+            if other.unique_id == unique_id:
+                slot = other
+        if slot is None:
+            wanted = self.slots.get(node)
+            if wanted is not None and wanted.keyed:
+                # Its number belongs to a module we have keys with; this one gets another, or claims to be that one.
+                self.count("number-taken")
+            slot = self._register(node if wanted is None else 0, unique_id)
+            if slot is None:
+                self.count("full")
+                self.env.log("module %d cannot be registered: all numbers are in use" % unique_id)
+                return
+        slot.seen_ms = now_ms
+        if slot.keyed and node == slot.number:
+            slot.bare = False
+            if not slot.neighbour.established or slot.misses:
+                self._connect(slot)
+            return
+        slot.bare = slot.keyed
+        data = encode(
+            "REGISTRATION",
+            module_id=slot.number,
+            controller_id=self.number,
+            manufacturer=values["manufacturer"],
+            part=values["part"],
+            unique_id=unique_id,
+        )
+        self._send_module(Frame(compose(_REGISTRATION, NODE_UNREGISTERED), bytes(data)))
+
+    def _register(self, wanted: int, unique_id: int) -> "Slot | None":
+        number = wanted
+        if not 1 <= number <= NODE_MODULE_MAX:
+            number = free_number(self.slots, self.env.now_ms())
+        return self._add_slot(number, unique_id) if number else None
+
+    # -- sessions with modules -----------------------------------------------------------------------------------------
+
+    def _connect(self, slot: Slot) -> None:
+        """Start a handshake, at most one a second; the session there is lives on until it succeeds."""
+        now_ms = self.env.now_ms()
+        if now_ms - slot.connect_ms >= RECONNECT_MS:
+            slot.connect_ms = now_ms
+            slot.neighbour.connect()
+
+    def _on_session(self, slot: Slot) -> None:
+        slot.misses = 0
+        slot.poll_ms = None
+        slot.next_poll_ms = 0
+        slot.neighbour.seal(_HARDWARE_REQUEST, encode("HARDWARE_REQUEST"))
+        self.commands.send_time(slot)
+
+    def _on_record(self, slot: Slot, event: "Event") -> None:
+        """Keep what a module says."""
+        base = base_of(event.arbitration_id)
+        name = _MODULE_MESSAGES.get(base)
+        values = None if name is None else decode(name, event.data)
+        if values is None:
+            self.count("unsupported")
+            return
+        slot.seen_ms = self.env.now_ms()
+        if slot.lost:
+            slot.lost = False
+            self.env.log("module %d is back" % slot.number)
+        got = 0
+        if base == _STATUS_1:
+            got = GOT_STATUS_1
+            changed = slot.status_1 is None or slot.status_1["state"] != values["state"]
+            slot.status_1 = values
+            if changed:
+                self._send_state(slot)
+        elif base == _STATUS_2:
+            got = GOT_STATUS_2
+            slot.status_2 = values
+        elif base == _STATUS_3:
+            got = GOT_STATUS_3
+            slot.status_3 = values
+        elif base == _CELL_COMM:
+            got = GOT_COMM
+            slot.comm = values
+        elif base == _FAULT_CODES:
+            got = GOT_FAULT
+            slot.fault = values
+        elif base == _DETAIL:
+            got = GOT_DETAIL
+            slot.take_detail(values)
+        elif base == _HARDWARE:
+            slot.hardware = values
+            self.app.seal(_MODULE_LIMITS, aggregate.module_limits(slot))
+        elif base == _TIME_REQUEST:
+            self.commands.send_time(slot)
+        if slot.pending:
+            self.commands.shown(slot, base)
+        if got and slot.poll_ms is not None:
+            slot.got |= got
+            if slot.got == GOT_ALL:
+                self._poll_answered(slot)
+
+    def _send_state(self, slot: Slot) -> None:
+        total, active = self._totals()
+        self.app.seal(_MODULE_STATE, aggregate.module_state(slot, total, active))
+        self.app.seal(_MODULE_POWER, aggregate.module_power(slot))
+
+    def _totals(self) -> "tuple[int, int]":
+        now_ms = self.env.now_ms()
+        active = 0
+        for slot in self._order:
+            if slot.active(now_ms):
+                active += 1
+        return len(self.slots), active
+
+    # -- polls ---------------------------------------------------------------------------------------------------------
+
+    def _poll_answered(self, slot: Slot) -> None:
+        self.latency.add(self.env.now_ms() - (slot.poll_ms or 0))
+        slot.poll_ms = None
+        slot.misses = 0
+        if self.app.established:
+            total, active = self._totals()
+            for base, data in aggregate.module_details(slot, total, active):
+                self.app.seal(base, data)
+
+    def _poll_next(self, now_ms: int) -> None:
+        """Poll one module, round robin; one that does not answer less often."""
+        count = len(self._order)
+        start = 0
+        while start < count and self._order[start].number <= self._polled:
+            start += 1
+        for step in range(count):
+            slot = self._order[(start + step) % count]
+            if slot.neighbour.established and now_ms - slot.next_poll_ms >= 0:
+                self._polled = slot.number
+                self._poll(slot, now_ms)
+                return
+
+    def _poll(self, slot: Slot, now_ms: int) -> None:
+        if slot.poll_ms is not None:
+            self.latency.missed += 1
+            slot.misses += 1
+            if slot.misses >= MISSES_TO_CONNECT:
+                slot.next_poll_ms = now_ms + BACK_OFF_MS
+                self._connect(slot)
+        slot.poll_ms = now_ms
+        slot.got = 0
+        neighbour = slot.neighbour
+        neighbour.seal(_STATUS_REQUEST, encode("STATUS_REQUEST", max_state=slot.wanted))
+        neighbour.seal(_DETAIL_REQUEST, encode("DETAIL_REQUEST", cell_id=slot.next_cell()))
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> int:
+        """Do what is due; the ms until the next call is wanted."""
+        now_ms = self.env.now_ms()
+        # The burst first: its period is what an old VCU watches.
+        if now_ms - self._burst_ms >= 0:
+            self._burst(now_ms)
+        if now_ms - self._poll_ms >= 0:
+            self._poll_ms += POLL_MS
+            if now_ms - self._poll_ms >= 0:
+                self._poll_ms = now_ms + POLL_MS
+            self._poll_next(now_ms)
+        self._heartbeats(now_ms)
+        wait = self.commands.tick(now_ms)
+        if now_ms - self._house_ms >= 0:
+            self._house_ms = now_ms + _HOUSE_MS
+            self._keep_house(now_ms)
+        now_ms = self.env.now_ms()
+        for due_ms in (self._burst_ms, self._poll_ms, self._house_ms):
+            wait = min(wait, due_ms - now_ms)
+        return max(1, wait)
+
+    def _keep_house(self, now_ms: int) -> None:
+        self.app.tick()
+        self._mailbox.tick(now_ms)
+        self.endpoint.tick(now_ms)
+        for slot in self.slots.values():
+            if slot.mailbox is not None:
+                slot.mailbox.tick(now_ms)
+            if slot.keyed:
+                slot.neighbour.tick()
+                self._check_lost(slot, now_ms)
+        if now_ms - self._announce_ms >= 0:
+            self._announce_ms = now_ms + (_SLOW_MS if self.app.keyed else _FAST_MS)
+            self._announce()
+        if now_ms - self._request_ms >= 0:
+            young = now_ms - self._boot_ms < _FAST_UNTIL_MS
+            self._request_ms = now_ms + (_FAST_MS if young else _SLOW_MS)
+            data = encode("ANNOUNCE_REQUEST", controller_id=self.number)
+            self._send_module(Frame(compose(_ANNOUNCE_REQUEST, NODE_UNREGISTERED), bytes(data)))
+
+    def _check_lost(self, slot: Slot, now_ms: int) -> None:
+        if not slot.lost and slot.status_1 is not None and not slot.active(now_ms):
+            slot.lost = True
+            self.modules_lost += 1
+            self.count("module-lost")
+            self.env.log("module %d is silent: counted as off" % slot.number)
+
+    def _heartbeats(self, now_ms: int) -> None:
+        period_ms = max(HEARTBEAT_MS, HEARTBEAT_PER_MODULE_MS * len(self._order))
+        for slot in self._order:
+            if slot.neighbour.established and now_ms - slot.beat_ms >= 0:
+                slot.beat_ms = now_ms + period_ms
+                slot.neighbour.seal(_MAX_STATE, encode("MAX_STATE", max_state=slot.wanted))
+
+    def _announce(self) -> None:
+        identity = self.identity
+        data = encode(
+            "PACK_ANNOUNCEMENT",
+            version=VERSION,
+            claimed=1 if identity is not None and identity.claimed else 0,
+            keyed=1 if self.app.keyed else 0,
+            module_count=len(self.slots),
+            pack_number=self.number,
+            unique_id=self.unique_id,
+        )
+        self._send_vcu(Frame(compose(_PACK_ANNOUNCEMENT, self.own_node), bytes(data)))
+
+    # -- broadcast -----------------------------------------------------------------------------------------------------
+
+    def _burst(self, now_ms: int) -> None:
+        """What an old VCU expects every 500 ms, in clear, and the same to the app, sealed."""
+        self._burst_ms += BURST_MS
+        if now_ms - self._burst_ms >= 0:
+            # A whole period was missed: go on from here, without a storm to catch up.
+            self.bursts_late += 1
+            self._burst_ms = now_ms + BURST_MS
+        self._bursts += 1
+        active = [slot for slot in self._order if slot.active(now_ms)]
+        lost = len(self._order) - len(active)
+        frames = aggregate.pack_frames(active, len(self.slots), lost, self.topology)
+        if self.number < STANDARD_PACKS:
+            offset = self.number << 8
+            for base, data in frames:
+                self._send_vcu(Frame(base + offset, bytes(data), False))
+            if not self._time_s:
+                self._send_vcu(Frame(_VCU_TIME_REQUEST + offset, bytes(8), False))
+        if self.app.established:
+            for base, data in frames:
+                self.app.seal(base, data)
+            if self._bursts % _DIAGNOSTICS_BURSTS == 0:
+                self.send_diagnostics()
+
+    def send_diagnostics(self) -> None:
+        """PACK_DIAGNOSTICS: counters over all links since boot."""
+        opened = refused = sessions = 0
+        links = [self.app]
+        for slot in self.slots.values():
+            links.append(slot.neighbour)
+        for link in links:
+            if link.channel is None:
+                continue
+            if link.established:
+                sessions += 1
+            for what, count in link.channel.stats.items():
+                if what == "opened":
+                    opened += count
+                elif what not in ("sealed", "established"):
+                    refused += count
+        data = encode(
+            "PACK_DIAGNOSTICS",
+            records_opened=opened,
+            records_refused=refused,
+            sessions=sessions,
+            handshakes=self.counters.get("sessions", 0),
+            modules_lost=self.modules_lost,
+        )
+        self.app.seal(_PACK_DIAGNOSTICS, data)

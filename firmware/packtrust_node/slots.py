@@ -1,0 +1,184 @@
+"""The pack's picture of its modules: who they are, what they last said, and how they answer polls."""
+
+from array import array
+
+from packtrust._compat import const
+from packtrust.arbitration import NODE_MODULE_MAX
+from packtrust.messages.table import STATE_OFF
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust_node.neighbour import Neighbour
+
+# A module that was not heard for this long counts as off.
+TIMEOUT_MS = const(4000)
+# An unkeyed module that is silent this long loses its number when another one needs it.
+FORGET_MS = const(11100)
+
+# Answers of a poll, as bits.
+GOT_STATUS_1 = const(1)
+GOT_STATUS_2 = const(2)
+GOT_STATUS_3 = const(4)
+GOT_COMM = const(8)
+GOT_FAULT = const(16)
+GOT_DETAIL = const(32)
+GOT_ALL = const(63)
+
+_CELLS_MAX = const(192)
+
+# A cell nobody has asked for yet.
+UNKNOWN_MV = const(0)
+UNKNOWN_CENTI_C = const(-32768)
+
+
+class Pending:
+    """A command of the app that a module has not shown to be obeyed yet.
+
+    command      base of the app's message;  counter  of its record
+    answer       base of the module's message that shows it: STATUS_1, HARDWARE or FAULT_CODES
+    state        wanted (answer STATUS_1);  limits  (charge, discharge) in mA (answer HARDWARE)
+    """
+
+    def __init__(
+        self,
+        command: int,
+        counter: int,
+        answer: int,
+        deadline_ms: int,
+        state: int = 0,
+        limits: "tuple[int, int]" = (0, 0),
+    ) -> None:
+        self.command = command
+        self.counter = counter
+        self.answer = answer
+        self.deadline_ms = deadline_ms
+        self.state = state
+        self.limits = limits
+
+
+class Slot:
+    """One module by its number. The dicts hold the values of its newest authentic messages, None before."""
+
+    def __init__(self, number: int, unique_id: int, neighbour: "Neighbour") -> None:
+        self.number = number
+        self.unique_id = unique_id
+        self.neighbour = neighbour
+        self.mailbox = None  # mailbox.Mailbox
+        self.seen_ms = 0  # when it announced, or said anything authentic
+        self.bare = False  # it announces as unregistered though we hold keys with it: it was released
+        self.status_1 = None  # type: dict[str, int] | None
+        self.status_2 = None  # type: dict[str, int] | None
+        self.status_3 = None  # type: dict[str, int] | None
+        self.comm = None  # type: dict[str, int] | None
+        self.fault = None  # type: dict[str, int] | None
+        self.hardware = None  # type: dict[str, int] | None
+        self.detail = None  # type: dict[str, int] | None
+        self.cells_mv = array("H")
+        self.cells_centi_c = array("h")
+        # what the pack wants of it
+        self.wanted = STATE_OFF
+        self.hv_bus_mv = 0
+        self.resend_ms = 0
+        self.resends = 0
+        self.pending = []  # type: list[Pending]
+        self.lost = False
+        # polls
+        self.poll_ms = None  # type: int | None  # when the unanswered poll was sent
+        self.next_poll_ms = 0
+        self.got = 0
+        self.misses = 0  # in a row
+        self.cell = 0
+        self.beat_ms = 0
+        self.connect_ms = -1000  # when the last handshake was started
+
+    @property
+    def keyed(self) -> bool:
+        """Whether there are keys with it."""
+        return self.neighbour.keyed
+
+    @property
+    def state(self) -> int:
+        """The state it last showed."""
+        return STATE_OFF if self.status_1 is None else self.status_1["state"]
+
+    def age_ms(self, now_ms: int) -> int:
+        """How long ago its last authentic record came, -1 for never."""
+        last = self.neighbour.last_authentic_ms
+        return -1 if last is None else now_ms - last
+
+    def active(self, now_ms: int) -> bool:
+        """Whether it was heard, authentically, within the time-out."""
+        return 0 <= self.age_ms(now_ms) <= TIMEOUT_MS
+
+    def take_detail(self, values: "dict[str, int]") -> None:
+        """Keep the values of one cell."""
+        self.detail = values
+        cell = values["cell_id"]
+        if cell >= _CELLS_MAX:
+            return
+        while len(self.cells_mv) <= cell:
+            self.cells_mv.append(UNKNOWN_MV)
+            self.cells_centi_c.append(UNKNOWN_CENTI_C)
+        self.cells_mv[cell] = values["cell_mv"]
+        self.cells_centi_c[cell] = max(-32768, min(32767, values["cell_centi_c"]))
+
+    def next_cell(self) -> int:
+        """The cell the next poll asks for."""
+        count = 0 if self.status_1 is None else self.status_1["cell_count"]
+        cell = self.cell
+        self.cell = (cell + 1) % count if count else 0
+        return cell if cell < count else 0
+
+    def forget(self) -> None:
+        """Its keys are gone: what it said under them is no more than history."""
+        self.status_1 = self.status_2 = self.status_3 = None
+        self.comm = self.fault = self.hardware = self.detail = None
+        self.cells_mv = array("H")
+        self.cells_centi_c = array("h")
+        self.wanted = STATE_OFF
+        self.pending = []
+        self.poll_ms = None
+        self.misses = 0
+
+
+def free_number(slots: "dict[int, Slot]", now_ms: int) -> int:
+    """The lowest number that is free, or taken by an unkeyed module that is gone; 0 if all are in use."""
+    for number in range(1, NODE_MODULE_MAX + 1):
+        slot = slots.get(number)
+        if slot is None or (not slot.keyed and now_ms - slot.seen_ms > FORGET_MS):
+            return number
+    return 0
+
+
+class Latency:
+    """Poll times in ms: the newest 256 for the percentiles, the highest of all."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.missed = 0
+        self.highest = 0
+        self._times = array("H")
+
+    def add(self, ms: int) -> None:
+        """A poll was answered completely after `ms`."""
+        self.highest = max(self.highest, ms)
+        if len(self._times) < 256:
+            self._times.append(min(ms, 65535))
+        else:
+            self._times[self.answered & 255] = min(ms, 65535)
+        self.answered += 1
+
+    def percentile(self, percent: int) -> int:
+        """The time within which `percent` % of the newest polls were answered, ms; 0 without any."""
+        times = sorted(self._times)
+        return times[(len(times) - 1) * percent // 100] if times else 0
+
+    def stats(self) -> "dict[str, int]":
+        """Figures for the console."""
+        return {
+            "answered": self.answered,
+            "missed": self.missed,
+            "p50_ms": self.percentile(50),
+            "p99_ms": self.percentile(99),
+            "max_ms": self.highest,
+        }
