@@ -115,17 +115,13 @@ def _take(field: Field, value: Any) -> Value:
     found = _json_type(value)
     if found != field.kind:
         raise BindingError(
-            "json: cannot unmarshal %s into Go struct field .%s of type %s"
-            % (found, field.name, _GO_TYPES[field.kind])
+            "json: cannot unmarshal %s into Go struct field .%s of type %s" % (found, field.name, _GO_TYPES[field.kind])
         )
     if isinstance(value, bool):
         return value
     if isinstance(value, Decimal):
         if not (value.is_finite() and math.isfinite(float(value))):
-            raise BindingError(
-                "json: cannot unmarshal number into Go struct field .%s of type float64"
-                % field.name
-            )
+            raise BindingError("json: cannot unmarshal number into Go struct field .%s of type float64" % field.name)
         return value
     text = str(value)
     if "\x00" in text:  # not storable as text in PostgreSQL
@@ -144,8 +140,7 @@ def bind(body: bytes, fields: tuple[Field, ...]) -> dict[str, Any]:
         document = {}
     if not isinstance(document, dict):
         raise BindingError(
-            "json: cannot unmarshal %s into Go value of type %s"
-            % (_json_type(document), _struct(fields))
+            "json: cannot unmarshal %s into Go value of type %s" % (_json_type(document), _struct(fields))
         )
     given = {key.lower(): value for key, value in document.items()}
     values: dict[str, Any] = {}

@@ -193,9 +193,7 @@ class BridgeClient:
         parts = urlsplit(base_url)
         host = parts.hostname or ""
         if parts.scheme not in ("http", "https") or not host or parts.username is not None:
-            raise BridgeRefused(
-                "connect", "the bridge's URL is not http(s)://host[:port]", "correct the URL"
-            )
+            raise BridgeRefused("connect", "the bridge's URL is not http(s)://host[:port]", "correct the URL")
         if parts.scheme == "http" and not allow_clear_http and not _is_loopback(host):
             raise BridgeRefused(
                 "connect",
@@ -287,9 +285,7 @@ class BridgeClient:
                     backoff,
                 )
             return (
-                BridgeUnknownOutcome(
-                    call, what + ", so the request may or may not have been carried out", _CHECK
-                ),
+                BridgeUnknownOutcome(call, what + ", so the request may or may not have been carried out", _CHECK),
                 None,
             )
         outcome = self._judge(call, reading, response)
@@ -328,9 +324,7 @@ class BridgeClient:
         said = document.get("error")
         text = quote_remote(said) if isinstance(said, str) else ""
         if status == 429:
-            return BridgeRateLimited(
-                call, "the bridge limits the rate (429)", "wait a minute, then repeat it", status
-            )
+            return BridgeRateLimited(call, "the bridge limits the rate (429)", "wait a minute, then repeat it", status)
         if status == 404:
             return BridgeRefused(
                 call,
@@ -379,9 +373,7 @@ class BridgeClient:
     def health(self) -> Health:
         """Whether a bridge answers at all; says nothing about the chain behind it."""
         reply = self._call("GET", "/health")
-        return Health(
-            reply.text("status"), reply.text("service", ""), reply.integer("timestamp", 0)
-        )
+        return Health(reply.text("status"), reply.text("service", ""), reply.integer("timestamp", 0))
 
     def status(self) -> BridgeStatus:
         """Whether the bridge reaches its chain, and what kind of bridge it is."""
@@ -395,9 +387,7 @@ class BridgeClient:
 
     # -- components
 
-    def register_component(
-        self, creator: str, component_data: str, context: str = ""
-    ) -> Registered:
+    def register_component(self, creator: str, component_data: str, context: str = "") -> Registered:
         """Register; the bridge chooses the id. A repeat makes a second component."""
         body = {"creator": creator, "component_data": component_data, "context": context}
         reply = self._call("POST", "/api/v1/components/register", body)
@@ -465,9 +455,7 @@ class BridgeClient:
         call = "POST /api/v1/components/{id}/verify"
         path = "/api/v1/components/%s/verify" % _segment(call, component_id)
         claim = {"statement": b64encode(statement).decode(), "mac": mac.hex(), "lct_id": lct_id}
-        reply = self._call(
-            "POST", path, {"verifier": verifier, "context": json.dumps(claim, sort_keys=True)}
-        )
+        reply = self._call("POST", path, {"verifier": verifier, "context": json.dumps(claim, sort_keys=True)})
         return Verification(
             component_id=reply.identifier("component_id"),
             verifier=reply.text("verifier", verifier),
@@ -527,9 +515,7 @@ class BridgeClient:
         self, reply: _Reply, lct_id: str, a: str, b: str, allow_placeholders: bool
     ) -> tuple[bytearray | None, bytearray | None]:
         texts = reply.raw("device_key_half"), reply.raw("lct_key_half")
-        if allow_placeholders and all(
-            isinstance(text, str) and text.startswith("generated_") for text in texts
-        ):
+        if allow_placeholders and all(isinstance(text, str) and text.startswith("generated_") for text in texts):
             return None, None
         call = "%s (%s)" % (reply.call, lct_id)
         device = parse_half(texts[0], call + ", device_key_half")
@@ -559,9 +545,7 @@ class BridgeClient:
             updated_at=reply.integer("updated_at", 0),
         )
 
-    def set_lct_status(
-        self, creator: str, lct_id: str, status: str, context: str = ""
-    ) -> LctStatus:
+    def set_lct_status(self, creator: str, lct_id: str, status: str, context: str = "") -> LctStatus:
         """Change a relationship's status; "terminated" is final."""
         path = "/api/v1/lct/%s/status" % _segment("PUT /api/v1/lct/{id}/status", lct_id)
         body = {"creator": creator, "status": status, "context": context}
@@ -661,9 +645,7 @@ class BridgeClient:
         """How far a pairing is."""
         call = "GET /api/v1/pairing/status/{id}"
         reply = self._call("GET", "/api/v1/pairing/status/" + _segment(call, challenge_id))
-        return PairingStatus(
-            reply.identifier("challenge_id"), reply.text("status"), reply.integer("created_at", 0)
-        )
+        return PairingStatus(reply.identifier("challenge_id"), reply.text("status"), reply.integer("created_at", 0))
 
     # -- trust
 
@@ -719,15 +701,11 @@ class BridgeClient:
         return self._tensor(self._call("PUT", path, body))
 
     @staticmethod
-    def _extras(
-        call: str, dimensions: Mapping[str, Number] | None, weight_profile: str
-    ) -> dict[str, str]:
+    def _extras(call: str, dimensions: Mapping[str, Number] | None, weight_profile: str) -> dict[str, str]:
         extras = {"weight_profile": weight_profile} if weight_profile else {}
         for name, value in (dimensions or {}).items():
             if name not in _DIMENSIONS:
-                raise BridgeRefused(
-                    call, "no tensor dimension %r" % name, "use one of " + ", ".join(_DIMENSIONS)
-                )
+                raise BridgeRefused(call, "no tensor dimension %r" % name, "use one of " + ", ".join(_DIMENSIONS))
             extras[name] = str(value)
         return extras
 
@@ -779,9 +757,7 @@ class BridgeClient:
             txhash=reply.text("txhash", ""),
         )
 
-    def energy_transfer(
-        self, creator: str, operation_id: str, amount: Number, context: str = ""
-    ) -> EnergyTransfer:
+    def energy_transfer(self, creator: str, operation_id: str, amount: Number, context: str = "") -> EnergyTransfer:
         """Carry out a planned operation, wholly or in part."""
         call = "POST /api/v1/energy/transfer"
         body = {

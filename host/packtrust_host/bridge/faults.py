@@ -66,8 +66,7 @@ class Fault:
         known = {"kind", "route", "count", "skip", "seconds", "commit"}
         if "kind" not in value or set(value) - known:
             raise ValueError(
-                "a fault has `kind` and optionally %s, not %s"
-                % (sorted(known - {"kind"}), sorted(set(value) - known))
+                "a fault has `kind` and optionally %s, not %s" % (sorted(known - {"kind"}), sorted(set(value) - known))
             )
         return cls(**dict(value))
 

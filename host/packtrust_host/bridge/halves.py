@@ -93,8 +93,6 @@ class HalfRegistry:
                 if digest in fresh:
                     raise BadKeyMaterial(call, "the bridge supplied equal key halves", _NEXT)
                 if digest in self._seen:
-                    raise BadKeyMaterial(
-                        call, "the bridge supplied a key half that it gave out before", _NEXT
-                    )
+                    raise BadKeyMaterial(call, "the bridge supplied a key half that it gave out before", _NEXT)
                 fresh[digest] = use
             self._seen.update(fresh)

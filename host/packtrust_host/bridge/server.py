@@ -125,9 +125,7 @@ _ROUTES = (
         "/api/v1/lct/create",
         (_CREATOR, _A, _B, _CONTEXT, _PROXY),
         "Failed to create LCT",
-        lambda s, p, v: s.create_lct(
-            v["creator"], v["component_a"], v["component_b"], v["context"], v["proxy_id"]
-        ),
+        lambda s, p, v: s.create_lct(v["creator"], v["component_a"], v["component_b"], v["context"], v["proxy_id"]),
     ),
     _Api("GET", "/api/v1/lct/{id}", None, "Failed to get LCT", lambda s, p, v: s.lct(p["id"])),
     _Api(
@@ -169,9 +167,7 @@ _ROUTES = (
             Field("session_context", "SessionContext"),
         ),
         "Failed to complete pairing",
-        lambda s, p, v: s.complete_pairing(
-            v["challenge_id"], v["component_a_auth"], v["component_b_auth"]
-        ),
+        lambda s, p, v: s.complete_pairing(v["challenge_id"], v["component_a_auth"], v["component_b_auth"]),
     ),
     _Api(
         "DELETE",

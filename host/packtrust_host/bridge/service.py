@@ -224,8 +224,7 @@ class BridgeService:
         """POST components/register: a component and its account with OPENING_ADP."""
         if not _CREATOR.fullmatch(creator):
             raise ServiceError(
-                "creator must be 1 to 34 of A-Z a-z 0-9 _ - and not start with -: "
-                "it becomes part of the component id"
+                "creator must be 1 to 34 of A-Z a-z 0-9 _ - and not start with -: it becomes part of the component id"
             )
         manufacturer = "unknown"
         try:
@@ -272,9 +271,7 @@ class BridgeService:
         def work(session: Session) -> Reply:
             row = _component(session, component_id)
             registered = _rfc3339(row.registered_at)
-            involved = select(Lct.lct_id).where(
-                or_(Lct.component_a == component_id, Lct.component_b == component_id)
-            )
+            involved = select(Lct.lct_id).where(or_(Lct.component_a == component_id, Lct.component_b == component_id))
             rules = {
                 "allowed_pairing_types": ["direct", "proxy"],
                 "max_connections": 2,
@@ -372,9 +369,7 @@ class BridgeService:
 
     # -- relationships
 
-    def create_lct(
-        self, creator: str, component_a: str, component_b: str, context: str, proxy_id: str
-    ) -> Reply:
+    def create_lct(self, creator: str, component_a: str, component_b: str, context: str, proxy_id: str) -> Reply:
         """POST lct/create: a relationship, half A (`device_key_half`) and its LCT half, once."""
         self.forget_expired()
 
@@ -519,9 +514,7 @@ class BridgeService:
 
         return self._store.transact(work)
 
-    def complete_pairing(
-        self, challenge_id: str, component_a_auth: str, component_b_auth: str
-    ) -> Reply:
+    def complete_pairing(self, challenge_id: str, component_a_auth: str, component_b_auth: str) -> Reply:
         """POST pairing/complete: half A again, half B for the first and only time.
 
         For the newest LCT of the two components that waits for its pairing. Where there is none at
@@ -536,8 +529,7 @@ class BridgeService:
                 raise ServiceError("pairing challenge not found")
             if challenge.completed:
                 raise ServiceError(
-                    "the challenge was completed before and halves are given out once: "
-                    "create a new LCT and pair it"
+                    "the challenge was completed before and halves are given out once: create a new LCT and pair it"
                 )
             if self._clock() - challenge.created_at > CHALLENGE_SECONDS:
                 raise ServiceError("the challenge has expired: initiate a new one")
@@ -549,8 +541,7 @@ class BridgeService:
                 right = pairing_auth(challenge_id, component).encode()
                 if not hmac.compare_digest(auth.encode(), right):
                     raise ServiceError(
-                        "component_%s_auth is not the SHA-256 of challenge id and component_%s"
-                        % (side, side)
+                        "component_%s_auth is not the SHA-256 of challenge id and component_%s" % (side, side)
                     )
             lct, half_a = self._lct_to_pair(session, challenge)
             half_b, wire = self._new_half(session, lct.lct_id, "device_b")
@@ -603,17 +594,14 @@ class BridgeService:
             return row, text
         waiting = [row for row in rows if row.pairing_status == "pending"]
         if not waiting:
-            raise ServiceError(
-                "LCT %s is paired already: to rotate, create a new LCT and pair it" % rows[0].lct_id
-            )
+            raise ServiceError("LCT %s is paired already: to rotate, create a new LCT and pair it" % rows[0].lct_id)
         with self._held_lock:
             held = self._held.get(waiting[0].lct_id)
             if held is not None:
                 return waiting[0], held.text.decode()
         raise ServiceError(
             "the device half of LCT %s is no longer held (the bridge was restarted, or more than "
-            "%d s passed since lct/create): create a new LCT and pair it"
-            % (waiting[0].lct_id, HOLD_SECONDS)
+            "%d s passed since lct/create): create a new LCT and pair it" % (waiting[0].lct_id, HOLD_SECONDS)
         )
 
     def pairing_status(self, challenge_id: str) -> Reply:
@@ -635,9 +623,7 @@ class BridgeService:
     def _weighted(row: Tensor, part: int) -> Decimal:
         names = (T3, V3)[part]
         weights = WEIGHTS[row.weight_profile][part]
-        total = sum(
-            (Decimal(w) * getattr(row, n) for n, w in zip(names, weights, strict=True)), Decimal(0)
-        )
+        total = sum((Decimal(w) * getattr(row, n) for n, w in zip(names, weights, strict=True)), Decimal(0))
         return min(max(total, Decimal(0)), Decimal(1))
 
     def _tensor_reply(self, row: Tensor) -> Reply:

@@ -155,9 +155,7 @@ class Account(Base):
 
     __tablename__ = "accounts"
     __table_args__ = (CheckConstraint("atp >= 0"), CheckConstraint("adp >= 0"))
-    component_id: Mapped[str] = mapped_column(
-        ForeignKey("components.component_id"), primary_key=True
-    )
+    component_id: Mapped[str] = mapped_column(ForeignKey("components.component_id"), primary_key=True)
     atp: Mapped[int]
     adp: Mapped[int]
     updated_at: Mapped[int]

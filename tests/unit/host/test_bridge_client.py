@@ -109,9 +109,7 @@ def test_every_call(client: BridgeClient) -> None:
         Decimal("0.7"),
     )
     assert (tensor.validity, tensor.weight_profile) == (Decimal("0.25"), "act")
-    changed = client.update_tensor(
-        "alice", tensor.tensor_id, Decimal("0.85"), dimensions={"talent": 1}
-    )
+    changed = client.update_tensor("alice", tensor.tensor_id, Decimal("0.85"), dimensions={"talent": 1})
     assert changed == client.read_tensor(tensor.tensor_id)
     assert (changed.score, changed.talent, changed.version) == (Decimal("0.85"), Decimal(1), 2)
     plan = client.energy_operation("alice", a, b, "charge", Decimal("0.1"))
@@ -153,9 +151,7 @@ def test_ids_are_escaped(client: BridgeClient) -> None:
         assert caught.value.status in (404, 500)
 
 
-@pytest.mark.parametrize(
-    "url", ["127.0.0.1:80", "ftp://127.0.0.1", "http://", "http://me:pw@127.0.0.1"]
-)
+@pytest.mark.parametrize("url", ["127.0.0.1:80", "ftp://127.0.0.1", "http://", "http://me:pw@127.0.0.1"])
 def test_bad_urls(url: str) -> None:
     with pytest.raises(BridgeRefused, match="URL is not"):
         BridgeClient(url)
@@ -201,9 +197,7 @@ def test_drop_before(bridge: EmbeddedBridge, client: BridgeClient) -> None:
     client.register_component("alice", "x")
 
 
-def test_drop_after_commit(
-    bridge: EmbeddedBridge, client: BridgeClient, waits: list[float]
-) -> None:
+def test_drop_after_commit(bridge: EmbeddedBridge, client: BridgeClient, waits: list[float]) -> None:
     a, b = two(client)
     fault = bridge.faults.add(Fault(FaultKind.DROP_AFTER_COMMIT, CREATE, count=1))
     with pytest.raises(BridgeUnknownOutcome) as caught:
@@ -215,9 +209,7 @@ def test_drop_after_commit(
     assert len(client.get_component(a).relationship_ids) == 1
 
 
-def test_reads_are_repeated_after_a_drop(
-    bridge: EmbeddedBridge, client: BridgeClient, waits: list[float]
-) -> None:
+def test_reads_are_repeated_after_a_drop(bridge: EmbeddedBridge, client: BridgeClient, waits: list[float]) -> None:
     bridge.faults.add(Fault(FaultKind.DROP, "GET /health", count=2))
     assert client.health().status == "healthy"
     assert waits == [BACKOFF, 2 * BACKOFF]
@@ -227,9 +219,7 @@ def test_reads_are_repeated_after_a_drop(
     assert len(waits) == 2 + ATTEMPTS - 1
 
 
-def test_500_with_empty_body(
-    bridge: EmbeddedBridge, client: BridgeClient, waits: list[float]
-) -> None:
+def test_500_with_empty_body(bridge: EmbeddedBridge, client: BridgeClient, waits: list[float]) -> None:
     bridge.faults.add(Fault(FaultKind.EMPTY_500, count=2))
     with pytest.raises(BridgeFailed) as caught:
         client.register_component("alice", "x")
@@ -301,9 +291,7 @@ def test_not_json(bridge: EmbeddedBridge, client: BridgeClient) -> None:
         (FaultKind.EQUAL_HALVES, "equal key halves"),
     ],
 )
-def test_bad_halves(
-    bridge: EmbeddedBridge, client: BridgeClient, kind: FaultKind, cause: str
-) -> None:
+def test_bad_halves(bridge: EmbeddedBridge, client: BridgeClient, kind: FaultKind, cause: str) -> None:
     a, b = two(client)
     fault = bridge.faults.add(Fault(kind, CREATE, count=1))
     with pytest.raises(BadKeyMaterial, match=cause) as caught:
@@ -557,9 +545,7 @@ def test_todays_scalar_tensor_is_understood(scripted: Scripted, waits: list[floa
     assert (tensor.score, tensor.status, tensor.talent) == (Decimal("0.85"), "any word", None)
 
 
-def test_todays_constant_verification_proves_nothing(
-    scripted: Scripted, waits: list[float]
-) -> None:
+def test_todays_constant_verification_proves_nothing(scripted: Scripted, waits: list[float]) -> None:
     fields = {"component_id": "c", "verified": True, "verifier": "v", "timestamp": 1}
     scripted.body = json.dumps(fields).encode()
     with to(scripted, waits) as client:
@@ -647,6 +633,25 @@ def test_pairing_reply_with_one_bad_half(scripted: Scripted, waits: list[float])
         assert len(client.registry) == 0
 
 
+def test_half_a_of_an_lct_is_taken_for_one_pairing(scripted: Scripted, waits: list[float]) -> None:
+    """The repeat of half A that the rules allow is the one in the pairing of its LCT, no other."""
+    half_a, lct, half_b, half_c = (secrets.token_hex(64) for _ in range(4))
+    challenge = Challenge("c", "a", "b", "pending", 0, "alice", "")
+    with to(scripted, waits) as client:
+        created = {"lct_id": "l", "device_key_half": half_a, "lct_key_half": lct}
+        scripted.body = json.dumps(created).encode()
+        client.create_lct("alice", "a", "b")
+        swapped = Challenge("d", "b", "a", "pending", 0, "alice", "")
+        paired = {"lct_id": "l", "split_key_a": half_a, "split_key_b": half_b}
+        scripted.body = json.dumps(paired).encode()
+        with pytest.raises(BadKeyMaterial, match="gave out before"):
+            client.complete_pairing("alice", swapped)
+        client.complete_pairing("alice", challenge)
+        scripted.body = json.dumps({**paired, "split_key_b": half_c}).encode()
+        with pytest.raises(BadKeyMaterial, match="gave out before"):
+            client.complete_pairing("alice", challenge)
+
+
 # -- the switches themselves
 
 
@@ -686,7 +691,7 @@ def test_faults_of_the_constructor(tmp_path: Path) -> None:
         assert client.health().status == "healthy"
 
 
-def test_stop_does_not_wait_for_a_latency_fault(tmp_path: Path) -> None:
+def test_stop_does_not_wait_for_a_latency_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bridge = EmbeddedBridge(tmp_path / "b.sqlite").start()
     fault = bridge.faults.add(Fault(FaultKind.LATENCY, seconds=600))
     with BridgeClient(bridge.url, timeout=0.2, wait=lambda seconds: None) as client:
@@ -694,5 +699,6 @@ def test_stop_does_not_wait_for_a_latency_fault(tmp_path: Path) -> None:
             client.register_component("alice", "x")
         assert fault.hits == 1
     bridge.stop()
+    assert "graceful shutdown exceeded" not in caplog.text
     with pytest.raises(RuntimeError, match="not running"):
         _ = bridge.service

@@ -280,9 +280,7 @@ def test_termination_erases_the_attest_key(client: BridgeClient, tmp_path: Path)
         '{"statement": "AA==", "mac": "00", "lct_id": {}}',
     ],
 )
-def test_verify_needs_a_statement(
-    bridge: EmbeddedBridge, client: BridgeClient, context: str
-) -> None:
+def test_verify_needs_a_statement(bridge: EmbeddedBridge, client: BridgeClient, context: str) -> None:
     """Where today's bridge says verified=true to anything, this one says why not."""
     name = client.register_component("alice", "x").component_id
     url = "%s/api/v1/components/%s/verify" % (bridge.url, name)

@@ -13,7 +13,9 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import create_mock_engine, insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateTable
 
 from packtrust_host.bridge import server as server_module
@@ -74,18 +76,14 @@ def lct(http: httpx.Client) -> dict[str, Any]:
 
 def required(*names: str) -> str:
     return "\n".join(
-        "Key: '%s' Error:Field validation for '%s' failed on the 'required' tag" % (name, name)
-        for name in names
+        "Key: '%s' Error:Field validation for '%s' failed on the 'required' tag" % (name, name) for name in names
     )
 
 
 # -- transport rules
 
 
-@given(
-    st.binary(max_size=60)
-    | st.text(alphabet='{}[]":,creatoRNaN0.e-\\u ', max_size=40).map(str.encode)
-)
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]":,creatoRNaN0.e-\\u ', max_size=40).map(str.encode))
 def test_any_body_binds_or_is_refused(body: bytes) -> None:
     fields = (Field("creator", "Creator", required=True), Field("a", "A", "number"))
     try:
@@ -612,9 +610,7 @@ steps = st.lists(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps)
-def test_energy_is_conserved(
-    tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[str, int, int, int]]
-) -> None:
+def test_energy_is_conserved(tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[str, int, int, int]]) -> None:
     """Whatever is asked, nothing is made or lost, and no account goes below zero."""
     store = Store(tmp_path_factory.mktemp("energy") / "bridge.sqlite")
     service = BridgeService(store, "bytes64", lambda: 1_700_000_000.0)
@@ -716,14 +712,25 @@ def test_two_servers_on_one_port_and_bad_arguments(bridge: EmbeddedBridge, tmp_p
 
 def test_schema_compiles_for_postgresql() -> None:
     """No table needs a type that only SQLite has; serial keys and exact decimals come out right."""
-    texts = {
-        table.name: str(CreateTable(table).compile(dialect=postgresql.dialect()))
-        for table in Base.metadata.sorted_tables
-    }
+    dialect = create_mock_engine("postgresql://", lambda *_: None).dialect
+    texts = {table.name: str(CreateTable(table).compile(dialect=dialect)) for table in Base.metadata.sorted_tables}
     assert "entry BIGSERIAL NOT NULL" in texts["energy_entries"]
     assert "attest_key BYTEA" in texts["lcts"]
     assert "atp BIGINT NOT NULL" in texts["accounts"]
     assert "talent VARCHAR(40) NOT NULL" in texts["tensors"]
+
+
+def test_database_errors_do_not_show_values(tmp_path: Path) -> None:
+    store = Store(tmp_path / "b.sqlite")
+    secret = "f00d" * 8
+
+    def twice(session: Session) -> None:
+        session.execute(insert(Meta), [{"key": "x", "value": secret}] * 2)
+
+    with pytest.raises(IntegrityError) as caught:
+        store.transact(twice)
+    store.close()
+    assert secret not in str(caught.value)
 
 
 def test_foreign_schema_is_refused(tmp_path: Path) -> None:
@@ -773,9 +780,7 @@ def test_serve_runs_until_told_to_stop(tmp_path: Path, monkeypatch: pytest.Monke
         urls.append(url)
         ready.set()
 
-    thread = threading.Thread(
-        target=serve, args=(tmp_path / "b.sqlite", 0, "hex64"), kwargs={"on_ready": on_ready}
-    )
+    thread = threading.Thread(target=serve, args=(tmp_path / "b.sqlite", 0, "hex64"), kwargs={"on_ready": on_ready})
     thread.start()
     assert ready.wait(10)
     with httpx.Client(base_url=urls[0], trust_env=False) as http:
