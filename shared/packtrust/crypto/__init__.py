@@ -61,9 +61,7 @@ class AESGCM:
     def __init__(self, key: "Buffer", backend: "str | None" = None) -> None:
         """KeyFormatError for another length, BackendUnavailable if the backend is not here."""
         if len(key) != 16 and len(key) != 32:
-            raise KeyFormatError(
-                "an AES-GCM key has 16 or 32 bytes, not %d: derive one with hkdf()" % len(key)
-            )
+            raise KeyFormatError("an AES-GCM key has 16 or 32 bytes, not %d: derive one with hkdf()" % len(key))
         chosen = select(backend)
         self.backend = chosen.name
         self._aead = chosen.gcm(key)
@@ -82,9 +80,7 @@ class AESGCM:
         if len(nonce) != _NONCE_LENGTH:
             raise KeyFormatError(_bad_nonce(nonce))
         if len(data) < _TAG_LENGTH:
-            raise InvalidTag(
-                "record refused: %d bytes are too few to hold a 16-byte tag" % len(data)
-            )
+            raise InvalidTag("record refused: %d bytes are too few to hold a 16-byte tag" % len(data))
         return self._aead.decrypt(nonce, data, b"" if aad is None else aad)
 
     def wipe(self) -> None:
@@ -106,9 +102,7 @@ class _Wiped:
 
 
 def _bad_nonce(nonce: "Buffer") -> str:
-    return "an AES-GCM nonce has 12 bytes, not %d: give 4 bytes of base and 8 of counter" % len(
-        nonce
-    )
+    return "an AES-GCM nonce has 12 bytes, not %d: give 4 bytes of base and 8 of counter" % len(nonce)
 
 
 def sha256(data: "Buffer") -> bytes:
@@ -135,15 +129,11 @@ def hkdf_expand(prk: "Buffer", info: "Buffer", length: int, backend: "str | None
     `length` bytes, 1 to 8160, CryptoError otherwise.
     """
     if not 0 < length <= _LONGEST_EXPANSION:
-        raise CryptoError(
-            "HKDF gives 1 to 8160 bytes, not %d: derive several keys under different info" % length
-        )
+        raise CryptoError("HKDF gives 1 to 8160 bytes, not %d: derive several keys under different info" % length)
     return select(backend).expand(prk, (info,), length)
 
 
-def hkdf(
-    ikm: "Buffer", salt: "Buffer", info: "Buffer", length: int, backend: "str | None" = None
-) -> bytes:
+def hkdf(ikm: "Buffer", salt: "Buffer", info: "Buffer", length: int, backend: "str | None" = None) -> bytes:
     """Extract, then expand (RFC 5869, 2): `length` bytes, 1 to 8160."""
     prk = bytearray(hkdf_extract(salt, ikm, backend))
     output = hkdf_expand(prk, info, length, backend)
@@ -159,14 +149,10 @@ def x25519(private: "Buffer", public: "Buffer", backend: "str | None" = None) ->
     if len(private) != _X25519_LENGTH:
         raise KeyFormatError("an X25519 private key is 32 random bytes, not %d" % len(private))
     if len(public) != _X25519_LENGTH:
-        raise KeyFormatError(
-            "an X25519 public key has 32 bytes, not %d: ask the peer for its own" % len(public)
-        )
+        raise KeyFormatError("an X25519 public key has 32 bytes, not %d: ask the peer for its own" % len(public))
     shared = select(backend).multiply(private, public)
     if compare_digest(shared, bytes(_X25519_LENGTH)):
-        raise CryptoError(
-            "the peer's X25519 public key gives an all-zero secret: refuse that peer, it is forged"
-        )
+        raise CryptoError("the peer's X25519 public key gives an all-zero secret: refuse that peer, it is forged")
     return shared
 
 

@@ -56,9 +56,7 @@ class Gcm:
         stream = self._key_stream(nonce, 1, 1)
         tag = self._ghash.digest(aad, ciphertext) ^ int.from_bytes(stream, "big")
         if not compare_digest(tag.to_bytes(TAG_LENGTH, "big"), data[size:]):
-            raise InvalidTag(
-                "record refused: wrong key, nonce or associated data, or it was changed on the way"
-            )
+            raise InvalidTag("record refused: wrong key, nonce or associated data, or it was changed on the way")
         stream = self._key_stream(nonce, 2, (size + BLOCK - 1) // BLOCK)
         plaintext = _xor(ciphertext, stream, 0)
         wipe(stream)
@@ -84,6 +82,4 @@ def _xor(data: "Buffer", stream: bytearray, at: int) -> bytes:
     size = len(data)
     if not size:
         return b""
-    return (int.from_bytes(data, "big") ^ int.from_bytes(stream[at : at + size], "big")).to_bytes(
-        size, "big"
-    )
+    return (int.from_bytes(data, "big") ^ int.from_bytes(stream[at : at + size], "big")).to_bytes(size, "big")

@@ -50,9 +50,7 @@ class _Context:
     ) -> None:
         """The key schedule (5.1). Wipes `shared_secret`."""
         if aead != AES_256_GCM and aead != AES_128_GCM:
-            raise CryptoError(
-                "HPKE AEAD 0x%04x is not supported: use AES_256_GCM or AES_128_GCM" % aead
-            )
+            raise CryptoError("HPKE AEAD 0x%04x is not supported: use AES_256_GCM or AES_128_GCM" % aead)
         suite = b"HPKE\x00\x20\x00\x01" + pack(">H", aead)
         self._suite = suite
         self._backend = backend
@@ -67,9 +65,7 @@ class _Context:
         key = bytearray(_expand(suite, secret, b"key", context, key_length, backend))
         self._aead = AESGCM(key, backend)
         wipe(key)
-        self._base_nonce = bytearray(
-            _expand(suite, secret, b"base_nonce", context, _NONCE_LENGTH, backend)
-        )
+        self._base_nonce = bytearray(_expand(suite, secret, b"base_nonce", context, _NONCE_LENGTH, backend))
         self._exporter = bytearray(_expand(suite, secret, b"exp", context, _HASH_LENGTH, backend))
         wipe(secret)
         self._sequence = 0
@@ -77,14 +73,10 @@ class _Context:
     def export(self, exporter_context: "Buffer", length: int) -> bytes:
         """`length` secret bytes, 1 to 8160, that both ends derive and nobody else can (5.3)."""
         if not 0 < length <= _LONGEST_EXPORT:
-            raise CryptoError(
-                "HPKE exports 1 to 8160 bytes, not %d: export several secrets" % length
-            )
+            raise CryptoError("HPKE exports 1 to 8160 bytes, not %d: export several secrets" % length)
         if not self._exporter:
             raise CryptoError("this HPKE context was wiped: set up a new one")
-        return _expand(
-            self._suite, self._exporter, b"sec", (exporter_context,), length, self._backend
-        )
+        return _expand(self._suite, self._exporter, b"sec", (exporter_context,), length, self._backend)
 
     def wipe(self) -> None:
         """Destroy the keys; every later call raises CryptoError."""
@@ -97,9 +89,7 @@ class _Context:
         """The nonce of the next message (5.2)."""
         if self._sequence >= _LAST_SEQUENCE:
             raise CryptoError("this HPKE context has used up its nonces: set up a new one")
-        return (int.from_bytes(self._base_nonce, "big") ^ self._sequence).to_bytes(
-            _NONCE_LENGTH, "big"
-        )
+        return (int.from_bytes(self._base_nonce, "big") ^ self._sequence).to_bytes(_NONCE_LENGTH, "big")
 
 
 class SenderContext(_Context):
@@ -128,9 +118,7 @@ class ReceiverContext(_Context):
 def derive_key_pair(ikm: "Buffer", backend: "str | None" = None) -> "tuple[bytearray, bytes]":
     """The private and public key that `ikm`, at least 32 random bytes, stands for (7.1.3)."""
     if len(ikm) < _HASH_LENGTH:
-        raise KeyFormatError(
-            "an HPKE key pair needs 32 random bytes, not %d: check the entropy source" % len(ikm)
-        )
+        raise KeyFormatError("an HPKE key pair needs 32 random bytes, not %d: check the entropy source" % len(ikm))
     prk = bytearray(_extract(_KEM, b"", b"dkp_prk", ikm, backend))
     private = bytearray(_expand(_KEM, prk, b"sk", (), _HASH_LENGTH, backend))
     wipe(prk)
@@ -223,9 +211,7 @@ def open(  # noqa: A001  (the RFC's name; always called as hpke.open)
 
     InvalidTag if not authentic.
     """
-    context = setup_receiver(
-        enc, sk_r, info, psk=psk, psk_id=psk_id, pk_s=pk_s, aead=aead, backend=backend
-    )
+    context = setup_receiver(enc, sk_r, info, psk=psk, psk_id=psk_id, pk_s=pk_s, aead=aead, backend=backend)
     try:
         return context.open(aad, ciphertext), context
     except CryptoError:
@@ -236,9 +222,7 @@ def open(  # noqa: A001  (the RFC's name; always called as hpke.open)
 def _mode(psk: "Buffer", psk_id: "Buffer", sender_key: "Buffer | None") -> int:
     """The mode byte (table 1), after VerifyPSKInputs (5.1)."""
     if bool(psk) != bool(psk_id):
-        raise CryptoError(
-            "an HPKE PSK and its id go together: give both, or neither for a mode without PSK"
-        )
+        raise CryptoError("an HPKE PSK and its id go together: give both, or neither for a mode without PSK")
     return (_PSK if psk else 0) | (_AUTH if sender_key else 0)
 
 
@@ -260,9 +244,7 @@ def _shared_secret(dh: bytearray, parties: bytes, backend: "str | None") -> byte
     return secret
 
 
-def _extract(
-    suite: bytes, salt: "Buffer", label: bytes, ikm: "Buffer", backend: "str | None"
-) -> bytes:
+def _extract(suite: bytes, salt: "Buffer", label: bytes, ikm: "Buffer", backend: "str | None") -> bytes:
     """LabeledExtract (4)."""
     return select(backend).hmac(salt, (_VERSION, suite, label, ikm))
 

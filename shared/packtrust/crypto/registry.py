@@ -3,6 +3,7 @@
 Which are here, which one to use. Parts are imported when first called for: a board has little RAM.
 """
 
+import sys
 from binascii import unhexlify
 
 from packtrust.errors import BackendUnavailable, InvalidTag
@@ -53,13 +54,21 @@ class Backend:
         return multiply(scalar, point)
 
 
+# Each kind of interpreter has its own accelerated backend, and never tries the other's.
+_ON_A_BOARD = sys.implementation.name in ("micropython", "circuitpython")
+
+
 def _host() -> Backend:
+    if _ON_A_BOARD:
+        raise ImportError("cryptography is for the host")
     from packtrust.crypto.host import HostBackend
 
     return HostBackend()
 
 
 def _cryptolib() -> Backend:
+    if not _ON_A_BOARD:
+        raise ImportError("cryptolib is a board's module")
     from packtrust.crypto.aes_cryptolib import BlockCipher
     from packtrust.crypto.gcm import Gcm
 
@@ -117,9 +126,7 @@ def _best() -> Backend:
         backend = _load(name)
         if backend is not None:
             return backend
-    raise BackendUnavailable(
-        "no crypto backend works here: %s; run the tests on this board" % disabled()
-    )
+    raise BackendUnavailable("no crypto backend works here: %s; run the tests on this board" % disabled())
 
 
 def _load(name: str) -> "Backend | None":
