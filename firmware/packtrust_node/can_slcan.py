@@ -215,7 +215,7 @@ class SlcanCan:
         # A refusal is one byte without an end of line.
         while tail[:1] == b"\x07":
             tail = tail[1:]
-            lines.append(b"\x07")
+            lines.append(None)
         if len(tail) > _LINE_MAX:
             self.counters["malformed"] += 1
             tail = b""
@@ -225,12 +225,13 @@ class SlcanCan:
         return True
 
     def _line(self, line: bytes):
-        """Deal with one line; the frame if it was one."""
+        """Deal with one line (None: a refusal alone); the frame if it was one."""
+        if line is None:
+            self._answer(False)
+            return None
         while line[:1] == b"\x07":
             self._answer(False)
             line = line[1:]
-            if not line:
-                return None
         if not line:
             self._answer(True)
             return None

@@ -96,7 +96,9 @@ class EcmCells(Cells):
     """Cells by an equivalent circuit, spread from a seed.
 
     config: count (12), seed (0), load_ma (-20000: what flows when On, if the limits allow), capacity_mah (65000),
-    soc_permille (800).
+    soc_permille (800), spread_permille (10: how far the cells' charges lie apart, each way).
+
+    A cell that is empty (2800 mV) or full (4200 mV) stops the current until the state or the load changes.
     """
 
     def __init__(self, config: dict) -> None:
@@ -105,10 +107,12 @@ class EcmCells(Cells):
         self._random = (config.get("seed", 0) * 2654435 + 12345) & 0x3FFFFFFF
         capacity = config.get("capacity_mah", 65000) * 3600
         start = config.get("soc_permille", 800)
+        apart = config.get("spread_permille", 10)
+        self._stopped = 0  # the load that was stopped
         self._cells = []
         for _ in range(self.count):
             own = capacity // 1000 * (1000 + self._spread(15))
-            soc = max(0, min(1000, start + self._spread(10)))
+            soc = max(0, min(1000, start + self._spread(apart)))
             self._cells.append(
                 _Ecm(
                     own,
@@ -138,6 +142,10 @@ class EcmCells(Cells):
         """See `Cells.update`."""
         current = clip_current(self.load_ma, limits) if state == STATE_ON else 0
         if (current < 0 and min(self._mv) <= _EMPTY_MV) or (current > 0 and max(self._mv) >= _FULL_MV):
+            self._stopped = self.load_ma
+        if state != STATE_ON or self._stopped != self.load_ma:
+            self._stopped = 0
+        if self._stopped:
             current = 0
         self.current_ma = current
         floor = min(self._mv) + _BALANCE_ABOVE_MV

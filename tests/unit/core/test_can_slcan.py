@@ -1,0 +1,273 @@
+"""The SLCAN driver and the transmit queue in front of a controller."""
+
+from packtrust.frame import Frame
+from packtrust_node.can_slcan import MODULE_ACCEPT, SlcanCan, decode, dual_filter, encode
+from packtrust_node.txqueue import TxQueue
+
+OPEN = b"\r\rC\rS6\rO\r"
+
+
+class Stream:
+    """A non-blocking byte stream: what the adapter says is put into `incoming`."""
+
+    def __init__(self):
+        self.incoming = b""
+        self.written = b""
+        self.room = None
+        self.ended = False
+
+    def readinto(self, buffer):
+        if not self.incoming:
+            return 0 if self.ended else None
+        count = min(len(buffer), len(self.incoming))
+        buffer[:count] = self.incoming[:count]
+        self.incoming = self.incoming[count:]
+        return count
+
+    def write(self, data):
+        if self.room is not None:
+            count = min(self.room, len(data))
+            self.room -= count
+            data = data[:count]
+        self.written += bytes(data)
+        return len(data) or None
+
+
+def opened(filters=()):
+    stream = Stream()
+    driver = SlcanCan(stream, 500000, filters)
+    driver.poll(0)
+    stream.incoming = b"\r\r\x07" + b"\r" * (2 + len(filters))
+    assert driver.recv() is None
+    assert driver.state == "active"
+    stream.written = b""
+    return stream, driver
+
+
+def test_opening():
+    stream = Stream()
+    driver = SlcanCan(stream)
+    assert not driver.send(Frame(1, b""))
+    driver.poll(0)
+    assert stream.written == OPEN
+    stream.incoming = b"\r\r\x07\r"  # C refused: it was closed
+    assert driver.recv() is None
+    assert driver.state == "opening"
+    stream.incoming = b"\r"
+    assert driver.recv() is None
+    assert driver.state == "active"
+    assert driver.send(Frame(1, b""))
+
+
+def test_silent_adapter_is_asked_again_and_refused_set_up_is_told():
+    stream = Stream()
+    driver = SlcanCan(stream)
+    driver.poll(0)
+    driver.poll(999)
+    assert stream.written == OPEN
+    driver.poll(1000)
+    assert stream.written == OPEN + OPEN
+    assert "does not answer" in driver.fault
+    stream.incoming = b"\r\r\x07\x07\r"
+    driver.recv()
+    assert driver.state == "opening"
+    assert "refused" in driver.fault
+    driver.poll(2000)
+    stream.incoming = b"\r\r\r\r\r"
+    driver.recv()
+    assert driver.state == "active"
+    assert driver.fault == ""
+
+
+def test_frames_out():
+    assert encode(Frame(0x14400001, b"\x01\xab")) == b"T14400001201ab\r"
+    assert encode(Frame(0x410, bytes(8), False)) == b"t41080000000000000000\r"
+    assert encode(Frame(0x410, b"", False, False, True, False, 4)) == b"r4104\r"
+    assert encode(Frame(1, bytes(12), True, True, False, True)) == b"B000000019" + b"00" * 12 + b"\r"
+
+
+def test_frames_in_survive_any_cut_of_the_stream():
+    text = b"t4102beef\rT1FFFFFFF81122334455667788\rr1234\rt00011112F\rT000000010abc\r"
+    expected = [
+        Frame(0x410, b"\xbe\xef", False),
+        Frame(0x1FFFFFFF, b"\x11\x22\x33\x44\x55\x66\x77\x88"),
+        Frame(0x123, b"", False, False, True, False, 4),
+    ]
+    for cut in range(len(text)):
+        stream, driver = opened()
+        got = []
+        for part in (text[:cut], text[cut:]):
+            stream.incoming += part
+            frame = driver.recv()
+            while frame is not None:
+                got.append(frame)
+                frame = driver.recv()
+        assert got == expected, cut
+        assert driver.counters["malformed"] == 2
+
+
+def test_what_is_sent_comes_back_the_same():
+    for frame in (
+        Frame(0x1ABCDEF0, b"12345678"),
+        Frame(0x7FF, b"", False),
+        Frame(3, b"x" * 64, True, True, False, True),
+        Frame(3, b"", True, False, True, False, 8),
+    ):
+        assert decode(encode(frame)[:-1]) == frame
+        assert decode(encode(frame)[:-1] + b"1A2B") == frame  # with a time stamp
+
+
+def test_malformed_lines_are_counted_and_nothing_raises():
+    lines = [b"t", b"T123", b"t8000", b"TFFFFFFFF0", b"t1239" + b"00" * 9, b"t12", b"tXYZ0", b"?", b"s", b"szzzzzzz"]
+    lines += [b"t1231", b"t12310", b"t123100000", b"T2000000000", bytes(range(0x80, 0xC0)), b"d1231\xff"]
+    stream, driver = opened()
+    stream.incoming = b"\r".join(lines) + b"\r"
+    assert driver.recv() is None
+    assert driver.counters["malformed"] == len(lines)
+    stream.incoming = b"x" * 2000 + b"\rt1230\r"
+    assert driver.recv() == Frame(0x123, b"", False)
+
+
+def test_confirmations_count_what_is_pending():
+    stream, driver = opened()
+    sent = 0
+    while driver.send(Frame(1, b"")):
+        sent += 1
+    assert sent == 12
+    assert driver.pending() == 12
+    stream.incoming = b"Z\rz\r"
+    assert driver.recv() is None
+    assert driver.pending() == 10
+    stream.incoming = b"\x07\x07Z\r"
+    driver.recv()
+    assert driver.counters["refused"] == 2
+    assert driver.pending() == 7
+
+
+def test_partial_writes_are_completed():
+    stream, driver = opened()
+    stream.room = 5
+    assert driver.send(Frame(0x123, b"\x01", False))
+    assert not driver.send(Frame(0x124, b"", False))
+    stream.room = None
+    assert driver.poll(0) > 0
+    assert stream.written == b"t123101\r"
+    assert driver.send(Frame(0x124, b"", False))
+
+
+def test_bus_off_and_back():
+    stream, driver = opened()
+    driver.send(Frame(1, b""))
+    stream.incoming = b"sp000128\r"
+    driver.recv()
+    assert driver.state == "passive"
+    stream.incoming = b"sb000256\r"
+    driver.recv()
+    assert driver.state == "bus-off"
+    assert driver.counters["bus_off"] == 1
+    assert not driver.send(Frame(1, b""))
+    stream.written = b""
+    driver.poll(100)
+    assert stream.written == b""
+    driver.poll(300)
+    assert stream.written == OPEN
+    # A confirmation of before does not count; then the set-up is answered.
+    stream.incoming = b"Z\r\r\r\r\r\r"
+    driver.recv()
+    assert driver.state == "active"
+    assert driver.pending() == 0
+    assert driver.send(Frame(1, b""))
+
+
+def test_unplugged():
+    stream, driver = opened()
+    stream.ended = True
+    assert driver.recv() is None
+    assert driver.state == "lost"
+    assert not driver.send(Frame(1, b""))
+    driver.poll(5000)
+    assert driver.state == "lost"
+
+
+def test_module_filter_passes_what_a_module_needs_and_no_more():
+    commands = dual_filter(MODULE_ACCEPT)
+    assert commands[0] == b"W0"
+    code = int(commands[1][1:], 16)
+    mask = int(commands[2][1:], 16)
+
+    def passes(ident):
+        # SJA1000 data sheet, 6.4.15: dual filter, extended frame: ID28..ID13 against each half.
+        head = ident >> 13
+        first = (head ^ code >> 16) & ~(mask >> 16) & 0xFFFF
+        second = (head ^ code) & ~mask & 0xFFFF
+        return first == 0 or second == 0
+
+    for base in range(0x400, 0x600):
+        wanted = 0x510 <= base <= 0x53F
+        for low in (0, 0x3FFFF, 0x20005):
+            assert passes(base << 18 | low) == wanted, hex(base)
+
+
+# -- the queue -----------------------------------------------------------------------------------------------------------
+
+
+class Mailboxes:
+    """A controller with three mailboxes that sends the lowest ID first."""
+
+    orders_by_id = True
+
+    def __init__(self):
+        self.boxes = []
+        self.wire = []
+
+    def send(self, frame):
+        if len(self.boxes) == 3:
+            return False
+        self.boxes.append(frame)
+        return True
+
+    def pending(self):
+        return len(self.boxes)
+
+    def transmit(self):
+        first = 0
+        for at in range(len(self.boxes)):
+            if self.boxes[at].arbitration_id < self.boxes[first].arbitration_id:
+                first = at
+        self.wire.append(self.boxes.pop(first))
+
+
+def test_mailboxes_do_not_reorder_a_stream():
+    toggle = 0x10000
+    stream = 0x14000000
+    wanted = [stream | toggle | 0x100, stream | toggle | 0x1100, stream, stream, stream | toggle]
+    driver = Mailboxes()
+    queue = TxQueue(driver)
+    for ident in wanted:
+        queue.put(Frame(ident, b""))
+    queue.put(Frame(0x15000000, b""))
+    for _ in range(20):
+        queue.pump()
+        if driver.boxes:
+            driver.transmit()
+    sent = [frame.arbitration_id for frame in driver.wire]
+    assert [ident for ident in sent if ident >> 18 == stream >> 18] == wanted
+    assert len(sent) == 6
+    assert len(queue) == 0
+
+
+def test_queue_keeps_order_and_has_a_limit():
+    stream, driver = opened()
+    queue = TxQueue(driver, 100)
+    for number in range(120):
+        queue.put(Frame(number, b"", False))
+    assert queue.overflow == 20
+    for _ in range(100):
+        queue.pump()
+        stream.incoming += b"z\r"
+        driver.recv()
+    assert stream.written == b"".join([b"t%03X0\r" % number for number in range(100)])
+    assert len(queue) == 0
+    queue.put(Frame(1, b"", False))
+    queue.clear()
+    assert len(queue) == 0
