@@ -115,6 +115,18 @@ class _Driver:
         self._station.wake()
 
 
+class _Queue(TxQueue):  # type: ignore[misc]
+    """A transmit queue that wakes its station: its node may be told to send from outside its loop."""
+
+    def __init__(self, driver: _Driver, station: Station) -> None:
+        super().__init__(driver)
+        self._station = station
+
+    def put(self, frame: Any) -> None:
+        super().put(frame)
+        self._station.wake()
+
+
 class _Clock:
     """The pack's virtual clock as a node sees it."""
 
@@ -169,7 +181,7 @@ class Station:
             controller.online = False
             self.controllers.append(controller)
             self.drivers.append(_Driver(controller, self, port))
-        self.queues = [TxQueue(driver) for driver in self.drivers]
+        self.queues = [_Queue(driver, self) for driver in self.drivers]
 
     def build_env(self) -> Any:
         """A fresh environment: seeded entropy that differs from boot to boot, the store as it is."""
