@@ -3,7 +3,8 @@
 `packtrust_board` is what a board brings along (boards/README.md):
 
     config() -> dict              node.json
-    can_port(index, accept)       a CAN driver (see can_slcan); accept: [(base, mask)] of 29-bit IDs to let in, None: all
+    can_port(index, accept)       a CAN driver (see can_slcan); accept: (base, mask) pairs of 29-bit IDs to let
+                                  in, None: all
     urandom(count) -> bytes       None if the board has no entropy source
     state_directory               where the store may keep its files
     console_in                    stream of the console, or None
@@ -12,6 +13,7 @@
 """
 
 import packtrust_board as board
+
 from packtrust_node.can_slcan import MODULE_ACCEPT
 from packtrust_node.console import Console
 from packtrust_node.env import Clock, Env
@@ -52,7 +54,12 @@ def build():
         shown["crashes"] = loop.crashes
         shown["test_requests"] = service.requests
         shown["ports"] = [
-            {"state": queue.driver.state, "queued": len(queue), "overflow": queue.overflow, "counters": queue.driver.counters}
+            {
+                "state": queue.driver.state,
+                "queued": len(queue),
+                "overflow": queue.overflow,
+                "counters": queue.driver.counters,
+            }
             for queue in queues
         ]
         return shown

@@ -4,8 +4,8 @@
 
 flash   directory with the node's files as deployed: main.py, packtrust_node/, lib/packtrust/, node.json.
 can     one descriptor a CAN port, non-blocking, that speaks SLCAN (a socket pair of the virtual bus).
-tap     None, or a descriptor for the key tap: every key this node has ever had in hands, one hex line each, so that a test can
-        prove that none of them was on the bus. Nothing of it is in the firmware.
+tap     None, or a descriptor for the key tap: every key this node has ever had in hands, one hex line each, so
+        that a test can prove that none of them was on the bus. Nothing of it is in the firmware.
 
 Console on standard input and output. The node ends when standard input does.
 """

@@ -69,8 +69,8 @@ class SlcanCan:
     filters   further set-up commands, as `dual_filter` makes them.
     depth     frames kept in the adapter at most; the rest stays in the node's own queue, where it can be put in order.
 
-    The adapter confirms each frame by `z` or `Z`. The virtual one does so when the frame has left on the wire; most real ones when they
-    have taken it, then `pending` is a lower bound.
+    The adapter confirms each frame by `z` or `Z`. The virtual one does so when the frame has left on the wire;
+    most real ones when they have taken it, then `pending` is a lower bound.
     """
 
     orders_by_id = False

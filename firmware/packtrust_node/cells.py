@@ -1,7 +1,7 @@
 """Where a module's cell values come from: a model, a recording, or an integrator's driver. Integers only.
 
-Every source has what `Cells` has. A driver is a module on the board with a function `make_cells(config)` that returns such an
-object; node.json names it:
+Every source has what `Cells` has. A driver is a module on the board with a function `make_cells(config)` that
+returns such an object; node.json names it:
 
     "cells": {"source": "ecm", "count": 12, "seed": 7, "load_ma": -20000}
     "cells": {"source": "replay", "file": "cells.csv", "speed": 10}
@@ -31,8 +31,8 @@ class Cells:
     balancing = 0
 
     def update(self, dt_ms: int, state: int, limits: "tuple[int, int]", balancing: bool) -> None:
-        """Let `dt_ms` pass. `state` is the module's (0 Off .. 3 On), `limits` the highest (charge, discharge) current in mA,
-        both positive; `balancing` allows to balance."""
+        """Let `dt_ms` pass. `state` is the module's (0 Off .. 3 On), `limits` the highest (charge, discharge)
+        current in mA, both positive; `balancing` allows to balance."""
         raise NotImplementedError("a cell source implements update()")
 
     def cell_mv(self, index: int) -> int:
@@ -175,8 +175,9 @@ class ReplayCells(Cells):
 
         t_ms,current_ma,mv1,..,mvN,centi_c          one temperature for all, or one a cell: centi_c1,..,centi_cN
 
-    It runs only while the module is On; otherwise the current is 0 and the cells stay as they are. Where a limit allows less than the
-    current recorded, less flows and the recording goes that much slower. At its end the current is 0.
+    It runs only while the module is On; otherwise the current is 0 and the cells stay as they are. Where a
+    limit allows less than the current recorded, less flows and the recording goes that much slower. At its end
+    the current is 0.
 
     config: file, speed (1: recorded time; 10: ten times as fast).
     """

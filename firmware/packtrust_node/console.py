@@ -1,10 +1,10 @@
 """The node's console: one command a line, one line of answer.
 
-    id      unique ID, role, serial, as JSON
-    claim   the claim code, 32 hex digits, or "none" once the node is claimed
-    stats   counters as JSON; no secrets
-    reset   back to an unclaimed node: keys and owner wiped, new claim code
-    help    this list
+id      unique ID, role, serial, as JSON
+claim   the claim code, 32 hex digits, or "none" once the node is claimed
+stats   counters as JSON; no secrets
+reset   back to an unclaimed node: keys and owner wiped, new claim code
+help    this list
 """
 
 from json import dumps

@@ -5,8 +5,9 @@ what is read back is either that copy or the complete new one. A slot is
 
     version (u32) || nonce (12) || AES-256-GCM ciphertext || tag (16)        AAD = version (u32) || name
 
-so a torn slot is known by its tag (NIST SP 800-38D; nonces are random, 8.2.2). The key comes from a file of random bytes made
-once and the node's unique ID; it keeps a copied flash chip from being read without that file, no more than that.
+so a torn slot is known by its tag (NIST SP 800-38D; nonces are random, 8.2.2). The key comes from a file of
+random bytes made once and the node's unique ID; it keeps a copied flash chip from being read without that file,
+no more than that.
 """
 
 from os import listdir, mkdir, remove, stat
@@ -93,8 +94,9 @@ class Store:
     urandom     random bytes, for the key file and nonces.
     unique_id   the node's u32.
 
-    Names have lower-case letters, digits and `-`. Raises StorageError when the flash refuses a write, when both copies of a record
-    are damaged, or when the key file is gone while records are left: the node must then be reset.
+    Names have lower-case letters, digits and `-`. Raises StorageError when the flash refuses a write, when both
+    copies of a record are damaged, or when the key file is gone while records are left: the node must then be
+    reset.
     """
 
     def __init__(self, slots, urandom, unique_id: int) -> None:

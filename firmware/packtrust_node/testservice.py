@@ -1,7 +1,7 @@
 """The node's test service: computes on the node's own interpreter what a host sends, with the keys the host sends.
 
-The host compares with its own library (docs/wire.md, section 8). The service never touches the node's keys, and is closed as soon as the
-node has any.
+The host compares with its own library (docs/wire.md, section 8). The service never touches the node's keys, and
+is closed as soon as the node has any.
 """
 
 import sys

@@ -2,7 +2,8 @@
 
 Controllers differ: a FIFO sends in the order given, mailboxes send the lowest ID first. With mailboxes a record whose
 toggle is 0 would overtake its predecessor with toggle 1, and ISO-TP frames, all of one ID, would mix. So with a
-driver that says `orders_by_id` a frame waits while an earlier one of its stream, with the same or a higher ID, may be in the controller.
+driver that says `orders_by_id` a frame waits while an earlier one of its stream, with the same or a higher ID,
+may be in the controller.
 """
 
 from packtrust._compat import const

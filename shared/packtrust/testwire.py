@@ -1,7 +1,7 @@
 """Wire format of a node's test service (docs/wire.md, section 8). Both ends use this one table.
 
-    request = op (u8) || id (u8) || { length (u16) || argument }*
-    reply   = op (u8) || id (u8) || status (u8) || elapsed in microseconds (u32) || result
+request = op (u8) || id (u8) || { length (u16) || argument }*
+reply   = op (u8) || id (u8) || status (u8) || elapsed in microseconds (u32) || result
 """
 
 from struct import pack, unpack_from

@@ -28,9 +28,7 @@ def firmware_folder() -> Path:
     """The folder with main.py and packtrust_node/. SetupError if this is not a checkout."""
     folder = CHECKOUT / "firmware"
     if not (folder / "main.py").is_file():
-        raise SetupError(
-            "no firmware in %s: the virtual pack needs a checkout of packtrust" % folder
-        )
+        raise SetupError("no firmware in %s: the virtual pack needs a checkout of packtrust" % folder)
     return folder
 
 
@@ -48,9 +46,7 @@ def deployed_files() -> dict[str, Path]:
     return files
 
 
-def make_flash(
-    folder: Path, config: NodeConfig, extra: Mapping[str, str | os.PathLike[str]] | None = None
-) -> None:
+def make_flash(folder: Path, config: NodeConfig, extra: Mapping[str, str | os.PathLike[str]] | None = None) -> None:
     """Fill a node's flash; `extra` adds or replaces files, by their path on the flash."""
     for name, source in deployed_files().items():
         target = folder / name
@@ -106,9 +102,7 @@ def node_configs(
             "serial": "MODBATT-MOD-RC001-%03d" % number,
             "profile": "operational",
             "pack": pack,
-            "cells": {"source": "ecm", "count": 12, "seed": number, "load_ma": -20000}
-            | shared
-            | own,
+            "cells": {"source": "ecm", "count": 12, "seed": number, "load_ma": -20000} | shared | own,
             **common,
         }
     return configs
@@ -121,16 +115,13 @@ def find_micropython() -> str:
     """
     with (CHECKOUT / "boards" / "unix" / "board.toml").open("rb") as file:
         interpreter = tomllib.load(file)["interpreter"]
-    named = os.environ.get(interpreter["environment"])
+    named: str | None = os.environ.get(interpreter["environment"])
     if named:
         return named
     private = CHECKOUT / interpreter["private"]
     if private.is_file():
         return str(private)
-    found = shutil.which(interpreter["command"])
+    found: str | None = shutil.which(interpreter["command"])
     if found is None:
-        raise SetupError(
-            "no MicroPython found: run `make micropython`, or set %s to one"
-            % interpreter["environment"]
-        )
+        raise SetupError("no MicroPython found: run `make micropython`, or set %s to one" % interpreter["environment"])
     return found

@@ -27,16 +27,16 @@ if str(deploy.firmware_folder()) not in sys.path:
     # The firmware is no part of the installed host package: it is what lies on the nodes.
     sys.path.append(str(deploy.firmware_folder()))
 
-from packtrust_node.can_slcan import MODULE_ACCEPT  # noqa: E402
-from packtrust_node.cells import make_cells  # noqa: E402
-from packtrust_node.env import Env  # noqa: E402
-from packtrust_node.store import MemorySlots, Store  # noqa: E402
-from packtrust_node.testservice import (  # noqa: E402
+from packtrust_node.can_slcan import MODULE_ACCEPT
+from packtrust_node.cells import make_cells
+from packtrust_node.env import Env
+from packtrust_node.store import MemorySlots, Store
+from packtrust_node.testservice import (
     MODULE_ROWS,
     PACK_ROWS,
     TestService,
 )
-from packtrust_node.txqueue import TxQueue  # noqa: E402
+from packtrust_node.txqueue import TxQueue
 
 MS = 1_000_000
 DEPTH = 12  # frames a node keeps in its controller, as with SLCAN
@@ -115,7 +115,7 @@ class _Driver:
         self._station.wake()
 
 
-class _Queue(TxQueue):  # type: ignore[misc]
+class _Queue(TxQueue):
     """A transmit queue that wakes its station: its node may be told to send from outside its loop."""
 
     def __init__(self, driver: _Driver, station: Station) -> None:
@@ -185,9 +185,7 @@ class Station:
 
     def build_env(self) -> Any:
         """A fresh environment: seeded entropy that differs from boot to boot, the store as it is."""
-        source = random.Random(
-            "%s/entropy/%s/%d" % (self.pack.seed, self.name, self.boots)
-        ).randbytes
+        source = random.Random("%s/entropy/%s/%d" % (self.pack.seed, self.name, self.boots)).randbytes
         store = Store(self.slots, source, self._unique_id)
         return Env(_Clock(self.pack), source, store, self.queues, self.log.append)
 
@@ -205,9 +203,7 @@ class Station:
         self.node = self._make(self)
         if self._rows is not None:
             node: Any = self.node
-            self.service = TestService(
-                self.env, 0, self._rows, lambda: node.own_node, lambda: bool(node.relations)
-            )
+            self.service = TestService(self.env, 0, self._rows, lambda: node.own_node, lambda: bool(node.relations))
         self._free_ns = self.pack.now_ns
         self.node.start()
         self._after(0)
@@ -292,9 +288,7 @@ class InProcessPack:
         self.seed = seed
         self.now_ns = 0
         self.cpu_ns = cpu_us * 1000
-        self.buses = {
-            name: Bus(bitrate, seed="%s/%s" % (seed, name), name=name) for name in ("vcu", "module")
-        }
+        self.buses = {name: Bus(bitrate, seed="%s/%s" % (seed, name), name=name) for name in ("vcu", "module")}
         self.stations: dict[str, Station] = {}
         self.configs = deploy.node_configs(
             modules,

@@ -150,9 +150,7 @@ class NodeProcess:
                 os.close(tap_write)
         self._reader = asyncio.create_task(self._read_console(self._process))
         greeted = asyncio.create_task(self._greeted.wait())
-        await asyncio.wait(
-            {greeted, self._reader}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({greeted, self._reader}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
         greeted.cancel()
         if not self._greeted.is_set():
             await self.kill()
@@ -202,9 +200,7 @@ class NodeProcess:
             self.log.append(line)
         await process.wait()
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(
-                NodeError("%s has ended: %s" % (self.name, self._last_words()))
-            )
+            self._answer.set_exception(NodeError("%s has ended: %s" % (self.name, self._last_words())))
 
     async def command(self, line: str) -> str:
         """One console command, its one line of answer. NodeError if the node is down or silent."""
@@ -219,9 +215,7 @@ class NodeProcess:
                 await self._process.stdin.drain()
                 return await asyncio.wait_for(self._answer, ANSWER_S)
             except TimeoutError as error:
-                raise NodeError(
-                    "%s does not answer %r within %d s" % (self.name, line, ANSWER_S)
-                ) from error
+                raise NodeError("%s does not answer %r within %d s" % (self.name, line, ANSWER_S)) from error
             except ConnectionError as error:
                 raise NodeError("%s has ended: %s" % (self.name, self._last_words())) from error
             finally:
@@ -314,10 +308,17 @@ class VirtualPack:
                 raise SetupError("no bus %r: there are %s" % (bus, " and ".join(BUSES)))
         extra: dict[str, dict[str, str]] = {}
         settings: dict[str, Any] = dict(cells or {})
+        ratings: dict[str, int] = {}
         if recording is not None:
             source = Recording(recording)
             modules = source.modules
             settings |= {"source": "replay", "file": "cells.csv", "speed": speed}
+            # The modules are rated for what was recorded, and a little more than the firmware's default.
+            charge, discharge = source.peaks_ma()
+            ratings = {
+                "max_charge_ma": max(10_000, charge * 11 // 10),
+                "max_discharge_ma": max(42_000, discharge * 11 // 10),
+            }
             for number, path in enumerate(source.split(self.directory / "recording"), 1):
                 extra["module%d" % number] = {"cells.csv": str(path)}
         configs = node_configs(
@@ -334,6 +335,8 @@ class VirtualPack:
                 raise SetupError("no node %r: there are %s" % (name, ", ".join(configs)))
         interpreter = micropython or find_micropython()
         for name, config in configs.items():
+            if config["role"] == "module":
+                config.update(ratings)
             flash = self.directory / "flash" / name
             files = extra.get(name, {}) | dict(overlays.get("*", {})) | dict(overlays.get(name, {}))
             make_flash(flash, config, files)
@@ -355,15 +358,11 @@ class VirtualPack:
         """Buses, adapters, then all nodes at once. NodeError if one does not come up."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for bus in BUSES:
-            self.server.add_bus(
-                bus, self.bitrate, log=self.directory / (bus + ".log") if self._logs else None
-            )
+            self.server.add_bus(bus, self.bitrate, log=self.directory / (bus + ".log") if self._logs else None)
         for bus, count in self._adapters.items():
             for _ in range(count):
                 self.add_adapter(bus)
-        results = await asyncio.gather(
-            *(node.start() for node in self.nodes.values()), return_exceptions=True
-        )
+        results = await asyncio.gather(*(node.start() for node in self.nodes.values()), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 await self.stop()
@@ -395,12 +394,8 @@ class VirtualPack:
             "directory": str(self.directory),
             "adapters": adapters,
             "nodes": {name: node.describe() for name, node in self.nodes.items()},
-            "claim_codes": {
-                name: node.claim_code for name, node in self.nodes.items() if node.claim_code
-            },
-            "logs": {bus: str(self.directory / (bus + ".log")) for bus in BUSES}
-            if self._logs
-            else {},
+            "claim_codes": {name: node.claim_code for name, node in self.nodes.items() if node.claim_code},
+            "logs": {bus: str(self.directory / (bus + ".log")) for bus in BUSES} if self._logs else {},
         }
 
     async def stop(self) -> None:
@@ -516,7 +511,8 @@ async def _serve_until_told(config: dict[str, Any]) -> None:
         loop.remove_reader(0)
         if control is not None:
             control.close()
-            Path(control_path).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(control_path)
         await pack.stop()
         if remove:
             shutil.rmtree(pack.directory, ignore_errors=True)

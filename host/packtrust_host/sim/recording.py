@@ -61,9 +61,7 @@ class Recording:
                 names = [field.strip() for field in fields]
                 if TIME in names:
                     return number, names
-        raise RecordingError(
-            "%s has no line with a column named Total Time: is it a recording?" % self.path.name
-        )
+        raise RecordingError("%s has no line with a column named Total Time: is it a recording?" % self.path.name)
 
     def rows(self) -> Iterator[tuple[int, int, list[int], list[int]]]:
         """(time in ms from the first row, mA, mV of each cell, 0.01 degrees of each sensor).
@@ -93,18 +91,22 @@ class Recording:
                 if start is None:
                     start = before = time_ms
                 if time_ms < before:
-                    raise RecordingError(
-                        "%s line %d: time runs backwards" % (self.path.name, number)
-                    )
+                    raise RecordingError("%s line %d: time runs backwards" % (self.path.name, number))
                 before = time_ms
                 yield time_ms - start, current_ma, mv, centi_c
+
+    def peaks_ma(self) -> tuple[int, int]:
+        """Highest charge and discharge current in mA, both positive or 0: what the module must bear."""
+        charge = discharge = 0
+        for _, current_ma, _, _ in self.rows():
+            charge = max(charge, current_ma)
+            discharge = max(discharge, -current_ma)
+        return charge, discharge
 
     def split(self, folder: Path) -> list[Path]:
         """Write module1.csv .. moduleN.csv into `folder`; their paths in order."""
         size = self.cells_per_module
-        head = ",".join(
-            ["t_ms", "current_ma", *("mv%d" % (cell + 1) for cell in range(size)), "centi_c"]
-        )
+        head = ",".join(["t_ms", "current_ma", *("mv%d" % (cell + 1) for cell in range(size)), "centi_c"])
         lines: list[list[str]] = [[head] for _ in range(self.modules)]
         for time_ms, current_ma, mv, centi_c in self.rows():
             for module, own in enumerate(lines):

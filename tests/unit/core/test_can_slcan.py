@@ -208,7 +208,7 @@ def test_module_filter_passes_what_a_module_needs_and_no_more():
             assert passes(base << 18 | low) == wanted, hex(base)
 
 
-# -- the queue -----------------------------------------------------------------------------------------------------------
+# -- the queue in front of it -----------------------------------------------------------------------------
 
 
 class Mailboxes:

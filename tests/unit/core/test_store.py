@@ -116,7 +116,7 @@ def test_power_cut_at_every_byte_of_the_next_writes():
     store = store_on(slots)
     for old, new in ((b"old", b"newer"), (b"newer", b"newest"), (b"newest", b"last")):
         store.write("key", old)
-        budget, seen = cut_everywhere(slots, lambda store: store.write("key", new), (old, new))
+        budget, seen = cut_everywhere(slots, lambda store, new=new: store.write("key", new), (old, new))
         assert budget == 16 + len(new) + 16 + 1
         assert seen == [old, new]
 

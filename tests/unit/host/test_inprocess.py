@@ -1,5 +1,6 @@
 """The pack in one process: virtual time, determinism, power cycles, nodes of one's own."""
 
+from itertools import pairwise
 from typing import Any
 
 from packtrust.arbitration import compose
@@ -68,7 +69,7 @@ def test_a_slow_processor_takes_frames_one_by_one() -> None:
         pack.run_for(200)
         times = [time for time, _ in node.got]
         assert len(times) == 5
-        gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(times)]
         assert gaps == [20] * 4 if pack is slow else max(gaps) <= 1
 
 
@@ -99,9 +100,7 @@ def test_run_until() -> None:
 def bus_log(pack: InProcessPack) -> list[tuple[str, int, str]]:
     log: list[tuple[str, int, str]] = []
     for name, bus in pack.buses.items():
-        bus.listeners.append(
-            lambda frame, sender, start, end, name=name: log.append((name, start, repr(frame)))
-        )
+        bus.listeners.append(lambda frame, sender, start, end, name=name: log.append((name, start, repr(frame))))
     return log
 
 

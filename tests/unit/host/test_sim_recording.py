@@ -29,6 +29,7 @@ def write(folder: Path, text: str) -> Path:
 def test_split(tmp_path: Path) -> None:
     recording = Recording(write(tmp_path, HEAD + NAMES + ROWS))
     assert recording.modules == 2
+    assert recording.peaks_ma() == (0, 180_000)
     paths = recording.split(tmp_path / "out")
     assert [path.name for path in paths] == ["module1.csv", "module2.csv"]
     # Columns by number, not by place; A9 before A10; time from the first row on.
