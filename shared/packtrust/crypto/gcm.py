@@ -42,9 +42,9 @@ class Gcm:
         # The counter block that masks the tag and those of the text, in one call of the cipher.
         stream = self._key_stream(nonce, 1, 1 + (len(data) + BLOCK - 1) // BLOCK)
         ciphertext = _xor(data, stream, BLOCK)
-        tag = self._ghash.digest(aad, ciphertext) ^ int.from_bytes(stream[:BLOCK], "big")
+        tag = _xor(self._ghash.digest(aad, ciphertext), stream, 0)
         wipe(stream)
-        return ciphertext + tag.to_bytes(TAG_LENGTH, "big")
+        return ciphertext + tag
 
     def decrypt(self, nonce: "Buffer", data: "Buffer", aad: "Buffer") -> bytes:
         """The plaintext of ciphertext and tag.
@@ -54,8 +54,8 @@ class Gcm:
         size = len(data) - TAG_LENGTH
         ciphertext = data[:size]
         stream = self._key_stream(nonce, 1, 1)
-        tag = self._ghash.digest(aad, ciphertext) ^ int.from_bytes(stream, "big")
-        if not compare_digest(tag.to_bytes(TAG_LENGTH, "big"), data[size:]):
+        tag = _xor(self._ghash.digest(aad, ciphertext), stream, 0)
+        if not compare_digest(tag, data[size:]):
             raise InvalidTag("record refused: wrong key, nonce or associated data, or it was changed on the way")
         stream = self._key_stream(nonce, 2, (size + BLOCK - 1) // BLOCK)
         plaintext = _xor(ciphertext, stream, 0)
