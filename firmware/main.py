@@ -58,6 +58,7 @@ def build():
                 "state": queue.driver.state,
                 "queued": len(queue),
                 "overflow": queue.overflow,
+                "stale": queue.stale,
                 "counters": queue.driver.counters,
             }
             for queue in queues

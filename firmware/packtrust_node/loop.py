@@ -1,5 +1,7 @@
 """Runs a node: waits for its CAN ports, its console and its clock, without burning the CPU."""
 
+from time import sleep
+
 from packtrust._compat import const
 
 try:
@@ -8,7 +10,6 @@ except ImportError:
     # CircuitPython has no select: the ports are asked in turn.
     POLLIN = const(1)
     poll = None
-    from time import sleep
 
 try:
     from sys import print_exception
@@ -75,7 +76,7 @@ class Loop:
         wait_ms = 0 if self._more else min(wait_ms, max(0, self._due_ms - now_ms))
         for queue in self._queues:
             wait_ms = min(wait_ms, queue.driver.poll(now_ms))
-            queue.pump()
+            queue.pump(now_ms)
         ready = self._wait(wait_ms)
         if self._more:
             self._more = False
@@ -84,8 +85,9 @@ class Loop:
             queue = self._queues[port]
             if ready is None or queue.driver.stream in ready:
                 self._receive(port, queue.driver)
+        now_ms = self._clock.now_ms()
         for queue in self._queues:
-            queue.pump()
+            queue.pump(now_ms)
         if self._console_in is not None:
             # After "ask them all" only a poll tells whether reading the console would block.
             if self._poller is None or self._readable(self._console_in):

@@ -10,17 +10,24 @@ from packtrust._compat import const
 from packtrust.arbitration import stream_of
 
 LIMIT = const(1024)
+# A frame the controller has not taken for so long would tell old news: the bus was not there.
+STALE_MS = const(1000)
 
 
 class TxQueue:
-    """First in, first out, at most `limit` frames; `overflow` counts what was dropped because it was full.
+    """First in, first out, at most `limit` frames.
 
-    driver   see `can_slcan`: `send(frame) -> bool`, `pending() -> int`, `orders_by_id`.
+    driver     see `can_slcan`: `send(frame) -> bool`, `pending() -> int`, `orders_by_id`.
+
+    overflow   frames dropped because the queue was full.
+    stale      frames dropped because the controller took none for a second (unplugged, no acknowledge).
     """
 
     def __init__(self, driver, limit: int = LIMIT) -> None:
         self.driver = driver
         self.overflow = 0
+        self.stale = 0
+        self._waits_ms = None  # since when the controller takes nothing
         self._limit = limit
         self._frames = []
         self._at = 0  # frames before this one have left; they are cut off in bulk
@@ -42,8 +49,21 @@ class TxQueue:
         self._at = 0
         self._streams = {}
 
-    def pump(self) -> None:
+    def pump(self, now_ms: int) -> None:
         """Give the driver what it takes now."""
+        before = len(self)
+        self._pump()
+        after = len(self)
+        if after == 0:
+            self._waits_ms = None
+        elif after != before or self._waits_ms is None:
+            self._waits_ms = now_ms
+        elif now_ms - self._waits_ms > STALE_MS:
+            self.stale += after
+            self._waits_ms = None
+            self.clear()
+
+    def _pump(self) -> None:
         driver = self.driver
         frames = self._frames
         at = self._at

@@ -255,7 +255,7 @@ class Station:
             self._after(max(1, wait))
         for driver, queue in zip(self.drivers, self.queues, strict=True):
             driver.poll(now // MS)
-            queue.pump()
+            queue.pump(now // MS)
 
 
 class InProcessPack:

@@ -247,7 +247,7 @@ def test_mailboxes_do_not_reorder_a_stream():
         queue.put(Frame(ident, b""))
     queue.put(Frame(0x15000000, b""))
     for _ in range(20):
-        queue.pump()
+        queue.pump(0)
         if driver.boxes:
             driver.transmit()
     sent = [frame.arbitration_id for frame in driver.wire]
@@ -263,7 +263,7 @@ def test_queue_keeps_order_and_has_a_limit():
         queue.put(Frame(number, b"", False))
     assert queue.overflow == 20
     for _ in range(100):
-        queue.pump()
+        queue.pump(0)
         stream.incoming += b"z\r"
         driver.recv()
     assert stream.written == b"".join([b"t%03X0\r" % number for number in range(100)])
@@ -271,3 +271,23 @@ def test_queue_keeps_order_and_has_a_limit():
     queue.put(Frame(1, b"", False))
     queue.clear()
     assert len(queue) == 0
+
+
+def test_old_news_are_dropped_when_the_bus_is_not_there():
+    stream, driver = opened()
+    queue = TxQueue(driver)
+    for number in range(20):
+        queue.put(Frame(number, b"", False))
+    queue.pump(0)
+    assert (driver.pending(), len(queue)) == (12, 8)
+    stream.incoming = b"z\r"
+    driver.recv()
+    queue.pump(900)  # one has left: the second starts anew
+    queue.pump(1900)
+    assert (len(queue), queue.stale) == (7, 0)
+    queue.pump(1901)
+    assert (len(queue), queue.stale) == (0, 7)
+    queue.put(Frame(1, b"", False))
+    queue.pump(5000)
+    queue.pump(6000)
+    assert len(queue) == 1

@@ -113,7 +113,7 @@ def test_same_seed_same_run() -> None:
         pack.start()
         pack.run_for(3000)
         runs.append(log)
-    assert len(runs[0]) > 20
+    assert len(runs[0]) >= 10
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
 

@@ -1,0 +1,214 @@
+"""The node's loop and console, on streams that exist only here."""
+
+import json
+
+from packtrust.frame import Frame
+from packtrust_node import loop as loops
+from packtrust_node.console import Console
+from packtrust_node.txqueue import TxQueue
+
+
+class Driver:
+    """A CAN driver that has what a test puts into it."""
+
+    orders_by_id = False
+    stream = None
+    state = "active"
+
+    def __init__(self):
+        self.incoming = []
+        self.sent = []
+
+    def poll(self, now_ms):
+        return 100
+
+    def pending(self):
+        return 0
+
+    def send(self, frame):
+        self.sent.append(frame)
+        return True
+
+    def recv(self):
+        return self.incoming.pop(0) if self.incoming else None
+
+
+class Clock:
+    """Time goes on by itself, 1 ms a look."""
+
+    def __init__(self):
+        self.ms = 0
+
+    def now_ms(self):
+        self.ms += 1
+        return self.ms
+
+
+class Node:
+    """Answers each frame, chokes on those named so."""
+
+    def __init__(self):
+        self.got = []
+        self.ticks = 0
+        self.queue = None
+        self.code = b"\x01\xab" * 8
+        self.resets = 0
+
+    def on_frame(self, port, frame):
+        if bytes(frame.data) == b"choke":
+            raise ValueError("choked")
+        self.got.append((port, frame.arbitration_id))
+        self.queue.put(Frame(frame.arbitration_id + 1, b""))
+
+    def on_tick(self):
+        self.ticks += 1
+        return 1000
+
+    def stats(self):
+        return {"ticks": self.ticks}
+
+    def claim_code(self):
+        return self.code
+
+    def reset(self):
+        self.resets += 1
+        self.code = b""
+
+
+class Service:
+    """Takes ID 7."""
+
+    def __init__(self):
+        self.got = 0
+
+    def on_frame(self, port, frame):
+        self.got += frame.arbitration_id == 7
+        return frame.arbitration_id == 7
+
+    def tick(self):
+        return 500
+
+
+class Input:
+    """A console stream: bytes, then nothing, or the end."""
+
+    def __init__(self, data, ends):
+        self.data = data
+        self.ends = ends
+
+    def readinto(self, buffer):
+        if not self.data:
+            return 0 if self.ends else None
+        buffer[0] = self.data[0]
+        self.data = self.data[1:]
+        return 1
+
+
+def without_select(function):
+    """Run as on a board without select, where ports are asked in turn: streams need be no real ones."""
+    had = loops.poll
+    loops.poll = None
+    try:
+        return function()
+    finally:
+        loops.poll = had
+
+
+def made(console_in=None, console=None):
+    driver = Driver()
+    node = Node()
+    queue = TxQueue(driver)
+    node.queue = queue
+    service = Service()
+    loop = loops.Loop(node, Clock(), [queue], service, console, console_in)
+    return driver, node, service, loop
+
+
+def test_frames_go_to_the_service_or_the_node_and_answers_out():
+    def run():
+        driver, node, service, loop = made()
+        driver.incoming = [Frame(5, b""), Frame(7, b""), Frame(9, b"")]
+        loop.step(0)
+        assert node.got == [(0, 5), (0, 9)]
+        assert service.got == 1
+        assert [frame.arbitration_id for frame in driver.sent] == [6, 10]
+        assert node.ticks == 1
+
+    without_select(run)
+
+
+def test_an_exception_of_the_node_is_counted_and_the_loop_goes_on():
+    def run():
+        said = []
+        driver, node, service, loop = made(None, Console(Node(), {}, said.append))
+        loops.print_exception = None
+        driver.incoming = [Frame(5, b"choke"), Frame(5, b"")]
+        loop.step(0)
+        assert loop.crashes == 1
+        assert node.got == [(0, 5)]
+        assert said == ["log crash ValueError: report this\n"]
+
+    had = loops.print_exception
+    try:
+        without_select(run)
+    finally:
+        loops.print_exception = had
+
+
+def test_a_flood_does_not_starve_the_tick():
+    def run():
+        driver, node, service, loop = made()
+        driver.incoming = [Frame(5, b"")] * 1000
+        for _ in range(20):
+            loop.step(0)
+        assert 20 * 32 >= len(node.got) >= 20
+        # The node is asked again soon after frames, though it wanted a second of rest.
+        assert node.ticks >= 3
+
+    without_select(run)
+
+
+def test_the_loop_ends_with_its_console():
+    def run():
+        said = []
+        node = Node()
+        driver, _, _, loop = made(Input(b"id\n", True), Console(node, {"role": "pack", "serial": "S"}, said.append))
+        loop.run()
+        assert not loop.running
+        assert len(said) == 1
+
+    without_select(run)
+
+
+def console():
+    said = []
+    node = Node()
+    config = {"role": "module", "serial": "S-1", "unique_id": 9, "hidden": 1}
+    return node, said, Console(node, config, said.append, lambda: {"heap": 3})
+
+
+def test_console_commands():
+    node, said, tested = console()
+    tested.greet()
+    assert said == ["packtrust module S-1\n", "claim " + "01ab" * 8 + "\n"]
+    del said[:]
+    tested.feed(b"id\r\nst")
+    tested.feed(b"ats\n\n")
+    assert json.loads(said[0][3:]) == {"role": "module", "serial": "S-1", "unique_id": 9}
+    assert json.loads(said[1][6:]) == {"ticks": 0, "board": {"heap": 3}}
+    del said[:]
+    tested.feed(b"reset\nclaim\nhelp\nnonsense\n")
+    assert node.resets == 1
+    assert said[:2] == ["reset done\n", "claim none\n"]
+    assert said[3] == "error no such command: type help\n"
+    del said[:]
+    tested.greet()
+    assert said == ["packtrust module S-1\n"]
+
+
+def test_console_survives_rubbish():
+    node, said, tested = console()
+    tested.feed(b"x" * 1000)
+    tested.feed(b"yyy\n\xff\xfe\n" + bytes(range(32)) + b"\nid\n")
+    assert said[0] == "error line too long: type help\n"
+    assert said[-1].startswith("id ")
