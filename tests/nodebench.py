@@ -164,9 +164,10 @@ class Bench:
         """(time, frame) of the 29-bit frames of a base seen on a bus."""
         found = []
         for at_ms, on, _, frame in self.log:
-            if on == bus and at_ms >= since_ms and frame.is_extended_id and frame.arbitration_id >> 18 == base:
-                if encrypted is None or bool(frame.arbitration_id & ENCRYPTED) == encrypted:
-                    found.append((at_ms, frame))
+            if on != bus or at_ms < since_ms or not frame.is_extended_id or frame.arbitration_id >> 18 != base:
+                continue
+            if encrypted is None or bool(frame.arbitration_id & ENCRYPTED) == encrypted:
+                found.append((at_ms, frame))
         return found
 
     def sound(self):
@@ -498,7 +499,7 @@ def keyed_bench(modules=2, scope=package.SCOPE_ALL, **options):
     for name, node in list(bench.nodes.items()):
         if name != "pack":
             app.introduce(node.own_node, node.claim_code())
-    bench.until(lambda: all([slot.neighbour.established for slot in pack.keyed_slots()]))
+    bench.until(lambda: all(slot.neighbour.established for slot in pack.keyed_slots()))
     bench.run(1000)
     bench.sound()
     return bench, app

@@ -1,7 +1,7 @@
-"""What an app may make a pack do: scope, passing on to the modules, results, and what happens when the app falls silent.
+"""What an app may make a pack do: scope, passing on to the modules, results, and what happens when it falls silent.
 
-Only records of the app's session come here. A command is answered by COMMAND_RESULT: refused at once, or obeyed when the
-module's own authentic message shows it.
+Only records of the app's session come here. A command is answered by COMMAND_RESULT: refused at once, or obeyed when
+the module's own authentic message shows it.
 """
 
 from packtrust._compat import const

@@ -60,8 +60,8 @@ _ISOTP_FROM_MODULE = const(0x530)
 class ModuleNode(Node):
     """See the module's docstring. `cells`: packtrust_node.cells.Cells; port 0 is the module bus.
 
-    config, beside what Node takes: manufacturer (2), part (3), max_charge_ma (10000), max_discharge_ma (42000): what the
-    hardware bears, both positive; Telemetry's fault limits.
+    config, beside what Node takes: manufacturer (2), part (3), max_charge_ma (10000) and max_discharge_ma (42000), both
+    positive: what the hardware bears; hardware_version (1); Telemetry's fault limits.
     """
 
     device_role = provision.ROLE_MODULE
@@ -85,6 +85,7 @@ class ModuleNode(Node):
         self._mailbox = None  # type: Mailbox | None
         self._announce_ms = 0
         self._asked = False  # to announce, though registered
+        self._announced_ms = -ANNOUNCE_MS
         self._cells_ms = 0
         self._details = []  # type: list[int]
         self._detail_ms = 0
@@ -215,7 +216,8 @@ class ModuleNode(Node):
     def _on_clear(self, base: int, node: int, data: "Buffer") -> None:
         """A frame anybody could have sent."""
         if base == _ANNOUNCE_REQUEST:
-            if not self._is_live:
+            # Also in a session: the pack that asks may have lost its memory. A flood of requests gets one answer a second.
+            if not self._asked and self.env.now_ms() - self._announced_ms >= ANNOUNCE_MS:
                 self._asked = True
                 self._announce_soon()
             return
@@ -425,8 +427,9 @@ class ModuleNode(Node):
         lost = self._check_loss(now_ms)
         if now_ms - self._announce_ms >= 0:
             self._announce_ms = now_ms + ANNOUNCE_MS
-            if self._asked or lost or not self._is_live and (self._is_keyed or pack is None):
+            if self._asked or lost or (not self._is_live and (self._is_keyed or pack is None)):
                 self._asked = False
+                self._announced_ms = now_ms
                 self._announce()
         if self._details and now_ms - self._detail_ms >= 0:
             self._detail_ms = now_ms + DETAIL_MS

@@ -1,4 +1,4 @@
-"""A pack controller: gateway between app and modules, with keys towards either side and none of theirs for each other."""
+"""A pack controller: the gateway between app and modules, with keys towards either side."""
 
 from packtrust import provision
 from packtrust._compat import const

@@ -100,7 +100,7 @@ class Staged:
 
 
 class Finished:
-    """A package committed or aborted a moment ago, so that a COMMIT or ABORT whose answer was lost is answered again."""
+    """A package committed or aborted a moment ago: a COMMIT or ABORT whose answer was lost is answered again."""
 
     def __init__(self, staged: Staged, kind: int, now_ms: int) -> None:
         self.tag = staged.tag

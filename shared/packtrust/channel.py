@@ -226,8 +226,12 @@ class Channel:
         record under the new epoch; the initiator starts it with `connect()`."""
         if epoch <= self.epoch:
             raise ChannelError("epoch %d is not above the present epoch %d" % (epoch, self.epoch))
+        # Of two epochs the one in use stays: the newer one may never have been taken up by the peer.
+        kept = min(self._roots) if self._session is None else self._session.epoch
+        if kept not in self._roots:
+            kept = self.epoch
         for old in list(self._roots):
-            if old != self.epoch:
+            if old != kept:
                 wipe(self._roots.pop(old))
         self._roots[epoch] = bytearray(secret)
         self.epoch = epoch

@@ -1,0 +1,677 @@
+"""Claim, packages, pair exchange, commit, abort, release, proofs: a pack and modules wired directly, an owner and rogues."""
+
+from nodebench import PACK_NODE, App, Bench, Entropy, keyed_bench
+from packtrust import package, provision
+from packtrust.handshake import INITIATOR, RESPONDER
+from packtrust.keys import SIDE_A, fingerprint
+from packtrust.provision import (
+    REFUSED_ENTROPY,
+    REFUSED_FULL,
+    REFUSED_KEYS,
+    REFUSED_NO_ROUTE,
+    REFUSED_NOT_OWNER,
+    REFUSED_ROLLBACK,
+    REFUSED_STATE,
+    REFUSED_UNKNOWN,
+)
+from packtrust_node.store import MemorySlots
+
+
+def registered(modules=1, **options):
+    bench = Bench(modules, **options)
+    bench.until(lambda: len(bench.nodes["pack"].slots) == modules)
+    bench.run(100)
+    return bench, App(bench), bench.nodes["pack"]
+
+
+def claimed(modules=1, **options):
+    """The pack is claimed and in session with the app; the modules are registered, no more."""
+    bench, app, pack = registered(modules, **options)
+    app.claim_pack(pack.claim_code())
+    return bench, app, pack
+
+
+# -- identity ----------------------------------------------------------------------------------------------------------
+
+
+def test_identity_of_pack_and_module():
+    bench, app, pack = registered()
+    got = app.identify(PACK_NODE)
+    assert got.role == provision.ROLE_PACK and got.flags == 0 and got.unique_id == 0x50000001
+    assert got.serial == "PACK" and got.public_key == pack.identity.public and got.boot_counter == 1
+    got = app.identify(1)
+    assert got.role == provision.ROLE_MODULE and got.unique_id == 0xBA770001
+    assert got.public_key == bench.nodes["module0"].identity.public
+    app.claim_pack(pack.claim_code())
+    got = app.identify(PACK_NODE)
+    assert got.flags == provision.FLAG_CLAIMED | provision.FLAG_KEYED
+    assert got.owner_fingerprint == app.fingerprint
+    bench.sound()
+
+
+def test_identity_survives_a_reboot_and_boots_are_counted():
+    bench, app, pack = registered()
+    before = app.identify(PACK_NODE)
+    code = pack.claim_code()
+    pack = bench.boot("pack")
+    after = app.identify(PACK_NODE)
+    assert after.public_key == before.public_key and pack.claim_code() == code
+    assert after.boot_counter == before.boot_counter + 1
+
+
+def test_message_for_nobody():
+    _, app, pack = registered()
+    assert app.refusal(9, provision.IDENTIFY) == REFUSED_NO_ROUTE
+    assert app.refusal(PACK_NODE, 0x55) == REFUSED_UNKNOWN
+    assert app.refusal(1, provision.LIST) == REFUSED_UNKNOWN
+    assert pack.counters["no-route"] == 1 and pack.counters["unknown"] == 1
+
+
+def test_list_of_modules():
+    bench, app, pack = registered(2)
+    entries = provision.parse_entries(provision.MODULE_ENTRY, app.ask(PACK_NODE, provision.LIST).body)
+    assert sorted([(number, flags) for number, _, flags in entries]) == [(1, 0), (2, 0)]
+    assert sorted([unique_id for _, unique_id, _ in entries]) == [0xBA770001, 0xBA770002]
+    app.claim_pack(pack.claim_code())
+    app.introduce(1, bench.nodes["module0"].claim_code() if bench.nodes["module0"].own_node == 1 else
+                  bench.nodes["module1"].claim_code())
+    bench.run(100)
+    entries = provision.parse_entries(provision.MODULE_ENTRY, app.ask(PACK_NODE, provision.LIST).body)
+    assert sorted([(number, flags) for number, _, flags in entries]) == [(1, provision.FLAG_KEYED | 4), (2, 0)]
+
+
+# -- claim -------------------------------------------------------------------------------------------------------------
+
+
+def test_first_package_pins_the_owner_and_burns_the_code():
+    bench, app, pack = registered()
+    code = pack.claim_code()
+    assert len(code) == 16
+    app.claim_pack(code)
+    assert pack.claim_code() == b"" and pack.identity.owner_public == app.public
+    # Nothing of it is lost by a reboot.
+    pack = bench.boot("pack")
+    assert pack.claim_code() == b"" and pack.identity.owner_public == app.public
+    assert pack.identity.counter == app.counter
+    bench.sound()
+
+
+def test_rogue_without_the_code_claims_nothing():
+    bench, _, pack = registered()
+    code = pack.claim_code()
+    rogue = App(bench, "rogue")
+    identity = rogue.identify(PACK_NODE)
+    for wrong in (bytes(16), b"x" * 16, b""):
+        content = rogue.make_package(identity, PACK_NODE, "lct-app", rogue.public)
+        assert rogue.give(PACK_NODE, content, identity, wrong, check=False) == REFUSED_NOT_OWNER
+    assert pack.counters["not-owner"] == 3
+    assert pack.claim_code() == code and not pack.identity.claimed and not pack.relations
+    assert pack.identity.counter == 0
+    bench.sound()
+
+
+def test_code_of_one_device_does_not_claim_another():
+    bench, app, pack = registered()
+    identity = app.identify(1)
+    content = app.make_package(identity, 1, "lct-1", app.public)
+    assert app.give(1, content, identity, pack.claim_code(), check=False) == REFUSED_NOT_OWNER
+
+
+def test_package_for_another_device_does_not_open():
+    bench, app, pack = registered()
+    identity = app.identify(1)
+    content = app.make_package(identity, PACK_NODE, "lct-app", app.public)
+    # Sealed to the module's public key, sent to the pack.
+    assert app.give(PACK_NODE, content, identity, pack.claim_code(), check=False) == REFUSED_NOT_OWNER
+
+
+def test_used_code_is_worth_nothing():
+    bench, app, pack = registered()
+    code = pack.claim_code()
+    app.claim_pack(code)
+    rogue = App(bench, "rogue")
+    identity = rogue.identify(PACK_NODE)
+    rogue.counter = 100
+    content = rogue.make_package(identity, PACK_NODE, "lct-app", rogue.public)
+    assert rogue.give(PACK_NODE, content, identity, code, check=False) == REFUSED_NOT_OWNER
+    assert pack.identity.owner_public == app.public
+
+
+def test_other_app_is_not_the_owner():
+    bench, app, pack = claimed()
+    rogue = App(bench, "rogue", attach=True)
+    identity = rogue.identify(PACK_NODE)
+    rogue.counter = 100
+    rogue.epochs["lct-app"] = 100
+    content = rogue.make_package(identity, PACK_NODE, "lct-app", rogue.public)
+    assert rogue.give(PACK_NODE, content, identity, check=False) == REFUSED_NOT_OWNER
+    # Nor with the owner's public key written in, which is all it can know of it.
+    body, _, _ = package.seal(content, identity.public_key, rogue.private, rogue.entropy(32))
+    forged = body[:1] + app.public + body[33:]
+    assert rogue.refusal(PACK_NODE, provision.PACKAGE, forged) == REFUSED_NOT_OWNER
+    assert pack.counters["not-owner"] == 2
+    bench.sound()
+
+
+def test_unacceptable_first_package_does_not_claim():
+    bench, app, pack = registered()
+    identity = app.identify(PACK_NODE)
+    code = pack.claim_code()
+    for fields in ({"node": 0x41}, {"role": INITIATOR}, {"node": 9, "role": INITIATOR}, {"node": 9}):
+        content = app.make_package(identity, PACK_NODE, "lct-app", app.public, **fields)
+        assert app.give(PACK_NODE, content, identity, code, check=False) in (REFUSED_KEYS, REFUSED_NO_ROUTE)
+    # A peer that is the device itself, and a peer key no honest peer has (X25519 gives zero).
+    for peer in (identity.public_key, b"\x01" + bytes(31)):
+        content = app.make_package(identity, PACK_NODE, "lct-app", peer)
+        assert app.give(PACK_NODE, content, identity, code, check=False) == REFUSED_KEYS
+    assert pack.claim_code() == code and pack.endpoint.staged == 0
+    app.claim_pack(code)
+    bench.sound()
+
+
+def test_lost_receipt_is_given_again_and_nothing_is_taken_twice():
+    bench, app, pack = registered()
+    identity = app.identify(PACK_NODE)
+    content = app.make_package(identity, PACK_NODE, "lct-app", app.public)
+    body, package_hash, receipt_key = package.seal(
+        content, identity.public_key, app.private, app.entropy(32), pack.claim_code()
+    )
+    receipts = [app.ask(PACK_NODE, provision.PACKAGE, body) for _ in range(2)]
+    assert receipts[0].kind == provision.RECEIPT and receipts[0].body == receipts[1].body
+    assert provision.check_mac(receipt_key, provision.RECEIPT, receipts[1].body) is not None
+    assert pack.endpoint.staged == 1
+
+
+def test_without_entropy_no_keys_are_made():
+    bench, app, _ = registered()
+
+    def broken(count):
+        return bytes(count)
+
+    pack = bench.boot("pack", MemorySlots(), broken)
+    assert pack.identity is None and pack.claim_code() == b""
+    assert app.refusal(PACK_NODE, provision.IDENTIFY) == REFUSED_ENTROPY
+    assert [line for line in bench.envs["pack"].lines if "entropy" in line]
+    bench.sound()
+
+
+# -- rollback ----------------------------------------------------------------------------------------------------------
+
+
+def test_counter_must_rise():
+    bench, app, pack = claimed()
+    identity = app.identify(PACK_NODE)
+    for counter in (app.counter, 1, 0):
+        content = app.make_package(identity, PACK_NODE, "lct-app", app.public, counter=counter, epoch=50)
+        assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_ROLLBACK
+    assert pack.counters["rollback"] == 3
+
+
+def test_recorded_package_is_refused_after_the_reboot():
+    bench, app, pack = registered()
+    identity = app.identify(PACK_NODE)
+    code = pack.claim_code()
+    content = app.make_package(identity, PACK_NODE, "lct-app", app.public)
+    body, _, _ = package.seal(content, identity.public_key, app.private, app.entropy(32), code)
+    assert app.ask(PACK_NODE, provision.PACKAGE, body).kind == provision.RECEIPT
+    bench.boot("pack")
+    assert app.refusal(PACK_NODE, provision.PACKAGE, body) == REFUSED_NOT_OWNER
+
+
+def test_epoch_must_rise_and_ends_must_stay():
+    bench, app, pack = claimed()
+    identity = app.identify(PACK_NODE)
+    content = app.make_package(identity, PACK_NODE, "lct-app", app.public, epoch=1)
+    assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_ROLLBACK
+    content = app.make_package(identity, PACK_NODE, "lct-app", app.public, epoch=2, component_b="COMP-OTHER")
+    assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_KEYS
+    content = app.make_package(identity, PACK_NODE, "lct-app", Entropy("x")(32), epoch=2)
+    assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_KEYS
+    assert pack.endpoint.staged == 0 and app.channel.session_epoch == 1
+
+
+# -- staging, commit, abort --------------------------------------------------------------------------------------------
+
+
+def test_commit_before_the_exchange_has_agreed():
+    bench, app, pack = registered()
+    identity = app.identify(PACK_NODE)
+    content = app.make_package(identity, PACK_NODE, "lct-app", app.public)
+    wanted = app.give(PACK_NODE, content, identity, pack.claim_code())
+    assert app.order(wanted, provision.COMMIT) == REFUSED_STATE
+    assert not pack.relations
+
+
+def test_commit_is_answered_again_and_only_to_the_owner():
+    bench, app, pack = registered()
+    wanted = app.claim_pack(pack.claim_code(), commit=False)
+    body = provision.epoch_body(wanted.tag, wanted.epoch)
+    forged = provision.with_mac(bytes(32), provision.COMMIT, body)
+    assert app.refusal(PACK_NODE, provision.COMMIT, forged) == REFUSED_NOT_OWNER
+    assert not pack.relations
+    for _ in range(3):
+        assert app.order(wanted, provision.COMMIT) == 0
+    assert len(pack.relations) == 1
+    assert app.refusal(PACK_NODE, provision.COMMIT, forged) == REFUSED_NOT_OWNER
+    assert app.refusal(PACK_NODE, provision.COMMIT, b"short") == REFUSED_UNKNOWN
+    bench.run(31000)  # the receipt key is gone by then
+    assert app.order(wanted, provision.COMMIT) == REFUSED_STATE
+
+
+def test_abort_leaves_the_old_epoch_running():
+    bench, app, pack = claimed()
+    wanted = app.claim_pack(b"", commit=False)
+    body = provision.with_mac(bytes(32), provision.ABORT, provision.epoch_body(wanted.tag, wanted.epoch))
+    assert app.refusal(PACK_NODE, provision.ABORT, body) == REFUSED_NOT_OWNER
+    assert pack.endpoint.staged == 1
+    for _ in range(2):
+        assert app.order(wanted, provision.ABORT) == 0
+    assert pack.endpoint.staged == 0
+    assert app.order(wanted, provision.COMMIT) == REFUSED_STATE
+    opened = pack.app.channel.stats["opened"]
+    bench.run(1000)
+    assert app.channel.session_epoch == 1 and pack.app.channel.stats["opened"] > opened
+    bench.sound()
+
+
+def test_time_out_leaves_the_old_epoch_running():
+    bench, app, pack = claimed()
+    wanted = app.claim_pack(b"", commit=False)
+    bench.run(29000)
+    assert pack.endpoint.staged == 1
+    bench.run(1500)
+    assert pack.endpoint.staged == 0 and pack.counters["stage-timeout"] == 1
+    assert app.order(wanted, provision.COMMIT) == REFUSED_STATE
+    assert pack.app.channel.session_epoch == 1 and pack.app.channel.epoch == 1
+
+
+def test_at_most_two_packages_are_staged():
+    bench, app, pack = claimed(3)
+    identity = app.identify(PACK_NODE)
+    for number in (1, 2):
+        content = app.make_package(
+            identity, number, "lct-%d" % number, app.public, role=INITIATOR, side=SIDE_A
+        )
+        app.give(PACK_NODE, content, identity)
+    content = app.make_package(identity, 3, "lct-3", app.public, role=INITIATOR, side=SIDE_A)
+    assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_FULL
+    # Beginning anew for one of them needs no room.
+    content = app.make_package(identity, 2, "lct-2", app.public, role=INITIATOR, side=SIDE_A)
+    app.give(PACK_NODE, content, identity)
+    assert pack.endpoint.staged == 2
+    bench.run(31000)
+    content = app.make_package(identity, 3, "lct-3", app.public, role=INITIATOR, side=SIDE_A)
+    app.give(PACK_NODE, content, identity)
+
+
+def test_package_for_a_module_nobody_knows():
+    bench, app, pack = claimed()
+    identity = app.identify(PACK_NODE)
+    content = app.make_package(identity, 7, "lct-7", app.public, role=INITIATOR, side=SIDE_A)
+    assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_NO_ROUTE
+
+
+def test_pack_and_module_agree_though_frames_are_lost():
+    bench, app, pack = claimed()
+    lost = [0]
+
+    def sometimes_not(bus, sender, frame):
+        if bus == 1 and frame.arbitration_id >> 18 in (0x531, 0x539):
+            lost[0] += 1
+            return lost[0] % 41 != 15
+        return True
+
+    bench.spy = sometimes_not
+    app.introduce(1, bench.nodes["module0"].claim_code())
+    bench.until(lambda: pack.slots[1].neighbour.established)
+    assert lost[0] > 41
+    bench.sound()
+
+
+def test_wrong_pair_does_not_agree():
+    """A module that was given other halves than the pack agrees on nothing."""
+    bench, app, pack = claimed()
+    module = bench.nodes["module0"]
+    pack_identity = app.identify(PACK_NODE)
+    identity = app.identify(1)
+    content = app.make_package(identity, 1, "lct-1", pack_identity.public_key, half_a=Entropy("wrong")(64))
+    app.give(1, content, identity, module.claim_code())
+    content = app.make_package(
+        pack_identity, 1, "lct-1", identity.public_key, role=INITIATOR, side=SIDE_A
+    )
+    wanted = app.give(PACK_NODE, content, pack_identity)
+    app.post(PACK_NODE, provision.PAIR, provision.epoch_body(wanted.tag, 1))
+    bench.run(5000)
+    assert [message for message in app.messages if message.kind == provision.PAIRED] == []
+    assert module.counters["pairing"] > 3  # every repeated OFFER
+    assert app.order(wanted, provision.COMMIT) == REFUSED_STATE
+    bench.run(30000)
+    assert pack.endpoint.staged == 0 and module.endpoint.staged == 0
+    # The owner's next try, with the right halves, works.
+    app.introduce(1)
+    bench.until(lambda: pack.slots[1].neighbour.established)
+    bench.sound()
+
+
+def test_device_with_another_binding_key_does_not_agree():
+    """The pack was told another fingerprint than the module has: the static part fails."""
+    bench, app, pack = claimed()
+    module = bench.nodes["module0"]
+    pack_identity = app.identify(PACK_NODE)
+    identity = app.identify(1)
+    content = app.make_package(identity, 1, "lct-1", pack_identity.public_key)
+    app.give(1, content, identity, module.claim_code())
+    rogue = App(bench, "rogue device", attach=False)
+    content = app.make_package(pack_identity, 1, "lct-1", rogue.public, role=INITIATOR, side=SIDE_A)
+    wanted = app.give(PACK_NODE, content, pack_identity)
+    app.post(PACK_NODE, provision.PAIR, provision.epoch_body(wanted.tag, 1))
+    bench.run(3000)
+    assert [message for message in app.messages if message.kind == provision.PAIRED] == []
+
+
+def test_pair_is_for_the_initiator_with_something_staged():
+    bench, app, pack = registered()
+    assert app.refusal(PACK_NODE, provision.PAIR, provision.epoch_body(b"12345678", 1)) == REFUSED_STATE
+    assert app.refusal(PACK_NODE, provision.PAIR, b"") == REFUSED_UNKNOWN
+    wanted = app.claim_pack(pack.claim_code(), commit=False)
+    # The pack is the responder of this one.
+    body = provision.epoch_body(wanted.tag, wanted.epoch)
+    assert app.refusal(PACK_NODE, provision.PAIR, body) == REFUSED_STATE
+
+
+def test_paired_is_repeated_until_the_commit():
+    bench, app, pack = registered()
+    wanted = app.claim_pack(pack.claim_code(), commit=False)
+    bench.run(2500)
+    assert len([message for message in app.messages if message.kind == provision.PAIRED]) == 2
+    app.order(wanted, provision.COMMIT)
+    del app.messages[:]
+    bench.run(2500)
+    assert app.messages == []
+
+
+# -- reboot in between -------------------------------------------------------------------------------------------------
+
+
+def test_reboot_between_receipt_and_commit():
+    bench, app, pack = registered()
+    wanted = app.claim_pack(pack.claim_code(), commit=False)
+    pack = bench.boot("pack")
+    assert pack.identity.owner_public == app.public and not pack.relations and pack.endpoint.staged == 0
+    assert app.order(wanted, provision.COMMIT) == REFUSED_STATE
+    # The claim holds: the owner goes on without the code.
+    app.claim_pack(b"")
+    bench.sound()
+
+
+def test_module_reboots_half_way_and_the_second_try_works():
+    bench, app, pack = claimed()
+    module = bench.nodes["module0"]
+    app.introduce(1, module.claim_code(), commit=False)
+    module = bench.boot("module0")
+    assert not module.relations and module.identity.claimed
+    bench.until(lambda: module.own_node == 1)
+    app.introduce(1)
+    bench.until(lambda: pack.slots[1].neighbour.established)
+    bench.sound()
+
+
+def test_rotation_of_pack_and_module():
+    bench, app = keyed_bench(1)
+    pack = bench.nodes["pack"]
+    module = bench.nodes["module0"]
+    for epoch in (2, 3):
+        app.introduce(1)
+        bench.until(lambda: pack.slots[1].neighbour.channel.session_epoch == epoch)
+        bench.run(300)
+        assert [relation.epoch for relation in module.relations.values()] == [epoch]
+        assert [relation.previous for relation in module.relations.values()] == [None]
+        assert pack.slots[1].neighbour.relation.previous is None
+    assert pack.latency.missed == 0
+    bench.sound()
+
+
+def test_rotation_of_app_and_pack_with_another_scope():
+    bench, app = keyed_bench(1)
+    pack = bench.nodes["pack"]
+    app.claim_pack(b"", scope=package.SCOPE_TIME)
+    bench.run(500)
+    assert pack.app.channel.session_epoch == 2 and pack.app.relation.scope == package.SCOPE_TIME
+    assert len(pack.relations) == 2
+    bench.sound()
+
+
+def test_pack_that_dies_between_two_commits_is_still_understood():
+    """The module has committed epoch 2, the pack has not: after the pack's reboot both go on with epoch 1."""
+    bench, app = keyed_bench(1)
+    module = bench.nodes["module0"]
+    _, to_module = app.introduce(1, commit=False)
+    assert app.order(to_module, provision.COMMIT) == 0
+    pack = bench.boot("pack")
+    bench.until(lambda: pack.slots[1].neighbour.established)
+    assert pack.slots[1].neighbour.channel.session_epoch == 1
+    # So does the module after its own reboot: it kept both.
+    module = bench.boot("module0")
+    bench.until(lambda: pack.slots[1].misses == 0 and module.stats()["session"])
+    assert module.relations and [relation.previous[0] for relation in module.relations.values()] == [1]
+    # And the owner's third try brings them together.
+    app.epochs["lct-1"] = 2
+    app.claim_pack(b"")
+    app.introduce(1)
+    bench.until(lambda: pack.slots[1].neighbour.channel.session_epoch == 3)
+    bench.run(500)
+    assert [relation.previous for relation in module.relations.values()] == [None]
+    bench.sound()
+
+
+def test_rotation_after_a_half_rotation_keeps_the_epoch_in_use():
+    """Module: 1 in use, 2 committed and never used, 3 committed. The pack, still at 1, reboots and is understood."""
+    bench, app = keyed_bench(1)
+    for _ in range(2):
+        _, to_module = app.introduce(1, commit=False)
+        assert app.order(to_module, provision.COMMIT) == 0
+        bench.run(31000)  # the pack's half times out
+    pack = bench.boot("pack")
+    bench.until(lambda: pack.slots[1].neighbour.established)
+    assert pack.slots[1].neighbour.channel.session_epoch == 1
+    bench.sound()
+
+
+# -- another relationship on the same link -----------------------------------------------------------------------------
+
+
+def test_new_lct_for_a_number_replaces_the_old_one():
+    bench, app = keyed_bench(1)
+    pack = bench.nodes["pack"]
+    module = bench.nodes["module0"]
+    old = list(module.relations)[0]
+    make = app.make_package
+
+    def renamed(identity, target, lct_id, peer_public, **fields):
+        return make(identity, target, "lct-new", peer_public, **fields)
+
+    app.make_package = renamed
+    app.epochs["lct-1"] = 0
+    app.introduce(1)
+    bench.run(500)
+    for node in (pack, module):
+        assert old not in node.relations
+    assert len(module.relations) == 1 and len(pack.relations) == 2
+    assert pack.slots[1].neighbour.established
+    assert len([name for name in bench.envs["module0"].store.names() if name.startswith("rel-")]) == 1
+    module = bench.boot("module0")
+    assert list(module.relations) != [old] and len(module.relations) == 1
+    bench.sound()
+
+
+# -- proofs ------------------------------------------------------------------------------------------------------------
+
+
+def test_proof_of_identity_and_relationships():
+    bench, app = keyed_bench(1)
+    module = bench.nodes["module0"]
+    identity = app.identify(1)
+    key = provision.owner_key(app.private, identity.public_key, fingerprint(identity.public_key), app.fingerprint)
+    nonce = app.entropy(16)
+    message = app.ask(1, provision.PROVE, nonce)
+    assert message.kind == provision.PROOF
+    content = provision.check_mac(key, provision.PROOF, message.body, nonce)
+    assert content[:32] == fingerprint(identity.public_key)
+    entries = provision.parse_entries(provision.PROOF_ENTRY, content, 32)
+    relation = list(module.relations.values())[0]
+    assert entries == [(relation.tag, 1, bench.nodes["pack"].identity.fingerprint)]
+    assert provision.check_mac(key, provision.PROOF, message.body, bytes(16)) is None
+    assert app.refusal(1, provision.PROVE, b"short") == REFUSED_UNKNOWN
+
+
+def test_unclaimed_device_proves_nothing():
+    bench, app, pack = registered()
+    assert app.refusal(PACK_NODE, provision.PROVE, bytes(16)) == REFUSED_STATE
+    assert app.refusal(PACK_NODE, provision.ATTEST, bytes(16)) == REFUSED_STATE
+    assert app.refusal(1, provision.ATTEST, bytes(16)) == REFUSED_UNKNOWN
+
+
+def test_pack_attests_its_modules():
+    bench, app = keyed_bench(2)
+    pack = bench.nodes["pack"]
+    identity = app.identify(PACK_NODE)
+    key = provision.owner_key(app.private, identity.public_key, fingerprint(identity.public_key), app.fingerprint)
+    nonce = app.entropy(16)
+    got = provision.parse_attestation(app.ask(PACK_NODE, provision.ATTEST, nonce).body, key, nonce)
+    assert got.fingerprint == pack.identity.fingerprint
+    assert [entry[0] for entry in got.entries] == [1, 2]
+    for number, unique_id, peer, tag, epoch, seen_ms in got.entries:
+        module = [node for name, node in bench.nodes.items() if name != "pack" and node.own_node == number][0]
+        assert unique_id == module.unique_id and peer == module.identity.fingerprint
+        assert tag in module.relations and epoch == 1 and seen_ms < 500
+    # The LCT half's MAC, for who holds that half.
+    lct_half = Entropy("lct half")(64)
+    again = provision.attestation_body(got.statement, key, lct_half, nonce)
+    assert again[-32:] == got.mac_lct
+
+
+# -- release and reset -------------------------------------------------------------------------------------------------
+
+
+def test_release_makes_the_device_nobodys():
+    bench, app = keyed_bench(1)
+    module = bench.nodes["module0"]
+    pack = bench.nodes["pack"]
+    identity = app.identify(1)
+    app.counter += 1
+    body, package_hash, receipt_key = package.seal(
+        package.Release(app.counter), identity.public_key, app.private, app.entropy(32)
+    )
+    message = app.ask(1, provision.PACKAGE, body)
+    assert message.kind == provision.RECEIPT
+    content = provision.check_mac(receipt_key, provision.RECEIPT, message.body)
+    assert content == provision.receipt_body(bytes(8), 0, app.counter, package_hash)
+    assert not module.identity.claimed and len(module.claim_code()) == 16 and not module.relations
+    assert module.identity.counter == app.counter
+    assert module.state == 0
+    assert [name for name in bench.envs["module0"].store.names() if name.startswith("rel-")] == []
+    # It can be claimed again, by whoever reads its console, and with a higher counter only.
+    bench.run(3000)
+    other = App(bench, "new owner")
+    identity = other.identify(1)
+    assert identity.counter == app.counter and identity.flags == 0
+    content = other.make_package(identity, 1, "lct-9", other.public, counter=app.counter)
+    assert other.give(1, content, identity, module.claim_code(), check=False) == REFUSED_ROLLBACK
+    content = other.make_package(identity, 1, "lct-9", other.public, counter=app.counter + 1)
+    other.give(1, content, identity, module.claim_code())
+    assert pack.slots[1].bare is False or pack.slots[1].keyed
+    bench.sound()
+
+
+def test_release_needs_the_owner():
+    bench, app = keyed_bench(1)
+    rogue = App(bench, "rogue")
+    identity = rogue.identify(1)
+    body, _, _ = package.seal(package.Release(99), identity.public_key, rogue.private, rogue.entropy(32))
+    assert rogue.refusal(1, provision.PACKAGE, body) == REFUSED_NOT_OWNER
+    assert bench.nodes["module0"].relations
+
+
+def test_reset_at_the_console():
+    bench, app = keyed_bench(1)
+    pack = bench.nodes["pack"]
+    before = pack.identity
+    public, counter = before.public, before.counter
+    pack.reset()
+    assert not pack.identity.claimed and len(pack.claim_code()) == 16
+    assert pack.identity.public == public and pack.identity.counter == counter
+    assert not pack.relations and not pack.app.keyed and pack.keyed_slots() == []
+    bench.run(2000)
+    pack = bench.boot("pack")
+    assert not pack.relations and pack.identity.counter == counter
+    bench.run(2000)
+    app.channel = None
+    app.epochs = {}
+    app.claim_pack(pack.claim_code())
+    # The module still belongs to the owner: with the next package both are one again.
+    app.epochs["lct-1"] = 1
+    app.introduce(1)
+    bench.until(lambda: pack.slots[1].neighbour.established)
+    bench.sound()
+
+
+def test_release_cut_off_by_a_power_loss_is_finished_at_boot():
+    bench, app = keyed_bench(1)
+    module = bench.nodes["module0"]
+    store = bench.envs["module0"].store
+    store.write("identity", module.identity.released(b"n" * 16, 50).encode())  # and then the power fails
+    module = bench.boot("module0")
+    assert not module.relations and module.claim_code() == b"n" * 16
+    assert [name for name in store.names() if name.startswith("rel-")] == []
+
+
+# -- clear first transfer ----------------------------------------------------------------------------------------------
+
+
+def clear_body(app, identity, **fields):
+    content = app.make_package(identity, PACK_NODE, "lct-app", app.public, **fields)
+    return content, app.public + bytes(content.encode())
+
+
+def test_clear_first_transfer_is_off_by_default():
+    bench, app, pack = registered()
+    identity = app.identify(PACK_NODE)
+    _, body = clear_body(app, identity)
+    assert app.refusal(PACK_NODE, provision.CLEAR, body) == REFUSED_STATE
+    assert not pack.identity.claimed
+
+
+def test_clear_first_transfer_once_and_audited():
+    bench, app, pack = registered(pack_config={"clear_first_transfer": True})
+    identity = app.identify(PACK_NODE)
+    assert app.refusal(PACK_NODE, provision.CLEAR, app.public + b"junk") == REFUSED_UNKNOWN
+    content, body = clear_body(app, identity)
+    key = package.clear_receipt_key(body[32:], app.fingerprint, pack.identity.fingerprint)
+    for _ in range(2):  # a lost receipt is given again
+        message = app.ask(PACK_NODE, provision.CLEAR, body)
+        assert message.kind == provision.RECEIPT
+        assert provision.check_mac(key, provision.RECEIPT, message.body) is not None
+    assert pack.identity.owner_public == app.public and pack.claim_code() == b""
+    assert pack.counters["clear-transfer"] == 1
+    assert [line for line in bench.envs["pack"].lines if line.startswith("audit")]
+    # Once: not on a claimed device, and not after a release either.
+    _, body = clear_body(app, identity, epoch=2)
+    assert app.refusal(PACK_NODE, provision.CLEAR, body) == REFUSED_STATE
+    pack.reset()
+    _, body = clear_body(app, identity, epoch=2)
+    assert app.refusal(PACK_NODE, provision.CLEAR, body) == REFUSED_STATE
+    bench.sound()
+
+
+# -- roles -------------------------------------------------------------------------------------------------------------
+
+
+def test_module_takes_no_role_but_its_own():
+    bench, app, pack = claimed()
+    module = bench.nodes["module0"]
+    identity = app.identify(1)
+    for fields in ({"role": INITIATOR}, {"node": 2}, {"node": PACK_NODE}):
+        content = app.make_package(identity, 1, "lct-1", pack.identity.public, **fields)
+        assert app.give(1, content, identity, module.claim_code(), check=False) == REFUSED_KEYS
+    content = app.make_package(identity, 1, "lct-1", pack.identity.public, role=RESPONDER)
+    app.give(1, content, identity, module.claim_code())
