@@ -140,7 +140,7 @@ def test_frames_go_to_the_service_or_the_node_and_answers_out():
 def test_an_exception_of_the_node_is_counted_and_the_loop_goes_on():
     def run():
         said = []
-        driver, node, service, loop = made(None, Console(Node(), {}, said.append))
+        driver, node, _service, loop = made(None, Console(Node(), {}, said.append))
         loops.print_exception = None
         driver.incoming = [Frame(5, b"choke"), Frame(5, b"")]
         loop.step(0)
@@ -157,7 +157,7 @@ def test_an_exception_of_the_node_is_counted_and_the_loop_goes_on():
 
 def test_a_flood_does_not_starve_the_tick():
     def run():
-        driver, node, service, loop = made()
+        driver, node, _service, loop = made()
         driver.incoming = [Frame(5, b"")] * 1000
         for _ in range(20):
             loop.step(0)
@@ -172,7 +172,7 @@ def test_the_loop_ends_with_its_console():
     def run():
         said = []
         node = Node()
-        driver, _, _, loop = made(Input(b"id\n", True), Console(node, {"role": "pack", "serial": "S"}, said.append))
+        _driver, _, _, loop = made(Input(b"id\n", True), Console(node, {"role": "pack", "serial": "S"}, said.append))
         loop.run()
         assert not loop.running
         assert len(said) == 1
@@ -207,7 +207,7 @@ def test_console_commands():
 
 
 def test_console_survives_rubbish():
-    node, said, tested = console()
+    _node, said, tested = console()
     tested.feed(b"x" * 1000)
     tested.feed(b"yyy\n\xff\xfe\n" + bytes(range(32)) + b"\nid\n")
     assert said[0] == "error line too long: type help\n"
