@@ -72,6 +72,7 @@ class Bench:
         self.envs = {}
         self.due = {}
         self.log = []
+        self.keep = 200  # frames
         self.spy = None
         self.app = None
         self._slots = {}
@@ -122,6 +123,8 @@ class Bench:
             if self.spy is not None and self.spy(bus, sender, frame) is False:
                 continue
             self.log.append((self.now_ms, bus, sender, frame))
+            if len(self.log) > self.keep:
+                del self.log[: self.keep // 2]  # a board's heap holds no more
             for name, node in list(self.nodes.items()):
                 if name == sender:
                     continue

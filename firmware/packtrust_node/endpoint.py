@@ -49,11 +49,7 @@ _NO_TAG = bytes(8)
 
 
 class Refusal(Exception):
-    """A message is refused; `reason` is one of provision.REFUSED_*."""
-
-    def __init__(self, reason: int) -> None:
-        Exception.__init__(self, provision.REASONS[reason])
-        self.reason = reason
+    """A message is refused: `Refusal(reason)`, one of provision.REFUSED_*."""
 
 
 class Endpoint:
@@ -77,7 +73,7 @@ class Endpoint:
         try:
             kind, body = self._answer(message)
         except Refusal as refusal:
-            self.refuse(message, refusal.reason)
+            self.refuse(message, refusal.args[0])
             return
         if kind:
             self._node.reply(

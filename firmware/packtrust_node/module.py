@@ -216,7 +216,7 @@ class ModuleNode(Node):
     def _on_clear(self, base: int, node: int, data: "Buffer") -> None:
         """A frame anybody could have sent."""
         if base == _ANNOUNCE_REQUEST:
-            # Also in a session: the pack that asks may have lost its memory. A flood of requests gets one answer a second.
+            # Also in a session: the pack that asks may have lost its memory. A flood gets one answer a second.
             if not self._asked and self.env.now_ms() - self._announced_ms >= ANNOUNCE_MS:
                 self._asked = True
                 self._announce_soon()

@@ -1,4 +1,4 @@
-"""Claim, packages, pair exchange, commit, abort, release, proofs: a pack and modules wired directly, an owner and rogues."""
+"""Claim, packages, pair exchange, commit, abort, release, proofs: pack and modules wired directly, owner and rogues."""
 
 from nodebench import PACK_NODE, App, Bench, Entropy, keyed_bench
 from packtrust import package, provision
@@ -22,6 +22,11 @@ def registered(modules=1, **options):
     bench.until(lambda: len(bench.nodes["pack"].slots) == modules)
     bench.run(100)
     return bench, App(bench), bench.nodes["pack"]
+
+
+def module_of(bench, number):
+    """The module with this number."""
+    return next(node for name, node in bench.nodes.items() if name != "pack" and node.own_node == number)
 
 
 def claimed(modules=1, **options):
@@ -73,8 +78,7 @@ def test_list_of_modules():
     assert sorted([(number, flags) for number, _, flags in entries]) == [(1, 0), (2, 0)]
     assert sorted([unique_id for _, unique_id, _ in entries]) == [0xBA770001, 0xBA770002]
     app.claim_pack(pack.claim_code())
-    app.introduce(1, bench.nodes["module0"].claim_code() if bench.nodes["module0"].own_node == 1 else
-                  bench.nodes["module1"].claim_code())
+    app.introduce(1, module_of(bench, 1).claim_code())
     bench.run(100)
     entries = provision.parse_entries(provision.MODULE_ENTRY, app.ask(PACK_NODE, provision.LIST).body)
     assert sorted([(number, flags) for number, _, flags in entries]) == [(1, provision.FLAG_KEYED | 4), (2, 0)]
@@ -111,14 +115,14 @@ def test_rogue_without_the_code_claims_nothing():
 
 
 def test_code_of_one_device_does_not_claim_another():
-    bench, app, pack = registered()
+    _bench, app, pack = registered()
     identity = app.identify(1)
     content = app.make_package(identity, 1, "lct-1", app.public)
     assert app.give(1, content, identity, pack.claim_code(), check=False) == REFUSED_NOT_OWNER
 
 
 def test_package_for_another_device_does_not_open():
-    bench, app, pack = registered()
+    _bench, app, pack = registered()
     identity = app.identify(1)
     content = app.make_package(identity, PACK_NODE, "lct-app", app.public)
     # Sealed to the module's public key, sent to the pack.
@@ -170,10 +174,10 @@ def test_unacceptable_first_package_does_not_claim():
 
 
 def test_lost_receipt_is_given_again_and_nothing_is_taken_twice():
-    bench, app, pack = registered()
+    _bench, app, pack = registered()
     identity = app.identify(PACK_NODE)
     content = app.make_package(identity, PACK_NODE, "lct-app", app.public)
-    body, package_hash, receipt_key = package.seal(
+    body, _package_hash, receipt_key = package.seal(
         content, identity.public_key, app.private, app.entropy(32), pack.claim_code()
     )
     receipts = [app.ask(PACK_NODE, provision.PACKAGE, body) for _ in range(2)]
@@ -199,7 +203,7 @@ def test_without_entropy_no_keys_are_made():
 
 
 def test_counter_must_rise():
-    bench, app, pack = claimed()
+    _bench, app, pack = claimed()
     identity = app.identify(PACK_NODE)
     for counter in (app.counter, 1, 0):
         content = app.make_package(identity, PACK_NODE, "lct-app", app.public, counter=counter, epoch=50)
@@ -219,7 +223,7 @@ def test_recorded_package_is_refused_after_the_reboot():
 
 
 def test_epoch_must_rise_and_ends_must_stay():
-    bench, app, pack = claimed()
+    _bench, app, pack = claimed()
     identity = app.identify(PACK_NODE)
     content = app.make_package(identity, PACK_NODE, "lct-app", app.public, epoch=1)
     assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_ROLLBACK
@@ -234,7 +238,7 @@ def test_epoch_must_rise_and_ends_must_stay():
 
 
 def test_commit_before_the_exchange_has_agreed():
-    bench, app, pack = registered()
+    _bench, app, pack = registered()
     identity = app.identify(PACK_NODE)
     content = app.make_package(identity, PACK_NODE, "lct-app", app.public)
     wanted = app.give(PACK_NODE, content, identity, pack.claim_code())
@@ -305,7 +309,7 @@ def test_at_most_two_packages_are_staged():
 
 
 def test_package_for_a_module_nobody_knows():
-    bench, app, pack = claimed()
+    _bench, app, _pack = claimed()
     identity = app.identify(PACK_NODE)
     content = app.make_package(identity, 7, "lct-7", app.public, role=INITIATOR, side=SIDE_A)
     assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_NO_ROUTE
@@ -355,7 +359,7 @@ def test_wrong_pair_does_not_agree():
 
 def test_device_with_another_binding_key_does_not_agree():
     """The pack was told another fingerprint than the module has: the static part fails."""
-    bench, app, pack = claimed()
+    bench, app, _pack = claimed()
     module = bench.nodes["module0"]
     pack_identity = app.identify(PACK_NODE)
     identity = app.identify(1)
@@ -370,7 +374,7 @@ def test_device_with_another_binding_key_does_not_agree():
 
 
 def test_pair_is_for_the_initiator_with_something_staged():
-    bench, app, pack = registered()
+    _bench, app, pack = registered()
     assert app.refusal(PACK_NODE, provision.PAIR, provision.epoch_body(b"12345678", 1)) == REFUSED_STATE
     assert app.refusal(PACK_NODE, provision.PAIR, b"") == REFUSED_UNKNOWN
     wanted = app.claim_pack(pack.claim_code(), commit=False)
@@ -422,8 +426,8 @@ def test_rotation_of_pack_and_module():
     module = bench.nodes["module0"]
     for epoch in (2, 3):
         app.introduce(1)
-        bench.until(lambda: pack.slots[1].neighbour.channel.session_epoch == epoch)
-        bench.run(300)
+        bench.run(1500)  # one HELLO a second is answered
+        assert pack.slots[1].neighbour.channel.session_epoch == epoch
         assert [relation.epoch for relation in module.relations.values()] == [epoch]
         assert [relation.previous for relation in module.relations.values()] == [None]
         assert pack.slots[1].neighbour.relation.previous is None
@@ -484,7 +488,7 @@ def test_new_lct_for_a_number_replaces_the_old_one():
     bench, app = keyed_bench(1)
     pack = bench.nodes["pack"]
     module = bench.nodes["module0"]
-    old = list(module.relations)[0]
+    old = next(iter(module.relations))
     make = app.make_package
 
     def renamed(identity, target, lct_id, peer_public, **fields):
@@ -518,14 +522,14 @@ def test_proof_of_identity_and_relationships():
     content = provision.check_mac(key, provision.PROOF, message.body, nonce)
     assert content[:32] == fingerprint(identity.public_key)
     entries = provision.parse_entries(provision.PROOF_ENTRY, content, 32)
-    relation = list(module.relations.values())[0]
+    relation = next(iter(module.relations.values()))
     assert entries == [(relation.tag, 1, bench.nodes["pack"].identity.fingerprint)]
     assert provision.check_mac(key, provision.PROOF, message.body, bytes(16)) is None
     assert app.refusal(1, provision.PROVE, b"short") == REFUSED_UNKNOWN
 
 
 def test_unclaimed_device_proves_nothing():
-    bench, app, pack = registered()
+    _bench, app, _pack = registered()
     assert app.refusal(PACK_NODE, provision.PROVE, bytes(16)) == REFUSED_STATE
     assert app.refusal(PACK_NODE, provision.ATTEST, bytes(16)) == REFUSED_STATE
     assert app.refusal(1, provision.ATTEST, bytes(16)) == REFUSED_UNKNOWN
@@ -541,7 +545,7 @@ def test_pack_attests_its_modules():
     assert got.fingerprint == pack.identity.fingerprint
     assert [entry[0] for entry in got.entries] == [1, 2]
     for number, unique_id, peer, tag, epoch, seen_ms in got.entries:
-        module = [node for name, node in bench.nodes.items() if name != "pack" and node.own_node == number][0]
+        module = module_of(bench, number)
         assert unique_id == module.unique_id and peer == module.identity.fingerprint
         assert tag in module.relations and epoch == 1 and seen_ms < 500
     # The LCT half's MAC, for who holds that half.
@@ -584,7 +588,7 @@ def test_release_makes_the_device_nobodys():
 
 
 def test_release_needs_the_owner():
-    bench, app = keyed_bench(1)
+    bench, _app = keyed_bench(1)
     rogue = App(bench, "rogue")
     identity = rogue.identify(1)
     body, _, _ = package.seal(package.Release(99), identity.public_key, rogue.private, rogue.entropy(32))
@@ -616,7 +620,7 @@ def test_reset_at_the_console():
 
 
 def test_release_cut_off_by_a_power_loss_is_finished_at_boot():
-    bench, app = keyed_bench(1)
+    bench, _app = keyed_bench(1)
     module = bench.nodes["module0"]
     store = bench.envs["module0"].store
     store.write("identity", module.identity.released(b"n" * 16, 50).encode())  # and then the power fails
@@ -634,7 +638,7 @@ def clear_body(app, identity, **fields):
 
 
 def test_clear_first_transfer_is_off_by_default():
-    bench, app, pack = registered()
+    _bench, app, pack = registered()
     identity = app.identify(PACK_NODE)
     _, body = clear_body(app, identity)
     assert app.refusal(PACK_NODE, provision.CLEAR, body) == REFUSED_STATE
@@ -645,7 +649,7 @@ def test_clear_first_transfer_once_and_audited():
     bench, app, pack = registered(pack_config={"clear_first_transfer": True})
     identity = app.identify(PACK_NODE)
     assert app.refusal(PACK_NODE, provision.CLEAR, app.public + b"junk") == REFUSED_UNKNOWN
-    content, body = clear_body(app, identity)
+    _content, body = clear_body(app, identity)
     key = package.clear_receipt_key(body[32:], app.fingerprint, pack.identity.fingerprint)
     for _ in range(2):  # a lost receipt is given again
         message = app.ask(PACK_NODE, provision.CLEAR, body)
