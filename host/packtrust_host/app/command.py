@@ -138,6 +138,11 @@ class Command:
         )
 
     @property
+    def measures_state(self) -> bool:
+        """Whether `latency_ms` is the time until an authentic new state."""
+        return self._quick is not None
+
+    @property
     def done(self) -> bool:
         """Obeyed or failed."""
         return self.state != PENDING

@@ -150,6 +150,7 @@ class AppNode:
         self._keep_alive_due_ms = 0
         self._announce_due_ms = 0
         self._connect_ms: int | None = None
+        self._established_ms = 0
 
     def __repr__(self) -> str:
         return "<AppNode pack %s, %r>" % (self.pack_number, self.channel)
@@ -401,6 +402,7 @@ class AppNode:
         elif event.kind == ESTABLISHED:
             self._count("sessions")
             self._connect_ms = None
+            self._established_ms = self.env.now_ms()
             self._keep_alive_due_ms = self.env.now_ms()
             self.env.log("session with pack %s, epoch %d" % (self.pack_number, event.epoch))
 
@@ -425,7 +427,7 @@ class AppNode:
         for command, _ in self._open:
             known = module.number in command.latency_ms
             command.on_status(module, now_ms)
-            if not known and module.number in command.latency_ms:
+            if command.measures_state and not known and module.number in command.latency_ms:
                 self.latencies_ms.append(command.latency_ms[module.number])
         self._settle()
 
@@ -616,8 +618,7 @@ class AppNode:
             return
         channel.tick()
         if channel.established and self._connect_ms is None:
-            last_ms = channel.last_opened_ms
-            if last_ms is not None and now_ms - last_ms > SILENT_MS:
+            if now_ms - max(channel.last_opened_ms or 0, self._established_ms) > SILENT_MS:
                 # The pack is away, or has forgotten the session in a restart: it proves itself
                 # anew.
                 self._count("reconnects")
