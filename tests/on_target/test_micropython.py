@@ -60,8 +60,11 @@ def micropython() -> str:
     return path
 
 
-def run(micropython: str, *arguments: str, heap: str = "8M") -> subprocess.CompletedProcess[str]:
-    """Run MicroPython with the core, the firmware and the test helpers on its path."""
+def run(micropython: str, *arguments: str, heap: str = "32M") -> subprocess.CompletedProcess[str]:
+    """Run MicroPython with the core, the firmware and the test helpers on its path.
+
+    The heap holds vector files and whole packs with their logs, not only what a board runs.
+    """
     folders = [ROOT / "shared", ROOT / "tests", ROOT / "firmware", ".frozen"]
     return subprocess.run(
         [micropython, "-X", f"heapsize={heap}", *arguments],
