@@ -1,0 +1,143 @@
+"""`packtrust verify`: does a node's interpreter compute what it should?"""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from packtrust_host.app.errors import AppError, NoAnswer
+from packtrust_host.sim.deploy import SetupError
+from packtrust_host.sim.launcher import NodeError, PackProcess
+from packtrust_host.urls import BusUrlError, open_bus
+from packtrust_host.verify import CASES, VerifyReport, discover, parse_node, verify_bus, verify_node
+
+_READY_S = 20.0
+_FAILURES_SHOWN = 20
+
+
+def _ms(micros: float | None) -> str:
+    return "-" if micros is None else "%.2f" % (micros / 1000)
+
+
+def report_table(report: VerifyReport) -> Table:
+    """Operations, cases, verdicts and the node's own times."""
+    info = report.info
+    title = "%s: %s %s on %s, %s bit; seed %d" % (
+        report.node,
+        info.get("implementation"),
+        info.get("version"),
+        info.get("platform"),
+        info.get("word_bits"),
+        report.seed,
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("operation")
+    table.add_column("backend, mode")
+    for column in ("cases", "wrong", "median ms", "max ms"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    for item in report.operations:
+        table.add_row(
+            item.name,
+            item.variant,
+            str(item.cases),
+            str(item.failed),
+            _ms(item.median_us),
+            _ms(item.max_us),
+            "[green]right[/]" if item.ok else "[red]WRONG[/]",
+        )
+    return table
+
+
+def verify_virtual(node: int | None = None, **options: Any) -> Iterator[VerifyReport]:
+    """Start a pack controller and a module that have no keys, as processes, and verify them (or the one asked for)."""
+    with PackProcess(modules=1, logs=False) as pack:
+        for bus_name in ("vcu", "module"):
+            with open_bus("slcan:%s" % pack.adapter(bus_name)) as bus:
+                # The module gets its number from the pack in its first second; until then it is 0xFF.
+                found = discover(bus, _READY_S, 1)
+                while found and found[0].node == 0xFF:
+                    found = discover(bus, _READY_S, 1)
+                for item in found:
+                    if node in (None, item.node):
+                        yield verify_node(bus, item.node, **options)
+
+
+def run_verify(
+    can_url: str | None = None,
+    node: str | None = None,
+    cases: int = CASES,
+    seed: int | None = None,
+    backend: str | None = None,
+    console: Console | None = None,
+) -> list[VerifyReport]:
+    """Verify the nodes of a bus, or virtual ones without `can_url`; shows each verdict on `console`, if given.
+
+    Raises AppError, BusUrlError, SetupError, NodeError.
+    """
+    number = None if node is None else parse_node(node)
+    options: dict[str, Any] = {"cases": cases, "seed": seed, "backend": backend}
+    reports = []
+
+    def show(report: VerifyReport) -> None:
+        reports.append(report)
+        if console is None:
+            return
+        console.print(report_table(report))
+        for failure in report.failures[:_FAILURES_SHOWN]:
+            console.print("  wrong: %s" % failure, markup=False)
+        if len(report.failures) > _FAILURES_SHOWN:
+            console.print("  and %d more (--json has them all)" % (len(report.failures) - _FAILURES_SHOWN))
+
+    if can_url is not None:
+        with open_bus(can_url) as bus:
+            for report in verify_bus(bus, number, **options):
+                show(report)
+        return reports
+    if console is not None:
+        console.print(
+            "No --can given: starting a virtual pack controller and module without keys, and verifying these. "
+            "For a board: packtrust verify --can slcan:/dev/ttyACM0"
+        )
+    for report in verify_virtual(number, **options):
+        show(report)
+    if not reports:
+        raise NoAnswer("the virtual pack has no such node, or it does not answer", "it has pack0 and module1")
+    return reports
+
+
+def verify(
+    can: Annotated[
+        str | None,
+        typer.Option("--can", metavar="URL", help="python-can bus, e.g. slcan:/dev/ttyACM0; without it: a virtual node"),
+    ] = None,
+    node: Annotated[
+        str | None, typer.Option("--node", help="pack, pack1, module2, unregistered, or a node byte; default: all")
+    ] = None,
+    cases: Annotated[int, typer.Option("--cases", min=1, max=10_000, help="random cases an operation and backend")] = CASES,
+    seed: Annotated[int | None, typer.Option("--seed", help="repeat a run's random inputs; default: fresh ones")] = None,
+    backend: Annotated[str | None, typer.Option("--backend", help="only this AES backend of the node")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the verdicts as JSON")] = False,
+) -> None:
+    """Let a node without keys compute, and compare with the host's cryptography library.
+
+    HKDF, AES-GCM by each backend (forged tags must be refused), X25519, HPKE in its four modes and the framing of
+    records. Exit code 1 if any answer is wrong, or the node refuses because it has keys.
+    """
+    errors = Console(stderr=True)
+    try:
+        reports = run_verify(can, node, cases, seed, backend, None if as_json else Console())
+    except (AppError, BusUrlError, SetupError, NodeError) as error:
+        errors.print("error: %s" % error, markup=False, style="red", soft_wrap=True)
+        raise typer.Exit(1) from error
+    ok = all(report.ok for report in reports)
+    if as_json:
+        typer.echo(json.dumps({"ok": ok, "nodes": [report.to_json() for report in reports]}, indent=2))
+    elif ok:
+        Console().print("[green]All %d answers are right.[/]" % sum(report.cases for report in reports))
+    else:
+        Console().print("[red]%d answers are wrong:[/] do not use this firmware." % sum(r.failed for r in reports))
+    raise typer.Exit(0 if ok else 1)

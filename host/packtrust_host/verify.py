@@ -1,0 +1,431 @@
+"""On-target verification: a node computes on its own interpreter, the host compares with `cryptography`.
+
+    with open_bus("slcan:/dev/ttyACM0?bitrate=500000") as bus:
+        report = verify_node(bus, 0x40, cases=10)     # node byte: 0x40 + pack, 1..31 a module, 0xFF an unregistered one
+    print(report.ok, report.operations)
+
+The node's side is its test service (docs/wire.md, section 8): it uses only the keys it is sent, and is closed once the
+node has keys of its own. `verify_with` does the same over any transport that carries a request and brings the reply.
+"""
+
+import json
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import can
+
+from packtrust import testwire as wire
+from packtrust.arbitration import NODE_MODULE_MAX, NODE_PACK, NODE_UNREGISTERED, compose
+from packtrust_host.app.errors import AppError, BusLost, NoAnswer
+from packtrust_host.app.runner import to_message
+from packtrust_host.app.transport import CoreIsoTp, Link
+from packtrust_host.verify_cases import OPERATIONS, Case, all_cases
+
+CASES = 10
+INFO_S = 3.0
+# X25519 in interpreted Python on a slow board takes seconds, and an AuthPSK seal needs four of them.
+ANSWER_S = 60.0
+DISCOVER_S = 1.0
+TRIES = 2
+
+_RECEIVE_S = 0.05
+_PROBE = 0xEF  # no operation: any node answers it in a single frame
+_PACKS = 16
+
+# A request in, its reply out. Raises NoAnswer.
+Ask = Callable[[bytes, float], bytes]
+MakeLink = Callable[[int, int], Link]
+
+
+class NodeRefused(AppError):
+    """The node has keys: its test service is closed."""
+
+
+class BackendMissing(AppError):
+    """The node does not have the crypto backend that was asked for."""
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def node_name(node: int) -> str:
+    """A node byte in words."""
+    if node == NODE_UNREGISTERED:
+        return "unregistered module"
+    return "pack %d" % (node - NODE_PACK) if node >= NODE_PACK else "module %d" % node
+
+
+def parse_node(text: str) -> int:
+    """The node byte of `pack`, `pack3`, `module2`, `2`, `0x41`, `unregistered`. Raises AppError."""
+    word = text.strip().lower().replace(" ", "")
+    if word == "unregistered":
+        return int(NODE_UNREGISTERED)
+    base, digits, limit = 0, word, 0xFF
+    if word.startswith("pack"):
+        base, digits, limit = int(NODE_PACK), word[4:] or "0", _PACKS - 1
+    elif word.startswith("module"):
+        digits, limit = word[6:], int(NODE_MODULE_MAX)
+    try:
+        number = int(digits, 0)
+    except ValueError:
+        number = -1
+    node = base + number
+    known = 1 <= node <= NODE_MODULE_MAX or NODE_PACK <= node < NODE_PACK + _PACKS or node == NODE_UNREGISTERED
+    if not 0 <= number <= limit or not known:
+        raise AppError(
+            "%r names no node" % text, "write pack, pack3, module2, unregistered, or a node byte such as 2 or 0x41"
+        )
+    return node
+
+
+def rows_of(node: int) -> tuple[int, int]:
+    """Bases of request and reply for this node byte."""
+    if NODE_PACK <= node < NODE_PACK + _PACKS:
+        return int(wire.TO_PACK), int(wire.FROM_PACK)
+    return int(wire.TO_MODULE), int(wire.FROM_MODULE)
+
+
+# -- over a bus --------------------------------------------------------------------------------------------------------
+
+
+def _core_link(tx_id: int, rx_id: int) -> Link:
+    return CoreIsoTp(tx_id, rx_id, _monotonic_ms)
+
+
+class BusAsk:
+    """Carries requests to one node's test service over a python-can bus, by ISO-TP.
+
+    make_link  (tx_id, rx_id) -> Link; the core's ISO-TP by default, `transport.CanIsoTp` for the can-isotp library.
+    """
+
+    def __init__(self, bus: can.BusABC, node: int, make_link: MakeLink = _core_link) -> None:
+        self._bus = bus
+        self._node = node
+        to_node, from_node = rows_of(node)
+        self._make = lambda: make_link(compose(to_node, node), compose(from_node, node))
+
+    def __call__(self, request: bytes, timeout_s: float) -> bytes:
+        """The reply to a request. Raises NoAnswer, or BusLost if the adapter went away."""
+        link = self._make()
+        end = time.monotonic() + timeout_s
+        try:
+            link.send(request)
+            while time.monotonic() < end:
+                for frame in link.outgoing():
+                    self._bus.send(to_message(frame), timeout=1.0)
+                payloads = link.tick()
+                message = self._bus.recv(_RECEIVE_S)
+                if message is not None and message.is_extended_id and message.arbitration_id == link.rx_id:
+                    payloads += link.feed(message)
+                for payload in payloads:
+                    # An answer to a request given up earlier is not ours.
+                    if payload[:2] == request[:2]:
+                        return payload
+                if link.dropped:
+                    break
+        except (can.CanError, OSError, TypeError) as error:
+            # TypeError: pyserial on a port that was closed under it.
+            raise BusLost("the CAN adapter is gone: %s" % error, "plug it in again and run it again") from error
+        broken = ", ".join("%s %d" % item for item in link.dropped.items())
+        raise NoAnswer(
+            "%s did not answer a test request%s"
+            % (node_name(self._node), ": transfer broken (%s)" % broken if broken else " within %d s" % timeout_s),
+            "check that it is powered, on this bus, and runs firmware with the test service",
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A node that answers on this bus; `keyed`: its test service is closed."""
+
+    node: int
+    keyed: bool
+
+
+def discover(bus: can.BusABC, wait_s: float = DISCOVER_S, enough: int | None = None) -> list[Found]:
+    """The nodes with a test service on this bus: all packs and modules are asked at once.
+
+    Ends after `wait_s`, or as soon as `enough` answered.
+    """
+    nodes = [NODE_PACK + number for number in range(_PACKS)] + list(range(1, NODE_MODULE_MAX + 1)) + [NODE_UNREGISTERED]
+    request = wire.encode_request(_PROBE, 0)
+    waiting = {}
+    try:
+        for node in nodes:
+            to_node, from_node = rows_of(node)
+            link = _core_link(compose(to_node, node), compose(from_node, node))
+            link.send(request)
+            waiting[link.rx_id] = (node, link)
+            for frame in link.outgoing():
+                bus.send(to_message(frame), timeout=1.0)
+        found = []
+        end = time.monotonic() + wait_s
+        while time.monotonic() < end and (enough is None or len(found) < enough):
+            message = bus.recv(max(0.0, end - time.monotonic()))
+            if message is None or not message.is_extended_id or message.arbitration_id not in waiting:
+                continue
+            node, link = waiting[message.arbitration_id]
+            for payload in link.feed(message):
+                if payload[:2] == request[:2] and len(payload) >= 3:
+                    found.append(Found(int(node), payload[2] == wire.REFUSED_KEYED))
+    except (can.CanError, OSError, TypeError) as error:
+        raise BusLost("the CAN adapter is gone: %s" % error, "plug it in again and run it again") from error
+    return sorted(found, key=lambda item: item.node)
+
+
+# -- the verdict -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Operation:
+    """What came of one operation with one backend or mode. Times in microseconds, measured on the node."""
+
+    name: str
+    variant: str
+    cases: int = 0
+    failed: int = 0
+    times_us: list[int] = field(default_factory=list, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there were cases and every one was right."""
+        return self.cases > 0 and not self.failed
+
+    @property
+    def median_us(self) -> float | None:
+        """Median time of an accepted request."""
+        return statistics.median(self.times_us) if self.times_us else None
+
+    @property
+    def max_us(self) -> int | None:
+        """Longest time of an accepted request."""
+        return max(self.times_us, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "operation": self.name,
+            "variant": self.variant,
+            "cases": self.cases,
+            "failed": self.failed,
+            "ok": self.ok,
+            "median_us": self.median_us,
+            "max_us": self.max_us,
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A wrong answer, by the name of its inputs: no key bytes."""
+
+    operation: str
+    variant: str
+    case: str
+    cause: str
+
+    def __str__(self) -> str:
+        what = self.operation + (" (%s)" % self.variant if self.variant else "")
+        return "%s: %s: %s" % (what, self.case, self.cause)
+
+
+@dataclass
+class VerifyReport:
+    """The verdict on one node. `info` is what it says of itself, `seed` repeats the run."""
+
+    node: str
+    seed: int
+    info: dict[str, Any] = field(default_factory=dict)
+    operations: list[Operation] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    repeated: int = 0  # requests sent again because their transfer broke
+
+    @property
+    def cases(self) -> int:
+        """Cases asked."""
+        return sum(item.cases for item in self.operations)
+
+    @property
+    def failed(self) -> int:
+        """Cases answered wrongly or not at all."""
+        return sum(item.failed for item in self.operations)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every kind of operation was asked, and every answer was right."""
+        asked = {item.name for item in self.operations if item.cases}
+        return not self.failures and not self.failed and asked >= set(OPERATIONS)
+
+    def red(self, operation: str) -> list[Failure]:
+        """The failures of one operation."""
+        return [failure for failure in self.failures if failure.operation == operation]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "node": self.node,
+            "ok": self.ok,
+            "seed": self.seed,
+            "info": self.info,
+            "cases": self.cases,
+            "failed": self.failed,
+            "repeated": self.repeated,
+            "operations": [item.to_json() for item in self.operations],
+            "failures": [vars(item) for item in self.failures],
+        }
+
+
+class _Asker:
+    """Numbers requests, reads replies, repeats once what the transport lost."""
+
+    def __init__(self, ask: Ask, report: VerifyReport) -> None:
+        self._ask = ask
+        self._report = report
+        self._ident = 0
+
+    def __call__(self, op: int, arguments: Iterable[bytes], timeout_s: float) -> wire.Reply:
+        for attempt in range(TRIES):
+            self._ident = self._ident % 255 + 1
+            try:
+                payload = self._ask(wire.encode_request(op, self._ident, tuple(arguments)), timeout_s)
+            except NoAnswer:
+                if attempt + 1 == TRIES:
+                    raise
+                self._report.repeated += 1
+                continue
+            reply = wire.decode_reply(payload)
+            if (reply.op, reply.ident) != (op, self._ident):
+                raise ValueError("an answer to another request")
+            return reply
+        raise AssertionError("unreachable")
+
+
+def _info(asker: _Asker, name: str) -> dict[str, Any]:
+    """What the node says of itself. Raises NodeRefused, NoAnswer, AppError."""
+    cause = ""
+    try:
+        reply = asker(wire.INFO, (), INFO_S)
+        if reply.status == wire.REFUSED_KEYED:
+            raise NodeRefused(
+                "%s refuses: %s" % (name, wire.STATUSES[wire.REFUSED_KEYED]),
+                "verify a node before it gets keys, or reset it at its console (it must be claimed again then)",
+            )
+        info = json.loads(reply.result) if reply.status == wire.OK else None
+        if isinstance(info, dict) and all(isinstance(item, str) for item in info.get("backends", [None])):
+            return info
+        cause = wire.STATUSES.get(reply.status, "status %d" % reply.status) if reply.status else "no JSON object"
+    except ValueError as error:
+        cause = str(error)
+    raise AppError("%s does not say what it is: %s" % (name, cause), "check its firmware's version")
+
+
+def verify_with(
+    ask: Ask,
+    name: str,
+    *,
+    cases: int = CASES,
+    seed: int | None = None,
+    backend: str | None = None,
+    timeout_s: float = ANSWER_S,
+    on_case: Callable[[Case, str], None] | None = None,
+) -> VerifyReport:
+    """Verify the node that `ask` reaches.
+
+    cases    random ones an operation, AES backend and HPKE mode, besides the published vectors
+    seed     of the random inputs; None: fresh
+    backend  only this AES backend of the node; None: all it has
+    on_case  called after each case with what was wrong (empty: nothing)
+
+    Raises NodeRefused if the node has keys, BackendMissing, NoAnswer if it says nothing at all, BusLost. Wrong answers,
+    and silence later on, are failures in the report.
+    """
+    report = VerifyReport(name, secrets.randbits(32) if seed is None else seed)
+    asker = _Asker(ask, report)
+    report.info = _info(asker, name)
+    present: list[str] = report.info["backends"]
+    if backend is not None and backend not in present:
+        raise BackendMissing("%s has no backend %r" % (name, backend), "take one of %s" % ", ".join(present))
+    # A backend that fails its own known-answer test is not offered: that is a wrong answer too.
+    broken: dict[str, str] = dict(report.info.get("disabled", {}))
+    by_kind: dict[tuple[str, str], Operation] = {}
+
+    def judge(case: Case, cause: str, elapsed_us: int | None) -> None:
+        key = (case.operation, case.variant)
+        if key not in by_kind:
+            by_kind[key] = Operation(*key)
+            report.operations.append(by_kind[key])
+        operation = by_kind[key]
+        operation.cases += 1
+        if elapsed_us is not None:
+            operation.times_us.append(elapsed_us)
+        if cause:
+            operation.failed += 1
+            report.failures.append(Failure(*key, case.name, cause))
+        if on_case is not None:
+            on_case(case, cause)
+
+    for missing, reason in broken.items():
+        if backend in (None, missing):
+            judge(
+                Case("AES-GCM seal", missing, "known-answer test", 0, (), lambda status, result: ""),
+                "the node disabled this backend: it " + reason,
+                None,
+            )
+    for case in all_cases(present if backend is None else [backend], cases, report.seed):
+        elapsed_us = None
+        try:
+            reply = asker(case.op, case.arguments, timeout_s)
+            cause = case.check(reply.status, reply.result)
+            if reply.status == wire.OK:
+                elapsed_us = reply.elapsed_us
+            if reply.status == wire.REFUSED_KEYED:
+                raise NodeRefused("%s got keys meanwhile" % name, "verify a node before it gets keys")
+        except NoAnswer as error:
+            judge(case, error.cause, None)
+            return report  # each further case would only wait as long
+        except ValueError as error:
+            cause = str(error)
+        judge(case, cause, elapsed_us)
+    return report
+
+
+def verify_node(
+    bus: can.BusABC,
+    node: int,
+    *,
+    cases: int = CASES,
+    seed: int | None = None,
+    backend: str | None = None,
+    make_link: MakeLink = _core_link,
+    on_case: Callable[[Case, str], None] | None = None,
+) -> VerifyReport:
+    """Verify the node with this node byte on a python-can bus. As `verify_with`."""
+    ask = BusAsk(bus, node, make_link)
+    return verify_with(ask, node_name(node), cases=cases, seed=seed, backend=backend, on_case=on_case)
+
+
+def verify_bus(
+    bus: can.BusABC,
+    node: int | None = None,
+    **options: Any,
+) -> list[VerifyReport]:
+    """Verify one node of a bus, or every one that answers. Raises as `verify_node`, NoAnswer if there is none."""
+    if node is not None:
+        return [verify_node(bus, node, **options)]
+    found = discover(bus)
+    if not found:
+        raise NoAnswer(
+            "no node answers on this bus",
+            "check bit rate, wiring, termination and power; a module answers on the module bus, a pack on the VCU bus",
+        )
+    open_ones = [item for item in found if not item.keyed]
+    if not open_ones:
+        raise NodeRefused(
+            "%s: %s" % (", ".join(node_name(item.node) for item in found), wire.STATUSES[wire.REFUSED_KEYED]),
+            "verify a node before it gets keys, or reset it at its console (it must be claimed again then)",
+        )
+    return [verify_node(bus, item.node, **options) for item in open_ones]
