@@ -73,6 +73,7 @@ class Bench:
         self.due = {}
         self.log = []
         self.keep = 200  # frames
+        self.only = None  # function (bus, frame): which frames to keep; None: all
         self.spy = None
         self.app = None
         self._slots = {}
@@ -122,7 +123,8 @@ class Bench:
             bus, sender, frame = self.queue.pop(0)
             if self.spy is not None and self.spy(bus, sender, frame) is False:
                 continue
-            self.log.append((self.now_ms, bus, sender, frame))
+            if self.only is None or self.only(bus, frame):
+                self.log.append((self.now_ms, bus, sender, frame))
             if len(self.log) > self.keep:
                 del self.log[: self.keep // 2]  # a board's heap holds no more
             for name, node in list(self.nodes.items()):
@@ -204,8 +206,8 @@ class App:
         self.epochs = {}
         self.channel = None
         self.messages = []  # unread, parsed
-        self.events = []
         self.refused = []
+        self.results = []  # of commands: (command, module, result, reason, counter)
         self.values = {}  # newest opened message by name
         self.values_by = {}  # and module
         self.keep_alive = True
@@ -253,16 +255,17 @@ class App:
                 return
             if event.kind == OPENED:
                 self.take(event)
-            elif event.kind == ESTABLISHED:
-                self.events.append(event)
-            else:
+            elif event.kind != ESTABLISHED:
                 self.refused.append(event.reason)
 
     def take(self, event):
-        self.events.append(event)
         row = by_base(event.arbitration_id >> 18)
         values = decode(row, event.data)
         self.values[row.name] = values
+        if row.name == "COMMAND_RESULT":
+            self.results.append(
+                (values["command"], values["module_id"], values["result"], values["reason"], values["counter"])
+            )
         if "module_id" in values:
             self.values_by[(row.name, values["module_id"])] = values
 
@@ -481,15 +484,6 @@ class App:
         row = by_name(name)
         for frame in self.channel.seal(row.base << 18 | PACK_NODE, bytes(encode(row, values))):
             self.send(frame)
-
-    def results(self):
-        """COMMAND_RESULTs so far, newest last, as (command, module, result, reason)."""
-        found = []
-        for event in self.events:
-            if event.kind == OPENED and event.arbitration_id >> 18 == 0x43B:
-                values = decode("COMMAND_RESULT", event.data)
-                found.append((values["command"], values["module_id"], values["result"], values["reason"]))
-        return found
 
 
 def keyed_bench(modules=2, scope=package.SCOPE_ALL, **options):
