@@ -4,12 +4,14 @@ All of tests/unit/core is portable, and those files of tests/vectors that import
 interpreter is the one named by MICROPYTHON, else the one set-up made, else the one on the PATH.
 """
 
+import fcntl
 import functools
 import json
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,8 +80,7 @@ def run(micropython: str, *arguments: str, heap: str = "32M") -> subprocess.Comp
     )
 
 
-@functools.cache
-def results(micropython: str, path: Path) -> dict[str, dict[str, object]]:
+def run_file(micropython: str, path: Path) -> dict[str, dict[str, object]]:
     """Result lines of one file by test name. A crash of the interpreter is the result `import`."""
     done = run(micropython, str(RUNNER), str(path))
     found = {}
@@ -93,12 +94,31 @@ def results(micropython: str, path: Path) -> dict[str, dict[str, object]]:
     return found
 
 
+@pytest.fixture(scope="session")
+def results(
+    micropython: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Path], dict[str, dict[str, object]]]:
+    """Results of a file, which runs once, however many workers have tests of it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    @functools.cache
+    def results_of(path: Path) -> dict[str, dict[str, object]]:
+        kept = shared / f"{path.stem}.json"
+        with kept.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                kept.write_text(json.dumps(run_file(micropython, path)))
+        return json.loads(kept.read_text())
+
+    return results_of
+
+
 def cases() -> list[object]:
-    """One parameter set a test; the tests of one file stay on one worker, where they share a run."""
+    """One parameter set a test."""
     return [
-        pytest.param(path, name, id=f"{path.stem}-{name}", marks=pytest.mark.xdist_group(f"upy-{path.stem}"))
-        for path in portable_files()
-        for name in test_names(path)
+        pytest.param(path, name, id=f"{path.stem}-{name}") for path in portable_files() for name in test_names(path)
     ]
 
 
@@ -110,8 +130,8 @@ def test_interpreter_is_new_enough(micropython: str) -> None:
 
 
 @pytest.mark.parametrize(("path", "name"), cases())
-def test_on_micropython(micropython: str, path: Path, name: str) -> None:
-    found = results(micropython, path)
+def test_on_micropython(results: Callable[[Path], dict[str, dict[str, object]]], path: Path, name: str) -> None:
+    found = results(path)
     if "import" in found:
         pytest.fail(f"{path.name} does not run: {found['import']['error']}", pytrace=False)
     if name not in found:
@@ -137,7 +157,7 @@ def test_a_failing_test_is_reported(micropython: str, tmp_path: Path) -> None:
     }
     for name, source in tests.items():
         (tmp_path / name).write_text(source)
-    found = results(micropython, tmp_path / "test_mixed.py")
+    found = run_file(micropython, tmp_path / "test_mixed.py")
     assert {name: result["ok"] for name, result in found.items()} == {
         "test_bad": False,
         "test_error": False,
@@ -146,8 +166,8 @@ def test_a_failing_test_is_reported(micropython: str, tmp_path: Path) -> None:
     assert "AssertionError" in str(found["test_bad"]["error"])
     assert "line 2" in str(found["test_bad"]["error"])
     assert "KeyError" in str(found["test_error"]["error"])
-    assert "no_such_module" in str(results(micropython, tmp_path / "test_unloadable.py")["import"]["error"])
-    assert "no function test_" in str(results(micropython, tmp_path / "test_empty.py")["import"]["error"])
+    assert "no_such_module" in str(run_file(micropython, tmp_path / "test_unloadable.py")["import"]["error"])
+    assert "no function test_" in str(run_file(micropython, tmp_path / "test_empty.py")["import"]["error"])
 
 
 def test_the_core_never_touches_the_hosts_library(micropython: str, tmp_path: Path) -> None:
