@@ -106,12 +106,12 @@ class BusAsk:
     def __init__(self, bus: can.BusABC, node: int, make_link: MakeLink = _core_link) -> None:
         self._bus = bus
         self._node = node
-        to_node, from_node = rows_of(node)
-        self._make = lambda: make_link(compose(to_node, node), compose(from_node, node))
+        self._make_link = make_link
 
     def __call__(self, request: bytes, timeout_s: float) -> bytes:
         """The reply to a request. Raises NoAnswer, or BusLost if the adapter went away."""
-        link = self._make()
+        to_node, from_node = rows_of(self._node)
+        link = self._make_link(compose(to_node, self._node), compose(from_node, self._node))
         end = time.monotonic() + timeout_s
         try:
             link.send(request)
@@ -163,7 +163,7 @@ def discover(bus: can.BusABC, wait_s: float = DISCOVER_S, enough: int | None = N
             waiting[link.rx_id] = (node, link)
             for frame in link.outgoing():
                 bus.send(to_message(frame), timeout=1.0)
-        found = []
+        found: list[Found] = []
         end = time.monotonic() + wait_s
         while time.monotonic() < end and (enough is None or len(found) < enough):
             message = bus.recv(max(0.0, end - time.monotonic()))

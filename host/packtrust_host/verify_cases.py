@@ -86,7 +86,7 @@ def _flipped(data: bytes, rng: random.Random, first: int = 0) -> bytes:
 # -- HKDF --------------------------------------------------------------------------------------------------------------
 
 # RFC 5869, A.1 to A.3: ikm, salt, info, length, output.
-_HKDF = (
+_HKDF: tuple[tuple[str, str, str, int, str], ...] = (
     (
         "0b" * 22,
         "000102030405060708090a0b0c",
@@ -95,12 +95,14 @@ _HKDF = (
         "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865",
     ),
     (
-        bytes(range(0x00, 0x50)).hex(),
+        bytes(range(0x50)).hex(),
         bytes(range(0x60, 0xB0)).hex(),
         bytes(range(0xB0, 0x100)).hex(),
         82,
-        "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c59045a99cac7827271cb41c65e590e09da3275600c2f09b8"
-        "367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87",
+        (
+            "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c59045a99cac7827271cb41c65e590e09"
+            "da3275600c2f09b8367793a9aca3db71cc30c58179ec3e87c14c01d5c1f3434f1d87"
+        ),
     ),
     (
         "0b" * 22,
@@ -118,9 +120,9 @@ def _hkdf_case(name: str, ikm: bytes, salt: bytes, info: bytes, length: int, exp
 
 def hkdf_cases(count: int, rng: random.Random) -> Iterator[Case]:
     """HKDF-SHA256: RFC 5869, then random inputs against the library."""
-    for number, (ikm, salt, info, length, output) in enumerate(_HKDF, 1):
-        parts = (bytes.fromhex(ikm), bytes.fromhex(salt), bytes.fromhex(info))
-        yield _hkdf_case("RFC 5869 A.%d" % number, *parts, length, bytes.fromhex(output))
+    for number, (*texts, wanted, output) in enumerate(_HKDF, 1):
+        ikm, salt, info = (bytes.fromhex(text) for text in texts)
+        yield _hkdf_case("RFC 5869 A.%d" % number, ikm, salt, info, wanted, bytes.fromhex(output))
     for number in range(count):
         ikm = rng.randbytes(rng.randrange(1, 129))
         salt = rng.randbytes(rng.choice((0, 16, 32, 64, 100)))
@@ -142,10 +144,14 @@ _GCM = {
         "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308",
         "cafebabefacedbaddecaf888",
         "feedfacedeadbeeffeedfacedeadbeefabaddad2",
-        "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
-        "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
-        "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa"
-        "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b",
+        (
+            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
+            "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39"
+        ),
+        (
+            "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa"
+            "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b"
+        ),
     ),
 }
 
@@ -222,12 +228,12 @@ _SMALL_ORDER = (bytes(32), b"\x01" + bytes(31))
 
 def x25519_cases(count: int, rng: random.Random) -> Iterator[Case]:
     """X25519: RFC 7748, random pairs against the library, and points of small order, which must be refused."""
-    for name, scalar, point, result in _X25519:
-        arguments = (bytes.fromhex(scalar), bytes.fromhex(point))
-        yield Case("X25519", "", "RFC 7748 " + name, wire.X25519, arguments, _equals(bytes.fromhex(result)))
+    for name, *texts in _X25519:
+        scalar, point, result = (bytes.fromhex(text) for text in texts)
+        yield Case("X25519", "", "RFC 7748 " + name, wire.X25519, (scalar, point), _equals(result))
     for number, point in enumerate(_SMALL_ORDER):
-        arguments = (rng.randbytes(32), point)
-        yield Case("X25519", "", "small order %d" % number, wire.X25519, arguments, _refuses(wire.FAILED))
+        name = "small order %d" % number
+        yield Case("X25519", "", name, wire.X25519, (rng.randbytes(32), point), _refuses(wire.FAILED))
     for number in range(count):
         private, peer = rng.randbytes(32), _public(rng.randbytes(32))
         expected = X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(peer))

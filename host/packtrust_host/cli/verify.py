@@ -112,13 +112,17 @@ def run_verify(
 def verify(
     can: Annotated[
         str | None,
-        typer.Option("--can", metavar="URL", help="python-can bus, e.g. slcan:/dev/ttyACM0; without it: a virtual node"),
+        typer.Option("--can", metavar="URL", help="python-can bus, e.g. slcan:/dev/ttyACM0; default: a virtual node"),
     ] = None,
     node: Annotated[
         str | None, typer.Option("--node", help="pack, pack1, module2, unregistered, or a node byte; default: all")
     ] = None,
-    cases: Annotated[int, typer.Option("--cases", min=1, max=10_000, help="random cases an operation and backend")] = CASES,
-    seed: Annotated[int | None, typer.Option("--seed", help="repeat a run's random inputs; default: fresh ones")] = None,
+    cases: Annotated[
+        int, typer.Option("--cases", min=1, max=10_000, help="random cases an operation, backend and mode")
+    ] = CASES,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="repeat a run's random inputs; default: fresh ones")
+    ] = None,
     backend: Annotated[str | None, typer.Option("--backend", help="only this AES backend of the node")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the verdicts as JSON")] = False,
 ) -> None:
