@@ -33,8 +33,8 @@ demo: setup ## set up, then run the main job: a virtual pack from registration t
 	@$(WITH_MICROPYTHON) $(BIN)/packtrust demo $(ARGS)
 
 .PHONY: test
-test: setup ## set up, then run all tests
-	@$(WITH_MICROPYTHON) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+test: setup ## set up, then run all tests: those that measure time alone first, then the rest side by side
+	@$(WITH_MICROPYTHON) PYTHON=$(BIN)/python WORKERS=$(WORKERS) sh tools/run_tests.sh $(ARGS)
 
 .PHONY: lint
 lint: setup ## ruff (rules and format) and mypy

@@ -378,6 +378,7 @@ def test_node_that_ends_leaves_the_bus(thread):
     assert read_socket(node, lambda data: data.endswith(b"6869\r")) == b"\rT0000000126869\r"
 
 
+@pytest.mark.realtime
 def test_real_time_throughput_is_the_computed_one(thread):
     """A saturated adapter: frames per bus second within 1 % of what the bits say, and bus time
     passes like the clock's."""
