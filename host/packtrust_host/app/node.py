@@ -617,12 +617,11 @@ class AppNode:
         if channel is None:
             return
         channel.tick()
-        if channel.established and self._connect_ms is None:
-            if now_ms - max(channel.last_opened_ms or 0, self._established_ms) > SILENT_MS:
-                # The pack is away, or has forgotten the session in a restart: it proves itself
-                # anew.
-                self._count("reconnects")
-                self._connect()
+        silent_ms = now_ms - max(channel.last_opened_ms or 0, self._established_ms)
+        if channel.established and self._connect_ms is None and silent_ms > SILENT_MS:
+            # The pack is away, or has forgotten the session in a restart: it proves itself anew.
+            self._count("reconnects")
+            self._connect()
         if channel.established and now_ms >= self._keep_alive_due_ms:
             self._keep_alive_due_ms = max(self._keep_alive_due_ms + KEEP_ALIVE_MS, now_ms)
             try:

@@ -6,6 +6,7 @@ import stat
 import threading
 
 import pytest
+
 from packtrust_host.app import keystore as keystores
 from packtrust_host.app.errors import KeyStoreError
 from packtrust_host.app.keystore import APP_PACK, KEYED, PACK_MODULE, Device, KeyStore, Pending, RelationshipRecord
@@ -153,7 +154,7 @@ def test_cut_or_lost_files_are_named(tmp_path):
     (store.directory / "state").write_bytes(state)
     (store.directory / "state").chmod(0o600)
     (store.directory / "key").unlink()
-    with pytest.raises(KeyStoreError, match="key file .* is missing"):
+    with pytest.raises(KeyStoreError, match=r"key file .* is missing"):
         open_store(tmp_path)
 
 
@@ -229,9 +230,14 @@ def test_power_cut_at_first_start_is_made_good(tmp_path, monkeypatch):
 
 def test_failed_transaction_changes_nothing(tmp_path):
     store = open_store(tmp_path)
-    with pytest.raises(RuntimeError), store.transaction() as state:
-        state.component_id = "COMP-wrong"
-        raise RuntimeError
+
+    def change_and_fail():
+        with store.transaction() as state:
+            state.component_id = "COMP-wrong"
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        change_and_fail()
     assert store.component_id == ""
     assert open_store(tmp_path).component_id == ""
 

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from app_bench import AppBench
 from packtrust.arbitration import compose
 from packtrust.frame import Frame
@@ -43,7 +44,10 @@ def test_model_shows_what_the_modules_really_are(ready):
     assert ready.node.model.modules_total == 3
     slots = {slot.number: slot for slot in ready.pack.node("pack").keyed_slots()}
     by_uid = {s.node.unique_id: s.node for n, s in ready.pack.stations.items() if n.startswith("module")}
-    uid_of = {record.node: record.unique_id_b for record in ready.store.modules_of(ready.store.app_pack(node=0x40).unique_id_b)}
+    uid_of = {
+        record.node: record.unique_id_b
+        for record in ready.store.modules_of(ready.store.app_pack(node=0x40).unique_id_b)
+    }
     for number, module in ready.node.model.modules.items():
         cells = by_uid[uid_of[number]].cells
         assert set(slots) == {1, 2, 3}
@@ -73,7 +77,11 @@ def test_state_command_is_obeyed_by_status_and_current(ready):
 def test_module_without_current_does_not_count_as_obeying(ready, monkeypatch):
     """A module that says On while nothing flows fails the command, by name."""
     record = next(r for r in ready.store.relationships.values() if r.node == 2)
-    node = next(s.node for s in ready.pack.stations.values() if s.node.__class__.__name__ == "ModuleNode" and s.node.unique_id == record.unique_id_b)
+    node = next(
+        s.node
+        for s in ready.pack.stations.values()
+        if s.node.__class__.__name__ == "ModuleNode" and s.node.unique_id == record.unique_id_b
+    )
     monkeypatch.setattr(node.cells, "update", lambda *args: None)
     command = settle(ready, ready.node.set_state(STATE_ON))
     assert command.state == FAILED
@@ -150,9 +158,7 @@ def test_keep_alive_keeps_the_pack_up_and_its_absence_lowers_it(ready):
     station = ready.pack.stations["app"]
     station.controllers[0].plugged = False  # the app's cable is out
     ready.pack.run_for(2500)
-    assert all(
-        s.node.state == STATE_OFF for n, s in ready.pack.stations.items() if n.startswith("module")
-    )
+    assert all(s.node.state == STATE_OFF for n, s in ready.pack.stations.items() if n.startswith("module"))
     station.controllers[0].plugged = True
     assert ready.pack.run_until(lambda: ready.node.model.modules[1].state == STATE_OFF, 10_000)
 
@@ -286,7 +292,15 @@ def test_current_rules(rule, state, current_ma, fits):
 
 def make_command(**options):
     return Command(
-        "state On", 0x400, b"", [1], 100, state_check(STATE_ON, expect_load), lambda m: m.state == STATE_ON, 1000, **options
+        "state On",
+        0x400,
+        b"",
+        [1],
+        100,
+        state_check(STATE_ON, expect_load),
+        lambda m: m.state == STATE_ON,
+        1000,
+        **options,
     )
 
 
@@ -297,6 +311,15 @@ def test_status_from_before_the_command_does_not_count():
     command.on_status(module(STATE_ON, -20_000, at_ms=110), 120)
     assert command.state == OBEYED
     assert command.latency_ms == {1: 20}
+
+
+def test_state_and_current_must_both_be_new():
+    for state_ms, current_ms in ((99, 110), (110, 99)):
+        command = make_command()
+        status = module(STATE_ON, -20_000)
+        status.state_ms, status.current_ms = state_ms, current_ms
+        command.on_status(status, 120)
+        assert not command.done
 
 
 def test_silence_and_wrong_states_are_told_apart():
@@ -350,4 +373,11 @@ def test_model_ignores_module_numbers_that_cannot_be():
 
 
 def test_state_names():
-    assert [state_name(state) for state in (0, 1, 2, 3, None, 9)] == ["Off", "Standby", "Precharge", "On", "unknown", "9"]
+    assert [state_name(state) for state in (0, 1, 2, 3, None, 9)] == [
+        "Off",
+        "Standby",
+        "Precharge",
+        "On",
+        "unknown",
+        "9",
+    ]

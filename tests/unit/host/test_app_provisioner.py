@@ -1,6 +1,7 @@
 """The owner's state machine against the firmware's own nodes, on the virtual clock."""
 
 import pytest
+
 from app_bench import MACHINE, AppBench
 from packtrust import provision
 from packtrust.package import SCOPE_STATE
@@ -98,9 +99,11 @@ def test_rotation_keeps_the_traffic_running(ready):
         ready.run(ready.provisioner().install(record.lct_id))
     ready.pack.run_for(2000)
     assert node.model.records > sealed + 50
-    assert states(ready) == {name: (ACTIVE, 2) for name in states(ready)}
+    assert states(ready) == dict.fromkeys(states(ready), (ACTIVE, 2))
     assert_all_well(ready, epoch=2)
-    refused = {key: value for key, value in node.channel.stats.items() if key not in ("opened", "sealed", "established")}
+    refused = {
+        key: value for key, value in node.channel.stats.items() if key not in ("opened", "sealed", "established")
+    }
     assert refused == {}
 
 
@@ -333,6 +336,31 @@ def test_the_app_dies_half_way(bench, step, nth):
     assert_all_well(bench)
 
 
+def test_commit_that_was_never_noted_is_proved_later(bench):
+    """The app dies when the last COMMITTED came, and comes back when no device remembers the COMMIT."""
+    bench.claim()
+    provisioner = bench.provisioner()
+    seen = []
+
+    class Died(Exception):
+        pass
+
+    def watch(progress):
+        seen.append(progress.step)
+        if seen.count("committed") == 3:  # app-pack; then module and pack of the first pair
+            raise Died
+
+    provisioner._on_progress = watch
+    with pytest.raises(Died):
+        bench.run(provisioner.commission(bench.register, expected_modules=2))
+    assert sum(record.pending is not None for record in bench.store.relationships.values()) == 1
+    bench.restart_app()
+    bench.pack.run_for(40_000)
+    bench.run(bench.provisioner().commission(bench.register, expected_modules=2))
+    assert "resumed" in bench.steps
+    assert_all_well(bench, epoch=1)  # proved, not made anew
+
+
 def test_silent_module_leaves_the_old_epoch_running(ready):
     module = ready.survey.modules[0]
     record = ready.store.modules_of(ready.survey.pack.unique_id)[0]
@@ -461,7 +489,7 @@ def test_nobody_there(tmp_path):
 
 def test_missing_modules_are_counted(bench):
     bench.pack.power_off("module2")
-    with pytest.raises(NoAnswer, match="lists [12] modules after 15 s, not 3"):
+    with pytest.raises(NoAnswer, match=r"lists [12] modules after 15 s, not 3"):
         bench.run(bench.provisioner().survey(expected_modules=3))
 
 

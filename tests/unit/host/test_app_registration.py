@@ -4,6 +4,7 @@ import json
 from decimal import Decimal
 
 import pytest
+
 from app_bench import AppBench
 from packtrust.package import SCOPE_ALL, SCOPE_STATE
 from packtrust_host.app.errors import RegistrationFailed, UnknownOutcome
@@ -173,7 +174,9 @@ def test_a_refused_write_changes_nothing_and_goes_through_later(bench, route, ki
     assert bench.validate().ok
 
 
-@pytest.mark.parametrize("kind", [FaultKind.EMPTY_500, FaultKind.JSON_500, FaultKind.NOT_JSON, FaultKind.DROP_AFTER_COMMIT])
+@pytest.mark.parametrize(
+    "kind", [FaultKind.EMPTY_500, FaultKind.JSON_500, FaultKind.NOT_JSON, FaultKind.DROP_AFTER_COMMIT]
+)
 @pytest.mark.parametrize("route", [REGISTER, CREATE])
 def test_unknown_outcome_is_not_repeated_unasked(bench, route, kind):
     fault = {"kind": kind, "route": route, "count": 1}
@@ -248,9 +251,11 @@ def test_repeated_halves_are_refused_even_after_a_restart(bench, route):
         bench.registrar().register_all(bench.survey)
     assert fault.hits >= 1
     bench.restart_app()
-    with make_client(bench.bridge.url, bench.store, timeout=10, wait=lambda seconds: None) as client:
-        with pytest.raises(BadKeyMaterial):
-            Registrar(client, bench.store).register_all(bench.survey)
+    with (
+        make_client(bench.bridge.url, bench.store, timeout=10, wait=lambda seconds: None) as client,
+        pytest.raises(BadKeyMaterial),
+    ):
+        Registrar(client, bench.store).register_all(bench.survey)
     bench.bridge.faults.clear()
     bench.client.close()
     bench.client = make_client(bench.bridge.url, bench.store, timeout=10, wait=lambda seconds: None)
@@ -259,9 +264,11 @@ def test_repeated_halves_are_refused_even_after_a_restart(bench, route):
 
 
 def test_no_bridge_at_all(bench):
-    with make_client("http://127.0.0.1:1", bench.store, timeout=2, wait=lambda seconds: None) as client:
-        with pytest.raises(BridgeUnreachable, match="check that the bridge runs"):
-            Registrar(client, bench.store).register_all(bench.survey)
+    with (
+        make_client("http://127.0.0.1:1", bench.store, timeout=2, wait=lambda seconds: None) as client,
+        pytest.raises(BridgeUnreachable, match="check that the bridge runs"),
+    ):
+        Registrar(client, bench.store).register_all(bench.survey)
     bench.registrar().register_all(bench.survey)  # nothing is left in the way
 
 
@@ -270,6 +277,12 @@ def test_bridge_that_shows_something_else(bench, monkeypatch):
     real = bench.client.get_component
     monkeypatch.setattr(
         bench.client, "get_component", lambda name: real(bench.store.devices[bench.survey.pack.unique_id].component_id)
+    )
+    with pytest.raises(RegistrationFailed, match="otherwise than it was registered"):
+        bench.registrar().register_all(bench.survey)
+    changed = type(real(bench.store.component_id))
+    monkeypatch.setattr(
+        bench.client, "get_component", lambda name: changed(**{**vars(real(name)), "hardware_specs": "{}"})
     )
     with pytest.raises(RegistrationFailed, match="otherwise than it was registered"):
         bench.registrar().register_all(bench.survey)
