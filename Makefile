@@ -57,7 +57,7 @@ generate: setup ## write the generated files (message page, DBC) again
 
 .PHONY: bench
 bench: setup ## measure speed and size on CPython and MicroPython
-	@$(WITH_MICROPYTHON) $(BIN)/packtrust bench $(ARGS)
+	@$(WITH_MICROPYTHON) $(BIN)/python tests/bench/run.py $(ARGS)
 
 .PHONY: format
 format: setup ## let ruff format and fix what it can

@@ -1,0 +1,53 @@
+"""The benchmarks run and store what they promise; how fast this machine is, is nobody's business here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    output = tmp_path_factory.mktemp("bench") / "deep" / "bench.json"
+    command = [sys.executable, str(ROOT / "tests/bench/run.py"), "--quick", "--modules", "1", "--output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "median time of a call" in done.stdout
+    assert "stored in" in done.stdout
+    return json.loads(output.read_text())
+
+
+def names(document: dict, interpreter: str) -> set[tuple[str, str]]:
+    return {(item["name"], item["backend"]) for item in document["interpreters"][interpreter]["results"]}
+
+
+@pytest.mark.xdist_group("bench")
+@pytest.mark.parametrize(
+    ("interpreter", "backends"), [("cpython", {"cryptography", "pure"}), ("micropython", {"cryptolib", "pure"})]
+)
+def test_every_operation_is_there(document: dict, interpreter: str, backends: set[str]) -> None:
+    found = names(document, interpreter)
+    for what in ("seal", "open", "Channel.seal", "Channel.feed"):
+        for size in (8, 64):
+            assert {("%s %d bytes" % (what, size), backend) for backend in backends} <= found
+    for what in ("HKDF 32 bytes", "X25519", "HPKE AuthPSK open 300 bytes"):
+        assert any(name == what for name, _ in found), what
+    assert all(item["us"] > 0 for item in document["interpreters"][interpreter]["results"])
+
+
+@pytest.mark.xdist_group("bench")
+def test_bus_and_start(document: dict) -> None:
+    bus = document["bus"]
+    assert len(bus) == 4
+    assert all(item["frames_per_second"] > 0 for item in bus)
+    # 8 bytes and a 29-bit ID: 131 bits and the stuff bits of this very frame, 3 bits of intermission.
+    virtual = {item["name"]: item["frames_per_bus_second"] for item in bus if "times_real_time" in item}
+    assert virtual["virtual time, 1000 kbit/s"] == pytest.approx(2 * virtual["virtual time, 500 kbit/s"], rel=0.01)
+    assert 500_000 / 160 < virtual["virtual time, 500 kbit/s"] < 500_000 / 131
+    seconds = document["start"]["seconds"]
+    assert list(seconds.values()) == sorted(seconds.values())
+    assert seconds["first sealed record"] > seconds["nodes up"] > 0
