@@ -17,19 +17,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import bench_bus
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-for folder in ("shared", "host", "firmware", "tests/bench"):
-    sys.path.insert(0, str(ROOT / folder))
-
-import bench_bus
-
 from packtrust_host.sim.deploy import SetupError, find_micropython
 
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 SCRIPTS = ("bench_crypto.py", "bench_channel.py")
 HEAP = "8M"
 
