@@ -48,6 +48,9 @@ RESEND_MS = const(1000)
 RESENDS = const(2)
 DEADLINE_MS = const(3000)
 _CELL_MS = const(5)
+# Commands to this many modules are a wave that polls wait for: two records and an answer each, 5 frames a record.
+_WAVE = const(4)
+_WAVE_MS = const(4)
 _PENDING_MAX = const(8)
 
 _COMMAND = const(0x400)
@@ -169,6 +172,7 @@ class Commands:
             state = STATE_OFF
         if module == 0 or state > STATE_STANDBY:
             self._guarded = state > STATE_STANDBY
+        self._hold_polls(targets)
         for slot in targets:
             if self._balancing.get(slot.number, 0) != balance:
                 self._balancing[slot.number] = balance
@@ -177,6 +181,10 @@ class Commands:
             if isolation:
                 slot.neighbour.seal(_ALL_ISOLATE, encode("ALL_ISOLATE"))
             self._command_state(slot, state, base, counter, values["hv_bus_mv"])
+
+    def _hold_polls(self, targets: "list[Slot]") -> None:
+        if len(targets) >= _WAVE:
+            self._pack.hold_polls(_WAVE_MS * len(targets))
 
     def _deadline(self) -> int:
         return self._pack.env.now_ms() + DEADLINE_MS
@@ -247,6 +255,7 @@ class Commands:
             max_discharge_ma=limits[1],
             end_of_charge_mv=values["end_of_charge_mv"],
         )
+        self._hold_polls(targets)
         for slot in targets:
             pending = Pending(
                 _LIMITS_COMMAND, counter, _HARDWARE, self._deadline(), limits=limits

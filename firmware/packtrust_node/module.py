@@ -27,6 +27,7 @@ FIRMWARE_BUILD = const(8278)
 ANNOUNCE_MS = const(1000)
 ANNOUNCE_SPREAD_MS = const(50)
 CELLS_MS = const(100)
+CELLS_MAX = const(192)
 DETAIL_MS = const(20)
 PACK_LOSS_MS = const(11100)
 _TICK_MS = const(50)
@@ -69,6 +70,8 @@ class ModuleNode(Node):
     def __init__(self, env: "Env", config: "dict[str, object]", cells: "Cells") -> None:
         Node.__init__(self, env, config)
         self.own_node = NODE_UNREGISTERED
+        if not 1 <= cells.count <= CELLS_MAX:
+            raise ValueError("a module has 1..%d cells, not %d: check node.json" % (CELLS_MAX, cells.count))
         self.cells = cells
         self.state = STATE_OFF
         self.max_state = STATE_OFF
@@ -96,7 +99,7 @@ class ModuleNode(Node):
         """Take the number the keys are for, if there are any; announce."""
         now_ms = self.env.now_ms()
         self.telemetry = Telemetry(self.cells, self.config, now_ms)
-        self.telemetry.measure(self.limits, now_ms)
+        self._measure()
         self._cells_ms = now_ms
         self._announce_soon()
         for relation in list(self.relations.values()):
@@ -289,7 +292,7 @@ class ModuleNode(Node):
             return
         telemetry = self.telemetry
         self._advance()
-        telemetry.measure(self.limits, self.env.now_ms())
+        self._measure()
         self._lower(values["max_state"])
         self._seal(_STATUS_1, telemetry.status_1(self.state))
         self._seal(_STATUS_2, telemetry.status_2())
@@ -317,7 +320,7 @@ class ModuleNode(Node):
             self._details = list(range(self.cells.count))
             self._detail_ms = self.env.now_ms()
         elif values["cell_id"] < self.cells.count:
-            self._seal(_DETAIL, self.telemetry.detail(values["cell_id"]))
+            self._send_detail(values["cell_id"])
         else:
             self.count("no-cell")
 
@@ -374,7 +377,7 @@ class ModuleNode(Node):
         self._seal(_HARDWARE, data)
 
     def _send_status_1(self) -> None:
-        self.telemetry.measure(self.limits, self.env.now_ms())
+        self._measure()
         self._seal(_STATUS_1, self.telemetry.status_1(self.state))
 
     # -- state and cells -----------------------------------------------------------------------------------------------
@@ -406,11 +409,29 @@ class ModuleNode(Node):
         try:
             self.cells.update(dt_ms, self.state, self.limits, self.balancing)
             self.telemetry.failed = False
-        except Exception as error:  # an integrator's driver may raise anything; it becomes a hardware fault
-            if not self.telemetry.failed:
-                self.count("cells")
-                self.env.log("cells: %s" % type(error).__name__)
-            self.telemetry.failed = True
+        except Exception as error:  # an integrator's driver may raise anything
+            self._cells_failed(error)
+
+    def _measure(self) -> None:
+        try:
+            self.telemetry.measure(self.limits, self.env.now_ms())
+        except Exception as error:  # as above; the last good values stay
+            self._cells_failed(error)
+
+    def _send_detail(self, cell: int) -> None:
+        try:
+            data = self.telemetry.detail(cell)
+        except Exception as error:  # as above; the pack counts the answer as missed
+            self._cells_failed(error)
+            return
+        self._seal(_DETAIL, data)
+
+    def _cells_failed(self, error: Exception) -> None:
+        """The cell source does not work: a hardware fault the pack is told of."""
+        if not self.telemetry.failed:
+            self.count("cells")
+            self.env.log("cells: %s" % type(error).__name__)
+        self.telemetry.fail(self.env.now_ms())
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -433,7 +454,7 @@ class ModuleNode(Node):
                 self._announce()
         if self._details and now_ms - self._detail_ms >= 0:
             self._detail_ms = now_ms + DETAIL_MS
-            self._seal(_DETAIL, self.telemetry.detail(self._details.pop(0)))
+            self._send_detail(self._details.pop(0))
         wait = min(_TICK_MS, self._cells_ms + CELLS_MS - now_ms, self._announce_ms - now_ms)
         return max(1, min(wait, DETAIL_MS) if self._details else wait)
 

@@ -86,7 +86,8 @@ class Node:
                 self._load_identity()
             else:
                 self.forget(self.identity.counter)
-        except PacktrustError as error:
+        except (PacktrustError, OSError) as error:
+            self.count("storage")
             self.env.log("reset failed: %s" % error)
             return
         self.env.log("reset: no owner, no keys, new claim code")
@@ -139,6 +140,9 @@ class Node:
 
     def keyed(self, neighbour: "Neighbour") -> None:
         """New keys with a neighbour are in force."""
+
+    def let_go(self) -> None:
+        """The keys are about to be wiped: say what must still be said under them."""
 
     def unkeyed(self) -> None:
         """All relationships are gone."""
@@ -285,6 +289,7 @@ class Node:
         if self.identity is None:
             return
         code = identities.fresh_code(self.env.urandom)
+        self.let_go()
         self.write_identity(self.identity.released(code, counter))
         self.endpoint.clear()
         store = self.env.store

@@ -15,7 +15,7 @@ from packtrust.channel import ESTABLISHED, MODULE_LINK, VCU_LINK
 from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR, RESPONDER
 from packtrust.messages import by_standard_id, decode, encode
-from packtrust.messages.table import STANDARD_PACKS
+from packtrust.messages.table import STANDARD_PACKS, STATE_OFF
 from packtrust.policy import DEFAULT_POLICY
 from packtrust.record import VERSION
 from packtrust_node import aggregate
@@ -25,6 +25,7 @@ from packtrust_node.mailbox import Mailbox
 from packtrust_node.neighbour import Neighbour
 from packtrust_node.node import Node
 from packtrust_node.slots import (
+    ABSENT_MS,
     GOT_ALL,
     GOT_COMM,
     GOT_DETAIL,
@@ -137,6 +138,8 @@ class PackNode(Node):
         self._burst_ms = 0
         self._bursts = 0
         self._house_ms = 0
+        self._beat_ms = 0
+        self._beat = 0  # index in _order of the heartbeat sent last
         self._announce_ms = 0
         self._request_ms = 0
 
@@ -145,7 +148,7 @@ class PackNode(Node):
     def on_start(self) -> None:
         """Use the relationships there are, and begin to poll, announce and broadcast."""
         now_ms = self.env.now_ms()
-        self._boot_ms = self._poll_ms = self._house_ms = now_ms
+        self._boot_ms = self._poll_ms = self._house_ms = self._beat_ms = now_ms
         self._announce_ms = self._request_ms = now_ms
         self._burst_ms = now_ms + BURST_MS
         for relation in list(self.relations.values()):
@@ -243,6 +246,12 @@ class PackNode(Node):
             slot = self.slots[neighbour.node]
             slot.bare = False
             slot.connect_ms = self.env.now_ms()
+
+    def let_go(self) -> None:
+        """Nobody will command the modules: Off, at once, and not when they miss us."""
+        for slot in self._order:
+            slot.wanted = STATE_OFF
+            slot.neighbour.seal(_MAX_STATE, encode("MAX_STATE", max_state=STATE_OFF))
 
     def unkeyed(self) -> None:
         """Nobody's pack: the modules keep their numbers, and nothing else."""
@@ -428,6 +437,8 @@ class PackNode(Node):
             if not slot.neighbour.established or slot.misses:
                 self._connect(slot)
             return
+        if node == slot.number:
+            return  # registered, and only asked whether it is there
         slot.bare = slot.keyed
         data = encode(
             "REGISTRATION",
@@ -476,9 +487,10 @@ class PackNode(Node):
         got = 0
         if base == _STATUS_1:
             got = GOT_STATUS_1
-            changed = slot.status_1 is None or slot.status_1["state"] != values["state"]
+            changed = slot.state != values["state"]
             slot.status_1 = values
-            if changed:
+            # Unasked, or with another state: the app hears of it at once, not at the end of the poll.
+            if changed or slot.poll_ms is None:
                 self._send_state(slot)
         elif base == _STATUS_2:
             got = GOT_STATUS_2
@@ -492,6 +504,8 @@ class PackNode(Node):
         elif base == _FAULT_CODES:
             got = GOT_FAULT
             slot.fault = values
+            if slot.poll_ms is None and slot.status_1 is not None:
+                self._send_state(slot)
         elif base == _DETAIL:
             got = GOT_DETAIL
             slot.take_detail(values)
@@ -570,26 +584,34 @@ class PackNode(Node):
             if now_ms - self._poll_ms >= 0:
                 self._poll_ms = now_ms + POLL_MS
             self._poll_next(now_ms)
-        self._heartbeats(now_ms)
+        if now_ms - self._beat_ms >= 0:
+            self._heartbeat(now_ms)
         wait = self.commands.tick(now_ms)
         if now_ms - self._house_ms >= 0:
             self._house_ms = now_ms + _HOUSE_MS
             self._keep_house(now_ms)
         now_ms = self.env.now_ms()
-        for due_ms in (self._burst_ms, self._poll_ms, self._house_ms):
-            wait = min(wait, due_ms - now_ms)
+        wait = min(wait, self._burst_ms - now_ms, self._poll_ms - now_ms, self._house_ms - now_ms)
+        if self._order:
+            wait = min(wait, self._beat_ms - now_ms)
         return max(1, wait)
+
+    def hold_polls(self, ms: int) -> None:
+        """A wave of commands goes out: the next poll waits for it, not behind it in the queue."""
+        self._poll_ms = max(self._poll_ms, self.env.now_ms() + ms)
 
     def _keep_house(self, now_ms: int) -> None:
         self.app.tick()
         self._mailbox.tick(now_ms)
         self.endpoint.tick(now_ms)
-        for slot in self.slots.values():
+        for slot in list(self.slots.values()):
             if slot.mailbox is not None:
                 slot.mailbox.tick(now_ms)
             if slot.keyed:
                 slot.neighbour.tick()
                 self._check_lost(slot, now_ms)
+            elif now_ms - slot.seen_ms > ABSENT_MS:
+                del self.slots[slot.number]
         if now_ms - self._announce_ms >= 0:
             self._announce_ms = now_ms + (_SLOW_MS if self.app.keyed else _FAST_MS)
             self._announce()
@@ -606,12 +628,15 @@ class PackNode(Node):
             self.count("module-lost")
             self.env.log("module %d is silent: counted as off" % slot.number)
 
-    def _heartbeats(self, now_ms: int) -> None:
-        period_ms = max(HEARTBEAT_MS, HEARTBEAT_PER_MODULE_MS * len(self._order))
-        for slot in self._order:
-            if slot.neighbour.established and now_ms - slot.beat_ms >= 0:
-                slot.beat_ms = now_ms + period_ms
-                slot.neighbour.seal(_MAX_STATE, encode("MAX_STATE", max_state=slot.wanted))
+    def _heartbeat(self, now_ms: int) -> None:
+        """One module after the other, evenly over the period, so that no poll waits behind all of them."""
+        count = len(self._order)
+        if not count:
+            return
+        self._beat_ms = now_ms + max(HEARTBEAT_MS // count, HEARTBEAT_PER_MODULE_MS)
+        self._beat = (self._beat + 1) % count
+        slot = self._order[self._beat]
+        slot.neighbour.seal(_MAX_STATE, encode("MAX_STATE", max_state=slot.wanted))
 
     def _announce(self) -> None:
         identity = self.identity

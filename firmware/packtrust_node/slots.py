@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 TIMEOUT_MS = const(4000)
 # An unkeyed module that is silent this long loses its number when another one needs it.
 FORGET_MS = const(11100)
+# And one that has not answered two requests to announce is no longer listed.
+ABSENT_MS = const(25000)
 
 # Answers of a poll, as bits.
 GOT_STATUS_1 = const(1)
@@ -88,7 +90,6 @@ class Slot:
         self.got = 0
         self.misses = 0  # in a row
         self.cell = 0
-        self.beat_ms = 0
         self.connect_ms = -1000  # when the last handshake was started
 
     @property

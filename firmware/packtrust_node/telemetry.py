@@ -29,7 +29,8 @@ FAULT_MASK = const(0x3F)
 EMPTY_PERMILLE = const(50)
 FULL_PERMILLE = const(950)
 
-_OVER_CURRENT_TOLERANCE_MA = const(300)
+# As in the field: this much above the limit is no over-current yet.
+_TOLERANCE_MA = const(300)
 
 
 def charge_status(state: int, soc_permille: int) -> int:
@@ -64,13 +65,13 @@ class Telemetry:
         self.min_c = self.max_c = self.total_c = 0
 
     def measure(self, limits: "tuple[int, int]", now_ms: int) -> None:
-        """Read every cell. `limits`: highest charge and discharge current, mA."""
+        """Read every cell; if one raises, the old values stay. `limits`: highest charge and discharge current, mA."""
         cells = self.cells
         faults = FAULT_HARDWARE if self.failed else 0
         first = NO_CELL
-        self.min_mv = self.min_c = 1 << 29
-        self.max_mv = self.max_c = -(1 << 29)
-        self.total_mv = self.total_c = 0
+        min_mv = min_c = 1 << 29
+        max_mv = max_c = -(1 << 29)
+        total_mv = total_c = 0
         for index in range(cells.count):
             mv = cells.cell_mv(index)
             centi_c = cells.cell_centi_c(index)
@@ -85,22 +86,32 @@ class Telemetry:
                 faults |= fault
                 if first == NO_CELL:
                     first = index
-            self.min_mv = min(self.min_mv, mv)
-            self.max_mv = max(self.max_mv, mv)
-            self.total_mv += mv
-            self.min_c = min(self.min_c, centi_c)
-            self.max_c = max(self.max_c, centi_c)
-            self.total_c += centi_c
+            min_mv = min(min_mv, mv)
+            max_mv = max(max_mv, mv)
+            total_mv += mv
+            min_c = min(min_c, centi_c)
+            max_c = max(max_c, centi_c)
+            total_c += centi_c
         current = cells.current_ma
-        if not -limits[1] - _OVER_CURRENT_TOLERANCE_MA <= current <= limits[0] + _OVER_CURRENT_TOLERANCE_MA:
+        if current > limits[0] + _TOLERANCE_MA or current < -limits[1] - _TOLERANCE_MA:
             faults |= FAULT_OVER_CURRENT
-        if faults != self.fault_code:
-            if faults & ~self.fault_code:
-                self.fault_count += 1
-            self._changed_ms = now_ms - self._boot_ms
-        self.fault_code = faults
+        self.min_mv, self.max_mv, self.total_mv = min_mv, max_mv, total_mv
+        self.min_c, self.max_c, self.total_c = min_c, max_c, total_c
         self.first_fault_cell = first
         self._updates = min(254, self._updates + 1)
+        self._set_faults(faults, now_ms)
+
+    def fail(self, now_ms: int) -> None:
+        """The cell source does not work: a hardware fault until it does again."""
+        self.failed = True
+        self._set_faults(self.fault_code | FAULT_HARDWARE, now_ms)
+
+    def _set_faults(self, faults: int, now_ms: int) -> None:
+        if faults & ~self.fault_code:
+            self.fault_count += 1
+        if faults != self.fault_code:
+            self._changed_ms = now_ms - self._boot_ms
+        self.fault_code = faults
 
     def status_1(self, state: int) -> bytearray:
         """STATUS_1."""

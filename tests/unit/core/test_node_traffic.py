@@ -19,7 +19,10 @@ from packtrust.messages.table import (
     STATE_PRECHARGE,
     STATE_STANDBY,
 )
+from packtrust_node.cells import EcmCells
 from packtrust_node.commands import REASON_MODULE, REASON_SCOPE, REASON_SUPERSEDED, REASON_VALUE
+from packtrust_node.module import ModuleNode
+from portable import raises
 
 ENCRYPTED = 0x20000
 COMMAND = 0x00
@@ -109,10 +112,13 @@ def test_flood_of_announcements_takes_no_keyed_number_and_ends():
     assert {slot.number: slot.unique_id for slot in pack.keyed_slots()} == keyed
     bench.run(500)
     assert all(slot.neighbour.established for slot in pack.keyed_slots())
-    # When the intruders are silent their numbers are free again.
+    # When the intruders are silent their numbers are free again, and then they are forgotten.
     bench.run(12000)
+    assert len(pack.slots) == 31
     bench.inject(MODULE_BUS, clear_frame("ANNOUNCEMENT", 0xFF, manufacturer=2, part=3, unique_id=99))
     assert [slot.number for slot in pack.slots.values() if slot.unique_id == 99] == [3]
+    bench.run(14000)
+    assert sorted(pack.slots) == [1, 2, 3]
     bench.sound()
 
 
@@ -742,6 +748,46 @@ def test_cells_that_raise_are_a_hardware_fault():
     assert app.values_by[("MODULE_FAULT", 1)]["fault_code"] == 0
     assert app.values_by[("MODULE_FAULT", 1)]["fault_count"] == 1
     bench.sound()
+
+
+def test_cell_that_cannot_be_read_is_a_hardware_fault():
+    bench, app = keyed_bench(1)
+    module = modules_of(bench)[0]
+    before = app.values_by[("MODULE_CELL_VOLTAGE", 1)]
+    cell_mv = module.cells.cell_mv
+    module.cells.cell_mv = lambda index: cell_mv(index) // (index - 3)
+    bench.run(1000)
+    assert module.counters["cells"] > 0
+    assert app.values_by[("MODULE_STATE", 1)]["fault_code"] & 2
+    assert app.values_by[("MODULE_CELL_VOLTAGE", 1)] == before
+    bench.sound()
+
+
+def test_module_without_cells_is_not_made():
+    bench = Bench(0)
+    env = bench.envs["pack"]
+    cells = EcmCells({"count": 1})
+    cells.count = 0
+    assert "node.json" in str(raises(ValueError, ModuleNode, env, {"unique_id": 1}, cells))
+
+
+def test_unkeyed_module_stays_listed_while_it_answers():
+    bench = Bench(2)
+    pack = bench.nodes["pack"]
+    bench.run(40000)
+    assert len(pack.slots) == 2
+    bench.off("module1")
+    bench.run(40000)
+    assert [slot.unique_id for slot in pack.slots.values()] == [0xBA770001]
+    bench.sound()
+
+
+def test_reset_pack_switches_its_modules_off():
+    bench, app = keyed_bench(2)
+    switch_on(bench, app)
+    bench.nodes["pack"].reset()
+    bench.deliver()
+    assert [module.state for module in modules_of(bench)] == [STATE_OFF, STATE_OFF]
 
 
 def test_second_app_without_keys_is_heard_by_nobody():
