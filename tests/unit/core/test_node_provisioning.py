@@ -1,7 +1,8 @@
 """Claim, packages, pair exchange, commit, abort, release, proofs: pack and modules wired directly, owner and rogues."""
 
-from nodebench import PACK_NODE, App, Bench, Entropy, keyed_bench
+from nodebench import MODULE_BUS, PACK_NODE, App, Bench, Entropy, keyed_bench
 from packtrust import package, provision
+from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR, RESPONDER
 from packtrust.keys import SIDE_A, fingerprint
 from packtrust.provision import (
@@ -585,6 +586,36 @@ def test_release_makes_the_device_nobodys():
     other.give(1, content, identity, module.claim_code())
     assert pack.slots[1].bare is False or pack.slots[1].keyed
     bench.sound()
+
+
+def test_released_module_gets_its_number_again():
+    bench, app = keyed_bench(2)
+    pack = bench.nodes["pack"]
+    module = module_of(bench, 2)
+    module.reset()
+    name = next(name for name, node in bench.nodes.items() if node is module)
+    module = bench.boot(name)
+    bench.until(lambda: module.own_node == 2)
+    entries = provision.parse_entries(provision.MODULE_ENTRY, app.ask(PACK_NODE, provision.LIST).body)
+    # The pack still has its half of the keys, but says that the module has none.
+    assert entries[1][2] & provision.FLAG_KEYED == 0 and entries[0][2] & provision.FLAG_KEYED
+    app.epochs["lct-2"] = 1
+    app.introduce(2, module.claim_code())
+    bench.run(1500)
+    entries = provision.parse_entries(provision.MODULE_ENTRY, app.ask(PACK_NODE, provision.LIST).body)
+    assert entries[1][2] == provision.FLAG_KEYED | 4
+    assert pack.slots[2].neighbour.channel.session_epoch == 2
+    bench.sound()
+
+
+def test_module_cannot_answer_for_another():
+    bench, app = keyed_bench(2)
+    pack = bench.nodes["pack"]
+    forged = provision.frame_message(provision.IDENTITY, 2, 1)
+    bench.inject(MODULE_BUS, Frame(0x530 << 18 | 1, bytes((len(forged),)) + forged))
+    bench.inject(MODULE_BUS, Frame(0x530 << 18 | 1, b"\x02\x09\x09"))
+    bench.run(100)
+    assert app.messages == [] and pack.counters["relay"] == 2
 
 
 def test_release_needs_the_owner():

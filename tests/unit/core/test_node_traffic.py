@@ -196,6 +196,22 @@ def test_polls_are_answered_and_the_burst_keeps_its_period():
     bench.sound()
 
 
+def test_late_ticks_do_not_add_up():
+    bench, _ = keyed_bench(1)
+    pack = bench.nodes["pack"]
+    on_tick = pack.on_tick
+    pack.on_tick = lambda: on_tick() + 7  # a slow loop
+    bench.only = lambda bus, frame: frame.arbitration_id == 0x410
+    bench.run(500)
+    del bench.log[:]
+    bench.run(10000)
+    times = [at_ms for at_ms, _, _, _ in bench.log]
+    assert len(times) == 20
+    for at in range(20):
+        assert abs(times[at] - times[0] - 500 * at) <= 20
+    assert pack.bursts_late == 0
+
+
 def test_pack_number_offsets_the_standard_ids():
     bench = Bench(0, {"pack": 1})
     bench.keep = 1000
@@ -381,6 +397,22 @@ def test_scope_is_enforced_by_the_pack():
     bench.run(200)
     assert app.results[-1][:4] == (LIMITS_COMMAND, 1, RESULT_OBEYED, 0)
     bench.sound()
+
+
+def test_state_change_goes_no_higher_than_the_highest_state():
+    bench, _ = keyed_bench(1)
+    module = modules_of(bench)[0]
+    neighbour = bench.nodes["pack"].slots[1].neighbour
+    neighbour.seal(0x514, b"\x00\x03\x00\x00")
+    bench.deliver()
+    assert module.state == STATE_OFF
+    neighbour.seal(0x517, b"\x01")
+    neighbour.seal(0x514, b"\x00\x03")  # two bytes, as the field's emulator sends
+    bench.deliver()
+    assert module.state == STATE_STANDBY
+    neighbour.seal(0x517, b"\x00")
+    bench.deliver()
+    assert module.state == STATE_OFF
 
 
 def test_module_that_ignores_a_command_is_reported():
