@@ -1,7 +1,7 @@
 """The CAN bus of the example: on a PC a TCP connection on loopback, on a board its CAN controller.
 
-`send(frames)` sends a list of packtrust frames; `recv(timeout_ms)` gives one frame or None. For a board write the same three
-methods around its driver, as the class at the end shows for `machine.CAN` (not run on hardware).
+`send(frames)` sends a list of packtrust frames; `recv(timeout_ms)` gives one frame or None. For a board write the same
+three methods around its driver, as the class at the end shows for `machine.CAN` (not run on hardware).
 """
 
 import os

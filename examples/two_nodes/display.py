@@ -2,6 +2,7 @@
 
 from bus import Bus, ticks_ms, urandom
 from keys import SECRET
+
 from packtrust import ESTABLISHED, INITIATOR, OPENED, Channel
 from packtrust.policy import Policy
 

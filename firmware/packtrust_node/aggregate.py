@@ -58,9 +58,7 @@ def pack_state(slots: "list[Slot]", topology: str) -> int:
     return min(STATE_ON, min(states) if topology == SERIES else max(states))
 
 
-def _extreme(
-    slots: "list[Slot]", cells: str, known: str, field: str, highest: bool
-) -> "tuple[int, int]":
+def _extreme(slots: "list[Slot]", cells: str, known: str, field: str, highest: bool) -> "tuple[int, int]":
     """(module, cell) with the highest or lowest value: the module by its own figures, the cell by its details."""
     unknown = UNKNOWN_MV if cells == "cells_mv" else UNKNOWN_CENTI_C
     best = None
@@ -79,16 +77,12 @@ def _extreme(
             for index in range(len(details)):
                 if details[index] == unknown:
                     continue
-                if cell == NO_CELL or (
-                    details[index] > details[cell] if highest else details[index] < details[cell]
-                ):
+                if cell == NO_CELL or (details[index] > details[cell] if highest else details[index] < details[cell]):
                     cell = index
     return number, cell
 
 
-def pack_frames(
-    slots: "list[Slot]", total: int, lost: int, topology: str
-) -> "list[tuple[int, bytearray]]":
+def pack_frames(slots: "list[Slot]", total: int, lost: int, topology: str) -> "list[tuple[int, bytearray]]":
     """The eight messages of the 500 ms burst. `slots`: the active modules; `total`: all; `lost`: those not heard."""
     ones = _known(slots, "status_1")
     twos = _known(slots, "status_2")

@@ -214,9 +214,7 @@ class Commands:
         if slot.neighbour.seal(base, data):
             self._wait_for(slot, pending)
         else:
-            self._result(
-                pending.command, slot.number, RESULT_UNREACHABLE, REASON_NONE, pending.counter
-            )
+            self._result(pending.command, slot.number, RESULT_UNREACHABLE, REASON_NONE, pending.counter)
 
     def _wait_for(self, slot: "Slot", pending: Pending) -> None:
         if len(slot.pending) >= _PENDING_MAX:
@@ -257,9 +255,7 @@ class Commands:
         )
         self._hold_polls(targets)
         for slot in targets:
-            pending = Pending(
-                _LIMITS_COMMAND, counter, _HARDWARE, self._deadline(), limits=limits
-            )
+            pending = Pending(_LIMITS_COMMAND, counter, _HARDWARE, self._deadline(), limits=limits)
             self._pass_on(slot, _LIMITS, data, pending)
 
     def send_time(self, slot: "Slot") -> None:

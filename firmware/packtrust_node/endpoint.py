@@ -76,9 +76,7 @@ class Endpoint:
             self.refuse(message, refusal.args[0])
             return
         if kind:
-            self._node.reply(
-                provision.frame_message(kind, message.target, message.sequence, body)
-            )
+            self._node.reply(provision.frame_message(kind, message.target, message.sequence, body))
 
     def refuse(self, message: provision.Message, reason: int) -> None:
         """Answer REFUSED and count it."""
@@ -178,9 +176,7 @@ class Endpoint:
             raise Refusal(provision.REFUSED_KEYS)
         except PackageError:
             raise Refusal(provision.REFUSED_UNKNOWN)
-        receipt_key = packages.clear_receipt_key(
-            plaintext, fingerprint(owner), identity.fingerprint
-        )
+        receipt_key = packages.clear_receipt_key(plaintext, fingerprint(owner), identity.fingerprint)
         receipt = self._take(content, package_hash, receipt_key, owner, True)
         node.count("clear-transfer")
         node.env.log("audit: key material was taken in clear, by the board's option")
@@ -217,9 +213,7 @@ class Endpoint:
         self._node.env.log("package %d taken: %s" % (content.counter, content.lct_id))
         return self._receipt(staged)
 
-    def _stage(
-        self, content: packages.KeyPackage, package_hash: bytes, receipt_key: bytearray
-    ) -> Staged:
+    def _stage(self, content: packages.KeyPackage, package_hash: bytes, receipt_key: bytearray) -> Staged:
         node = self._node
         reason = node.refusal_of(content)
         if reason:
@@ -275,9 +269,7 @@ class Endpoint:
         raise Refusal(provision.REFUSED_STATE)
 
     def _receipt(self, staged: Staged) -> bytes:
-        body = provision.receipt_body(
-            staged.tag, staged.epoch, staged.package.counter, staged.package_hash
-        )
+        body = provision.receipt_body(staged.tag, staged.epoch, staged.package.counter, staged.package_hash)
         return provision.with_mac(staged.receipt_key, provision.RECEIPT, body)
 
     def _release(self, counter: int, package_hash: bytes, receipt_key: bytearray) -> bytes:

@@ -122,9 +122,7 @@ class ModuleNode(Node):
             self._mailbox = None
             return
         self._pack = Neighbour(self.env, 0, number, RESPONDER, MODULE_LINK)
-        self._mailbox = Mailbox(
-            compose(_ISOTP_FROM_MODULE, number), compose(_ISOTP_TO_MODULE, number), self._send
-        )
+        self._mailbox = Mailbox(compose(_ISOTP_FROM_MODULE, number), compose(_ISOTP_TO_MODULE, number), self._send)
 
     def _send(self, frame: Frame) -> None:
         self.env.send(0, frame)

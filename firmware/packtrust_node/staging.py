@@ -56,9 +56,7 @@ class Staged:
         dh_static = bytearray()
         if any(package.peer_public):
             dh_static = bytearray(x25519(identity.private, package.peer_public))
-        self.exchange = PairExchange(
-            package.role, secret, dh_static, relationship, package.epoch, entropy
-        )
+        self.exchange = PairExchange(package.role, secret, dh_static, relationship, package.epoch, entropy)
         wipe(secret)
         wipe(dh_static)
         wipe(package.half_a)

@@ -84,17 +84,13 @@ def comment_of(message: Message) -> str:
     return text.strip()
 
 
-def _frame(
-    message: Message, name: str, frame_id: int, extended: bool, comment: str | None
-) -> DbcMessage:
+def _frame(message: Message, name: str, frame_id: int, extended: bool, comment: str | None) -> DbcMessage:
     length = message.dlc if message.dlcs else 0
     return DbcMessage(
         frame_id=frame_id,
         name=name,
         length=length,
-        signals=[
-            _signal(message, field) for field in message.fields if field[1] + field[2] <= 8 * length
-        ],
+        signals=[_signal(message, field) for field in message.fields if field[1] + field[2] <= 8 * length],
         comment=comment,
         senders=[_SENDERS[message.direction[0]]],
         is_extended_frame=extended,
@@ -102,9 +98,7 @@ def _frame(
     )
 
 
-def _places(
-    message: Message, modules: list[int], packs: list[int]
-) -> Iterator[tuple[str, int, bool]]:
+def _places(message: Message, modules: list[int], packs: list[int]) -> Iterator[tuple[str, int, bool]]:
     """(name, ID, extended) of every clear frame of a row."""
     if message.address == "R":
         yield message.name, message.base, True
@@ -120,9 +114,7 @@ def _places(
     if message.name == "APP_ANNOUNCE_REQUEST":
         yield message.name + "_ALL", arbitration.compose(message.base, arbitration.NODE_APP), True
     if message.address in "BU":
-        node = (
-            arbitration.NODE_BROADCAST if message.address == "B" else arbitration.NODE_UNREGISTERED
-        )
+        node = arbitration.NODE_BROADCAST if message.address == "B" else arbitration.NODE_UNREGISTERED
         yield message.name, arbitration.compose(message.base, node), True
     if message.name == "ANNOUNCEMENT":
         yield message.name + "_NODE_0", arbitration.compose(message.base, 0), True

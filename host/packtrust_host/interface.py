@@ -3,8 +3,9 @@
     can_logger -i packtrust -c slcan:/dev/ttyACM0 --key-log=keys.log
     can.Bus(interface="packtrust", channel="socketcan:can0", key_log="keys.log")
 
-Frames of a record that opens are replaced by one message with the clear ID (bits 17..8 zero) and the plaintext; a plaintext of
-more than 8 bytes comes as a CAN FD message. Everything else, what does not open included, is passed on as it is.
+Frames of a record that opens are replaced by one message with the clear ID (bits 17..8 zero) and the plaintext; a
+plaintext of more than 8 bytes comes as a CAN FD message. Everything else, what does not open
+included, is passed on as it is.
 """
 
 from __future__ import annotations

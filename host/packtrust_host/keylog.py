@@ -1,6 +1,7 @@
 """Key log: session keys written to a file by a host that owns them, so that its own tools can read along.
 
-Like SSLKEYLOGFILE for TLS: made only when asked for by name (`--key-log FILE`), readable by its owner alone, a line a direction:
+Like SSLKEYLOGFILE for TLS: made only when asked for by name (`--key-log FILE`), readable by its owner alone, a line a
+direction:
 
     packtrust-1 <direction> <iv_base> <key> <sender>        all but the first two in hex
 """
@@ -16,7 +17,7 @@ _TAG = "packtrust-1"
 
 
 class KeyLogWriter:
-    """Appends session keys to a file of mode 0600; `writer(direction, key, iv_base, sender)` is a Channel's `key_log`."""
+    """Appends session keys to a file of mode 0600: a Channel's `key_log`."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

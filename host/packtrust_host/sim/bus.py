@@ -239,10 +239,7 @@ class Controller:
             return True
         ident = frame.arbitration_id
         extended = frame.is_extended_id
-        for code, mask, kind in self.filters:
-            if kind == extended and (ident ^ code) & mask == 0:
-                return True
-        return False
+        return any(kind == extended and (ident ^ code) & mask == 0 for code, mask, kind in self.filters)
 
     def counters(self) -> dict[str, Any]:
         """State and counters as a JSON-able dict."""
@@ -446,9 +443,7 @@ class Bus:
         earliest = _NEVER
         for controller in self._waiting.values():
             if controller.on_bus:
-                ready = max(
-                    controller._queue[0].submit_ns, controller._suspend_ns, controller._joined_ns
-                )
+                ready = max(controller._queue[0].submit_ns, controller._suspend_ns, controller._joined_ns)
                 if ready < earliest:
                     earliest = ready
         return earliest if earliest >= _NEVER else max(earliest, self._idle_ns)
@@ -539,21 +534,14 @@ class Bus:
         while len(transfer.senders) > 1:
             width = max(item.wire.length for _, item in transfer.senders) + TAIL_BITS
             # Behind its CRC a transmitter sends nothing but recessive bits.
-            streams = [
-                (item.wire.bits + 1 << (width - item.wire.length)) - 1
-                for _, item in transfer.senders
-            ]
+            streams = [(item.wire.bits + 1 << (width - item.wire.length)) - 1 for _, item in transfer.senders]
             differing = 0
             for stream in streams[1:]:
                 differing |= stream ^ streams[0]
             if not differing:
                 return None  # identical frames merge: legal, and nobody notices
             mask = 1 << (differing.bit_length() - 1)
-            recessive = [
-                pair
-                for pair, stream in zip(transfer.senders, streams, strict=True)
-                if stream & mask
-            ]
+            recessive = [pair for pair, stream in zip(transfer.senders, streams, strict=True) if stream & mask]
             if any(controller.state == ERROR_ACTIVE for controller, _ in recessive):
                 return width - differing.bit_length()
             transfer.dropped += recessive
@@ -564,10 +552,7 @@ class Bus:
         if not all(controller.right_rate for controller, _ in transfer.senders):
             return True
         return any(
-            not node.right_rate
-            and node.on_bus
-            and node.state == ERROR_ACTIVE
-            and not node.listen_only
+            not node.right_rate and node.on_bus and node.state == ERROR_ACTIVE and not node.listen_only
             for node in self.controllers
         )
 

@@ -105,8 +105,7 @@ def _stuff_chunk(state: int, value: int, length: int) -> tuple[int, int, int]:
 
 _STUFF_HEAD = [[_stuff_chunk(_START, v, n) for v in range(1 << n)] for n in range(8)]
 _STUFF_BYTE = [
-    [_stuff_chunk(state, byte, 8) for byte in range(256)] if state not in (0, 1) else []
-    for state in range(12)
+    [_stuff_chunk(state, byte, 8) for byte in range(256)] if state not in (0, 1) else [] for state in range(12)
 ]
 _STUFF_BYTE[_START] = [_stuff_chunk(_START, byte, 8) for byte in range(256)]
 
@@ -234,9 +233,7 @@ def _encode(
 ) -> WireFrame:
     limit = 1 << 29 if extended else 1 << 11
     if not 0 <= arbitration_id < limit:
-        raise ValueError(
-            "identifier 0x%X does not fit in %d bits" % (arbitration_id, 29 if extended else 11)
-        )
+        raise ValueError("identifier 0x%X does not fit in %d bits" % (arbitration_id, 29 if extended else 11))
     if fd:
         if remote:
             raise ValueError("CAN FD has no remote frames")

@@ -120,11 +120,7 @@ class Fault:
         """A fault from its JSON description; ValueError tells which field is wrong."""
         for key, value in description.items():
             if key not in _FIELDS:
-                raise ValueError(
-                    "a fault has no field {!r}: known are {}".format(
-                        key, ", ".join(sorted(_FIELDS))
-                    )
-                )
+                raise ValueError("a fault has no field {!r}: known are {}".format(key, ", ".join(sorted(_FIELDS))))
             allowed = _FIELDS[key]
             if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
                 raise ValueError(f"fault field {key!r} cannot be {value!r}")
@@ -247,9 +243,7 @@ class FaultSet:
                 return fault._random.randrange(1, length)
         return None
 
-    def receive(
-        self, frame: Frame, sender: str, receiver: str, time_ns: int
-    ) -> list[tuple[Frame, int]]:
+    def receive(self, frame: Frame, sender: str, receiver: str, time_ns: int) -> list[tuple[Frame, int]]:
         """What this receiver gets of a good frame: (frame, delay in ns), in order; [] is a loss."""
         seen = [(frame, 0)]
         for fault in self._receivers:

@@ -93,9 +93,7 @@ class Port:
         if device.held:
             device.accept(hold=True)
         self._watch_input(not device.held and self._listening())
-        if self._hold_timer is not None and (
-            not device.held or self.controller.sent != self._sent_before
-        ):
+        if self._hold_timer is not None and (not device.held or self.controller.sent != self._sent_before):
             self._hold_timer.cancel()
             self._hold_timer = None
         if device.held and self._hold_timer is None:
@@ -207,9 +205,7 @@ class PtyPort(Port):
 
     hold = True
 
-    def __init__(
-        self, runtime: BusRuntime, name: str, device: SlcanDevice, link: str | None = None
-    ) -> None:
+    def __init__(self, runtime: BusRuntime, name: str, device: SlcanDevice, link: str | None = None) -> None:
         super().__init__(runtime, name, device)
         self._link = os.path.abspath(link) if link else None
         self._opened = False

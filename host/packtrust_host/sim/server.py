@@ -40,9 +40,7 @@ class CandumpLog:
     epoch_ns    Unix time at bus time zero, in ns; 0 gives bus time itself.
     """
 
-    def __init__(
-        self, bus: Bus, target: str | os.PathLike[str] | TextIO, channel: str, epoch_ns: int = 0
-    ) -> None:
+    def __init__(self, bus: Bus, target: str | os.PathLike[str] | TextIO, channel: str, epoch_ns: int = 0) -> None:
         self._bus = bus
         self._own = isinstance(target, (str, os.PathLike))
         # Line buffered: whoever follows the log sees each frame at once.
@@ -58,8 +56,7 @@ class CandumpLog:
     def _frame(self, frame: Frame, sender: str, start_ns: int, end_ns: int) -> None:
         micros = (self._epoch_ns + end_ns) // 1000
         self._file.write(
-            "(%d.%06d) %s %s\n"
-            % (micros // 1_000_000, micros % 1_000_000, self._channel, candump_text(frame))
+            "(%d.%06d) %s %s\n" % (micros // 1_000_000, micros % 1_000_000, self._channel, candump_text(frame))
         )
 
     def close(self) -> None:
@@ -154,9 +151,7 @@ class VirtualBusServer:
     seed   for the faults of all buses (each bus mixes in its name).
     """
 
-    def __init__(
-        self, *, seed: int | str = 0, clock: Callable[[], int] = time.monotonic_ns
-    ) -> None:
+    def __init__(self, *, seed: int | str = 0, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._loop = asyncio.get_running_loop()
         self._seed = seed
         self._clock = clock
@@ -228,9 +223,7 @@ class VirtualBusServer:
         runtime = self.runtime(bus)
         name = name or "node%d" % (len(self.ports) + 1)
         self._free(name)
-        device = SlcanDevice(
-            runtime.bus.attach(name, tx_fifo=tx_fifo), confirm=confirm, rx_limit=rx_limit
-        )
+        device = SlcanDevice(runtime.bus.attach(name, tx_fifo=tx_fifo), confirm=confirm, rx_limit=rx_limit)
         return self._register(runtime, FdPort(runtime, name, device, fd, write_fd))
 
     def _free(self, name: str) -> None:
@@ -299,9 +292,7 @@ class VirtualBusServer:
         os.chmod(path, 0o600)
         self._control_path = path
 
-    async def _serve_control(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _serve_control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
                 answer = self.control_line(line)
@@ -398,9 +389,7 @@ AnyPort = TypeVar("AnyPort", bound=Port)
 def _need(request: dict[str, Any], field: str, kind: type[T]) -> T:
     value = request.get(field)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(
-            "{} needs a field {!r} ({})".format(request["command"], field, kind.__name__)
-        )
+        raise ValueError("{} needs a field {!r} ({})".format(request["command"], field, kind.__name__))
     return value
 
 

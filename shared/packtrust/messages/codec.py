@@ -101,9 +101,7 @@ def encode(
         if start + bits <= 8 * length:
             _insert(data, start, bits, to_raw(field, value))
         elif given:
-            raise ValueError(
-                "%s of %d bytes has no room for %s: give a longer length" % (row.name, length, name)
-            )
+            raise ValueError("%s of %d bytes has no room for %s: give a longer length" % (row.name, length, name))
         known += given
     if known != len(named) + (0 if values is None else len(values)):
         _complain(row, values, named)
@@ -116,9 +114,7 @@ def _complain(row: Message, values: "Mapping[str, int] | None", named: "Mapping[
     for given in (values or {}, named):
         for name in given:
             if name not in names:
-                raise ValueError(
-                    "%s has no field %s: it has %s" % (row.name, name, ", ".join(names) or "none")
-                )
+                raise ValueError("%s has no field %s: it has %s" % (row.name, name, ", ".join(names) or "none"))
 
 
 def decode(message: "str | Message", data: "Buffer") -> "dict[str, int] | None":

@@ -5,18 +5,11 @@ For the generated document and DBC file. Boards do not load this.
 
 NOTES = {
     "COMMAND": "Refused in clear. Byte 1 is unused.",
-    "TIME": (
-        "Unix time. Unauthenticated in the field, so of no use for freshness; here configuration, "
-        "sealed."
-    ),
+    "TIME": ("Unix time. Unauthenticated in the field, so of no use for freshness; here configuration, sealed."),
     "READ_EEPROM": (
-        "The field answers anyone with any register: keys kept there would leak. Here "
-        "configuration, sealed."
+        "The field answers anyone with any register: keys kept there would leak. Here configuration, sealed."
     ),
-    "WRITE_EEPROM": (
-        "The field lets anyone write, and every write restarts the pack's initialisation. Here "
-        "sealed."
-    ),
+    "WRITE_EEPROM": ("The field lets anyone write, and every write restarts the pack's initialisation. Here sealed."),
     "MODULE_COMMAND": (
         "The field's header lets a bit-field straddle a 32-bit unit; the ABI moves it up, so the "
         "header's comments are wrong: hv_bus is in bytes 4-5, not in bits 24-39. The struct has 12 "
@@ -70,9 +63,7 @@ NOTES = {
     ),
     "PACK_POWER": "Bytes 0-3 are zero.",
     "PACK_CELL_VOLTAGE": "SOC in steps of 0.0015625 %: 64000 is 100 %.",
-    "PACK_CELL_TEMP": (
-        "Steps of 0.03125 degC from -273 degC, unlike the modules' 0.01 degC from -55.35 degC."
-    ),
+    "PACK_CELL_TEMP": ("Steps of 0.03125 degC from -273 degC, unlike the modules' 0.01 degC from -55.35 degC."),
     "PACK_LIMITS": "Discharge before charge; HARDWARE and LIMITS have them the other way round.",
     "PACK_CELL_ID_VOLTAGE": "The field always sends cell 0.",
     "PACK_CELL_ID_TEMP": "The field always sends cell 0.",
@@ -82,9 +73,7 @@ NOTES = {
     ),
     "VCU_TIME_REQUEST": "All zero; repeated every 500 ms until TIME arrives.",
     "EEPROM_DATA": "Configuration read back: never sent in clear here.",
-    "ISOTP_TO_PACK": (
-        "ISO 15765-2. Bit 17 set: a long record; clear: claim and packages. Two separate links."
-    ),
+    "ISOTP_TO_PACK": ("ISO 15765-2. Bit 17 set: a long record; clear: claim and packages. Two separate links."),
     "ISOTP_FROM_PACK": "See ISOTP_TO_PACK.",
     "HANDSHAKE_TO_PACK": "Segmented, bit 17 clear.",
     "HANDSHAKE_FROM_PACK": "Segmented, bit 17 clear.",
@@ -99,16 +88,10 @@ NOTES = {
         "record that carried it. result: 0 obeyed, 1 refused, 2 module not reachable, 3 module did "
         "not follow in time."
     ),
-    "MODULE_FAULT": (
-        "FAULT_CODES for the app. changed: the module's uptime at the last change, in s. Byte 3 is "
-        "zero."
-    ),
-    "PACK_DIAGNOSTICS": (
-        "Counters stop at their highest value. Since boot, over all of the pack's links."
-    ),
+    "MODULE_FAULT": ("FAULT_CODES for the app. changed: the module's uptime at the last change, in s. Byte 3 is zero."),
+    "PACK_DIAGNOSTICS": ("Counters stop at their highest value. Since boot, over all of the pack's links."),
     "DIAGNOSTICS_REQUEST": (
-        "module_id 0: the pack. what: 0 counters (PACK_DIAGNOSTICS), 1 faults (MODULE_FAULT), 2 "
-        "cells (CELL_DETAIL)."
+        "module_id 0: the pack. what: 0 counters (PACK_DIAGNOSTICS), 1 faults (MODULE_FAULT), 2 cells (CELL_DETAIL)."
     ),
     "ANNOUNCEMENT": (
         "The field's module keeps its registration number 0 while it is not registered and "
@@ -116,8 +99,7 @@ NOTES = {
     ),
     "HARDWARE": "end_of_charge = cells * 4.2 V * 0.95 in the field.",
     "STATUS_1": (
-        "The header's comments swap state and status; code and traffic agree with this: state is "
-        "the low nibble."
+        "The header's comments swap state and status; code and traffic agree with this: state is the low nibble."
     ),
     "STATUS_3": "Bytes 6-7 are zero.",
     "DETAIL": (
@@ -127,9 +109,7 @@ NOTES = {
         "% as in STATUS_1 is taken."
     ),
     "TIME_REQUEST": "Field: 8 zero bytes; header and DBC say none. Both are taken.",
-    "CELL_COMM_STATUS1": (
-        "fewest_messages 0xFF: no cell reported. first_i2c_cell 0xFF: no fault. Bytes 6-7 are zero."
-    ),
+    "CELL_COMM_STATUS1": ("fewest_messages 0xFF: no cell reported. first_i2c_cell 0xFF: no fault. Bytes 6-7 are zero."),
     "CELL_COMM_STATUS2": "ID reserved in the field, no layout, never sent.",
     "STATUS_4": "ID reserved in the field, no layout, never sent.",
     "REGISTRATION": (
@@ -139,19 +119,15 @@ NOTES = {
     ),
     "HARDWARE_REQUEST": "Byte 0 is uninitialised in the field's pack. Ours is 0.",
     "STATUS_REQUEST": (
-        "Byte 0 is uninitialised in the field's pack. In ours its low nibble is the highest state "
-        "the module may hold."
+        "Byte 0 is uninitialised in the field's pack. In ours its low nibble is the highest state the module may hold."
     ),
     "STATE_CHANGE": (
         "The field's pack sends 4 bytes, its module takes 2 only, so the one cannot command the "
         "other. We send 4 and take both. Byte 0 is uninitialised in the field's pack. Ours is 0."
     ),
-    "DETAIL_REQUEST": (
-        "cell_id 0xFF: all. Bytes 0 and 2 are unused; the field's pack leaves byte 0 uninitialised."
-    ),
+    "DETAIL_REQUEST": ("cell_id 0xFF: all. Bytes 0 and 2 are unused; the field's pack leaves byte 0 uninitialised."),
     "SET_TIME": (
-        "Broadcast, though the header says unicast. The field's module keeps bit 63 (valid) as "
-        "part of its time."
+        "Broadcast, though the header says unicast. The field's module keeps bit 63 (valid) as part of its time."
     ),
     "MAX_STATE": (
         "The heartbeat, every 200 ms; in clear a broadcast (node byte 0x00), sealed to each module "
@@ -161,8 +137,7 @@ NOTES = {
     "ANNOUNCE_REQUEST": "Node byte 0xFF.",
     "ALL_DEREGISTER": "The field's module does not check controller_id.",
     "ALL_ISOLATE": (
-        "Taken in clear only while the module has no live session. The field's module does not "
-        "check controller_id."
+        "Taken in clear only while the module has no live session. The field's module does not check controller_id."
     ),
     "FRAME_TRANSFER_REQUEST": "frame_counter 0xFFFFFFFF: the current one. Bytes 4-7 are zero.",
     "FRAME_TRANSFER_START": (
@@ -174,18 +149,13 @@ NOTES = {
         "encrypted and the sequence follows the data (10 bytes)."
     ),
     "FRAME_TRANSFER_END": (
-        "CRC-32 (reflected EDB88320, start and final XOR FFFFFFFF) over the 1024 bytes. Bytes 4-7 "
-        "are zero."
+        "CRC-32 (reflected EDB88320, start and final XOR FFFFFFFF) over the 1024 bytes. Bytes 4-7 are zero."
     ),
     "FAULT_CODES": (
-        "Fault bits as in MODULE_STATE. first_cell 0xFF: none. changed: the module's uptime at the "
-        "last change."
+        "Fault bits as in MODULE_STATE. first_cell 0xFF: none. changed: the module's uptime at the last change."
     ),
     "LIMITS": "Ours; the field's pack cannot limit a module.",
-    "BALANCE": (
-        "Ours. Byte 1 is zero. One old emulator's document uses this ID for something else; no "
-        "code does."
-    ),
+    "BALANCE": ("Ours. Byte 1 is zero. One old emulator's document uses this ID for something else; no code does."),
     "ISOTP_FROM_MODULE": "See ISOTP_TO_PACK.",
     "ISOTP_TO_MODULE": "See ISOTP_TO_PACK.",
     "HANDSHAKE_FROM_MODULE": "Segmented, bit 17 clear.",

@@ -263,6 +263,17 @@ def test_repeated_halves_are_refused_even_after_a_restart(bench, route):
     assert bench.validate().ok
 
 
+def test_halves_seen_outlive_the_client(bench):
+    bench.registrar().register_all(bench.survey)
+    seen = bench.store.halves_seen
+    assert len(seen) == 9
+    with make_client(bench.bridge.url, bench.store) as later:
+        assert later.registry.to_json() == seen
+        record = next(iter(bench.store.relationships.values()))
+        with pytest.raises(BadKeyMaterial, match="gave out before"):
+            later.registry.admit("test", [(record.half_b, "another use")])
+
+
 def test_no_bridge_at_all(bench):
     with (
         make_client("http://127.0.0.1:1", bench.store, timeout=2, wait=lambda seconds: None) as client,

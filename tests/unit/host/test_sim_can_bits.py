@@ -118,9 +118,7 @@ def test_classic_frames_against_plain_rules():
         extended = bool(number & 1)
         remote = number % 7 == 0
         # Long runs are what stuffing is about, so bytes are drawn from a few patterns, too.
-        data = bytes(
-            rng.choice((0, 0xFF, 0x0F, 0xF8, rng.randrange(256))) for _ in range(number % 9)
-        )
+        data = bytes(rng.choice((0, 0xFF, 0x0F, 0xF8, rng.randrange(256))) for _ in range(number % 9))
         ident = rng.getrandbits(29 if extended else 11)
         if number % 5 == 0:
             ident &= rng.getrandbits(29)

@@ -42,9 +42,7 @@ class Peer:
     def __init__(self, thread, bus="vcu", name="peer"):
         self.thread = thread
         self.queue = queue.Queue()
-        self.controller = thread.call(
-            lambda: thread.server.runtime(bus).bus.attach(name, tx_fifo=5000)
-        )
+        self.controller = thread.call(lambda: thread.server.runtime(bus).bus.attach(name, tx_fifo=5000))
         self.controller.on_receive = lambda frame, when: self.queue.put((when, frame))
 
     def send(self, *frames):
@@ -287,8 +285,7 @@ def test_can_player(thread, tmp_path):
     log = tmp_path / "play.log"
     log.write_text(
         "".join(
-            "(%d.%06d) can0 %s\n" % (100, 1000 * number, candump_text(frame))
-            for number, frame in enumerate(FRAMES)
+            "(%d.%06d) can0 %s\n" % (100, 1000 * number, candump_text(frame)) for number, frame in enumerate(FRAMES)
         )
     )
     with run_tool("can.player", "-i", "slcan", "-c", port.path, "-b", "500000", str(log)) as tool:
@@ -395,9 +392,7 @@ def test_real_time_throughput_is_the_computed_one(thread):
 
     bus.listeners.append(listen)
     Peer(thread)
-    text = b"S6\rO\r" + b"".join(
-        b"T%08X8%s\r" % (frame.arbitration_id, frame.data.hex().encode()) for frame in frames
-    )
+    text = b"S6\rO\r" + b"".join(b"T%08X8%s\r" % (frame.arbitration_id, frame.data.hex().encode()) for frame in frames)
     fd = os.open(port.path, os.O_RDWR | os.O_NOCTTY)
     began = time.monotonic()
     while text:
