@@ -9,9 +9,12 @@ direction:
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from packtrust.record import RecordCipher
+
+KeyLog = Callable[[int, bytes, bytes, bytes], None]
 
 _TAG = "packtrust-1"
 

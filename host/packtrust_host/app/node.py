@@ -44,6 +44,7 @@ from packtrust_host.app.keystore import ACTIVE, KeyStore, RelationshipRecord
 from packtrust_host.app.model import Intervals, Model, Module, percentile, state_name
 from packtrust_host.app.tasks import Executor, InlineExecutor, Step, Task
 from packtrust_host.app.transport import CoreIsoTp, FrameLike, Link, Requests
+from packtrust_host.keylog import KeyLog
 
 VCU_PORT = 0
 
@@ -107,6 +108,7 @@ class AppNode:
     executor     runs what blocks in scripts; in place by default
     current_rule (state, mA) -> whether a module's current fits its state, for `set_state`
     policy       the message policy, the same as the pack's
+    key_log      takes the session keys, for an owner who wants to read along (packtrust_host.keylog)
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class AppNode:
         executor: Executor | None = None,
         current_rule: CurrentRule = expect_load,
         policy: Policy = DEFAULT_POLICY,
+        key_log: KeyLog | None = None,
     ) -> None:
         self.env = env
         self.store = store
@@ -138,6 +141,7 @@ class AppNode:
         self._executor: Executor = executor or InlineExecutor()
         self._current_rule = current_rule
         self._policy = policy
+        self._key_log = key_log
         self._wanted_pack = pack
         self._reassembler = Reassembler()
         self._segmenter = Segmenter()
@@ -241,6 +245,7 @@ class AppNode:
             epoch=record.epoch,
             policy=self._policy,
             link=VCU_LINK,
+            key_log=self._key_log,
         )
         self._connect()
 
