@@ -173,6 +173,7 @@ class ModuleNode(Node):
             stats["epoch"] = channel.session_epoch
             stats["records"] = dict(channel.stats)
             stats["dropped"] = dict(channel.dropped)
+            stats["unsent"] = self._pack.unsent
         return stats
 
     # -- frames --------------------------------------------------------------------------------------------------------

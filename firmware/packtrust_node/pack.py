@@ -282,6 +282,7 @@ class PackNode(Node):
                 "epoch": app.session_epoch,
                 "records": dict(app.stats),
                 "dropped": dict(app.dropped),
+                "unsent": self.app.unsent,
             }
         modules = {}
         for number in sorted(self.slots):
@@ -295,6 +296,7 @@ class PackNode(Node):
                 shown["wanted"] = slot.wanted
                 shown["records"] = dict(channel.stats)
                 shown["dropped"] = dict(channel.dropped)
+                shown["unsent"] = slot.neighbour.unsent
             modules[str(number)] = shown
         stats["modules"] = modules
         return stats

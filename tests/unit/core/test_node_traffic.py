@@ -588,6 +588,29 @@ def test_one_way_loss_ends_in_a_new_session():
     bench.sound()
 
 
+def test_used_up_session_is_followed_by_a_new_one():
+    """The package allows 60 records a session: pack and module stop there, and meet again under fresh session keys."""
+    bench = Bench(1)
+    app = App(bench)
+    pack = bench.nodes["pack"]
+    bench.until(lambda: len(pack.slots) == 1)
+    bench.run(100)
+    app.claim_pack(pack.claim_code())
+    make = app.make_package
+    app.make_package = lambda *given, **fields: make(*given, max_records=60, **fields)
+    app.introduce(1, modules_of(bench)[0].claim_code())
+    channel = None
+    most = 0
+    for _ in range(200):
+        bench.run(50)
+        channel = pack.slots[1].neighbour.channel
+        most = max(most, channel._session.tx_counter)
+    assert most <= 60 and channel.stats["established"] > 3
+    assert pack.stats()["modules"]["1"]["unsent"] > 0 or modules_of(bench)[0].stats()["unsent"] > 0
+    assert pack.slots[1].active(bench.now_ms)
+    bench.sound()
+
+
 # -- clear commands ----------------------------------------------------------------------------------------------------
 
 
