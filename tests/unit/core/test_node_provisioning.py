@@ -294,9 +294,7 @@ def test_at_most_two_packages_are_staged():
     bench, app, pack = claimed(3)
     identity = app.identify(PACK_NODE)
     for number in (1, 2):
-        content = app.make_package(
-            identity, number, "lct-%d" % number, app.public, role=INITIATOR, side=SIDE_A
-        )
+        content = app.make_package(identity, number, "lct-%d" % number, app.public, role=INITIATOR, side=SIDE_A)
         app.give(PACK_NODE, content, identity)
     content = app.make_package(identity, 3, "lct-3", app.public, role=INITIATOR, side=SIDE_A)
     assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_FULL
@@ -341,9 +339,7 @@ def test_wrong_pair_does_not_agree():
     identity = app.identify(1)
     content = app.make_package(identity, 1, "lct-1", pack_identity.public_key, half_a=Entropy("wrong")(64))
     app.give(1, content, identity, module.claim_code())
-    content = app.make_package(
-        pack_identity, 1, "lct-1", identity.public_key, role=INITIATOR, side=SIDE_A
-    )
+    content = app.make_package(pack_identity, 1, "lct-1", identity.public_key, role=INITIATOR, side=SIDE_A)
     wanted = app.give(PACK_NODE, content, pack_identity)
     app.post(PACK_NODE, provision.PAIR, provision.epoch_body(wanted.tag, 1))
     bench.run(5000)
