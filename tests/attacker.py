@@ -1,0 +1,203 @@
+"""What an attacker on the bus has: every frame that was ever on it, any frame he likes, his own keys, a whole app.
+
+Beside that, `unharmed`: the pack does its work, and no node has met an error of its own.
+"""
+
+from typing import Any
+
+import nodebench
+from app_bench import AppBench
+from packtrust import provision
+from packtrust.arbitration import compose
+from packtrust.frame import Frame
+from packtrust.isotp import IsoTpLink
+from packtrust.messages import by_name, encode
+from packtrust.messages.table import STATE_OFF, STATE_ON
+
+PACK = 0x40
+COUNTERS_MAX = 60  # kinds of counters a node may have: it is a fixed list, however many bytes come in
+
+
+class Attacker:
+    """A station without keys: hears everything, sends anything."""
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        self.heard: list[Frame] = []
+        self.app: Any = None  # an App that uses this station
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def on_frame(self, port: int, frame: Any) -> None:
+        self.heard.append(Frame(frame.arbitration_id, bytes(frame.data), frame.is_extended_id))
+        if self.app is not None:
+            self.app.on_frame(frame)
+
+    def on_tick(self) -> int:
+        if self.app is None:
+            return 1000
+        self.app.tick()
+        return 10
+
+    def send(self, *frames: Frame) -> None:
+        for frame in frames:
+            self.env.send(0, frame)
+
+
+def leave(bench: AppBench, name: str = "attacker") -> None:
+    """Take his station off its bus."""
+    bench.pack.power_off(name)
+    station = bench.pack.stations.pop(name)
+    for controller in station.controllers:
+        controller.bus.detach(controller)
+
+
+class Wire:
+    """An attacker's station as what `nodebench.App` calls its bench."""
+
+    def __init__(self, pack: Any, station: Attacker) -> None:
+        self._pack = pack
+        self._station = station
+        self.queue = self
+
+    @property
+    def app(self) -> Any:
+        return self._station.app
+
+    @app.setter
+    def app(self, app: Any) -> None:
+        self._station.app = app
+
+    @property
+    def now_ms(self) -> int:
+        return int(self._pack.now_ms)
+
+    def append(self, item: tuple[int, str, Frame]) -> None:
+        self._station.send(item[2])
+
+    def run(self, ms: int) -> None:
+        self._pack.run_for(ms)
+
+    def until(self, condition: Any, ms: int = 5000) -> None:
+        assert self._pack.run_until(condition, ms), "not within %d ms" % ms
+
+
+def attacker(bench: AppBench, bus: str, name: str = "attacker") -> Attacker:
+    """A station of his on a bus."""
+    station: Attacker = bench.pack.attach(Attacker, bus, name)
+    return station
+
+
+def rogue_app(bench: AppBench, name: str = "rogue") -> Any:
+    """A whole app with a binding key of its own, on the VCU bus: nodebench.App."""
+    return nodebench.App(Wire(bench.pack, attacker(bench, "vcu", name)), name)
+
+
+class Tap:
+    """Every good frame of a bus, with its sender: (time in ms, sender, frame)."""
+
+    def __init__(self, bench: AppBench, bus: str) -> None:
+        self.frames: list[tuple[int, str, Frame]] = []
+        self._bus = bench.pack.buses[bus]
+        self._bus.listeners.append(self._take)
+
+    def _take(self, frame: Frame, sender: str, start_ns: int, end_ns: int) -> None:
+        copy = Frame(frame.arbitration_id, bytes(frame.data), frame.is_extended_id)
+        self.frames.append((end_ns // 1_000_000, sender, copy))
+
+    def stop(self) -> list[tuple[int, str, Frame]]:
+        self._bus.listeners.remove(self._take)
+        return self.frames
+
+    def of(self, sender: str, base: int) -> list[Frame]:
+        """29-bit frames of a sender and base."""
+        return [
+            frame
+            for _, who, frame in self.frames
+            if who == sender and frame.is_extended_id and frame.arbitration_id >> 18 == base
+        ]
+
+
+def clear_frame(name: str, node: int, **values: int) -> Frame:
+    """A clear 29-bit frame of a message."""
+    row = by_name(name)
+    return Frame(compose(row.base, node), bytes(encode(row, values)))
+
+
+def transfer(tx_base: int, rx_base: int, node: int, payload: bytes) -> list[Frame]:
+    """The frames of an ISO-TP transfer, as if flow control had come."""
+    link = IsoTpLink(compose(tx_base, node), compose(rx_base, node))
+    link.send(payload, 0)
+    frames = link.outgoing()
+    link.feed(Frame(compose(rx_base, node), b"\x30\x00\x00"), 0)
+    return frames + link.outgoing()
+
+
+def to_pack(kind: int, target: int, body: bytes, sequence: int = 77) -> list[Frame]:
+    """A provisioning message, as frames."""
+    return transfer(0x431, 0x432, PACK, provision.frame_message(kind, target, sequence, body))
+
+
+def modules_of(bench: AppBench) -> list[Any]:
+    """The module nodes."""
+    return [station.node for name, station in bench.pack.stations.items() if name.startswith("module")]
+
+
+def nodes_of(bench: AppBench) -> list[Any]:
+    """Pack and modules that have power."""
+    return [bench.pack.node("pack"), *(node for node in modules_of(bench) if node is not None)]
+
+
+def command(bench: AppBench, given: Any, timeout_ms: int = 10_000) -> Any:
+    """Let a command of the app end."""
+    assert bench.pack.run_until(lambda: given.done, timeout_ms), given
+    return given
+
+
+def obeyed(bench: AppBench, state: int) -> None:
+    """Command a state; every module is in it, by its own word and by its current."""
+    result = command(bench, bench.node.set_state(state))
+    assert result.state == "obeyed", result
+    for module in modules_of(bench):
+        assert module.state == state
+        assert bool(module.cells.current_ma) == (state == STATE_ON)
+
+
+def sessions(bench: AppBench) -> bool:
+    """Whether the app and every module has its session, by both ends' word."""
+    slots = bench.pack.node("pack").keyed_slots()
+    if not slots or not bench.node.established or not bench.pack.node("pack").app.established:
+        return False
+    modules = [node for node in modules_of(bench) if node is not None]
+    return all(slot.neighbour.established for slot in slots) and all(node.stats()["session"] for node in modules)
+
+
+def unharmed(bench: AppBench) -> None:
+    """Sessions are up, commands are obeyed, telemetry comes, no node met an error, counters are a short list."""
+    assert bench.pack.run_until(lambda: sessions(bench), 15_000)
+    count = len(modules_of(bench))
+    assert bench.pack.run_until(lambda: len(bench.node.model.online(bench.pack.now_ms)) == count, 10_000)
+    obeyed(bench, STATE_ON)
+    obeyed(bench, STATE_OFF)
+    for node in nodes_of(bench):
+        assert node.counters["internal"] == 0, node.counters
+        assert len(node.counters) < COUNTERS_MAX
+    for station in bench.pack.stations.values():
+        assert not any("internal error" in line for line in station.log)
+
+
+def total(node: Any, *names: str) -> int:
+    """Sum of some counters of a node."""
+    return sum(node.counters.get(name, 0) for name in names)
+
+
+def commission(bench: AppBench, claim: bool = True, **options: Any) -> Any:
+    """Claim (copy the codes from the consoles) and provision all that is no attacker's; sessions are up."""
+    names = [name for name in bench.pack.stations if name == "pack" or name.startswith("module")]
+    if claim:
+        bench.claim(*names)
+    script = bench.provisioner(**options).commission(bench.register, expected_modules=len(names) - 1)
+    survey = bench.run(script)
+    assert bench.pack.run_until(lambda: sessions(bench), 10_000)
+    return survey
