@@ -152,7 +152,8 @@ NOTES = {
         "CRC-32 (reflected EDB88320, start and final XOR FFFFFFFF) over the 1024 bytes. Bytes 4-7 are zero."
     ),
     "FAULT_CODES": (
-        "Fault bits as in MODULE_STATE. first_cell 0xFF: none. changed: the module's uptime at the last change."
+        "Fault bits as in MODULE_STATE, and no faults: 0x40 the module balances its cells, 0x80 they are balanced (the "
+        "pack shows these two in MODULE_STATE). first_cell 0xFF: none. changed: the module's uptime at the last change."
     ),
     "LIMITS": "Ours; the field's pack cannot limit a module.",
     "BALANCE": ("Ours. Byte 1 is zero. One old emulator's document uses this ID for something else; no code does."),
