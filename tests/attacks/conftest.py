@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from app_bench import AppBench
 from attacker import commission
 

@@ -7,6 +7,7 @@ Success    would be any change of state, limits, balancing, number or keys; or a
 """
 
 import pytest
+
 from attacker import (
     PACK,
     attacker,

@@ -7,6 +7,7 @@ Success    would be one record opened because of it, a module whose state, limit
 """
 
 import pytest
+
 from attacker import Tap, attacker, modules_of, nodes_of, obeyed, sessions, unharmed
 from packtrust.messages.table import STATE_OFF, STATE_ON
 
@@ -117,7 +118,9 @@ def test_no_record_is_opened_twice(recorded):
     bench.pack.power_off("module1")
     bench.pack.power_off("app")
     channels = {slot.number: slot.neighbour.channel for slot in pack.keyed_slots()}
-    gone = next(number for number, slot in pack.slots.items() if slot.unique_id == bench.pack.configs["module1"]["unique_id"])
+    gone = next(
+        number for number, slot in pack.slots.items() if slot.unique_id == bench.pack.configs["module1"]["unique_id"]
+    )
     bench.pack.run_for(100)
     count = channels[gone].stats["opened"]
     commands = pack.app.channel.stats["opened"]

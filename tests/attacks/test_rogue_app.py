@@ -7,6 +7,7 @@ Success    would be a device that pins the rogue as owner, takes keys from it, o
 """
 
 import pytest
+
 from attacker import PACK, Tap, commission, modules_of, nodes_of, rogue_app, total, unharmed
 from packtrust import package, provision
 from packtrust.crypto import hpke

@@ -8,6 +8,7 @@ Success    would be a package it can open, a session with the pack, telemetry th
 """
 
 import pytest
+
 from attacker import attacker, clear_frame, commission, unharmed
 from packtrust import package, provision
 from packtrust.crypto import InvalidTag
@@ -128,9 +129,7 @@ def test_announcements_of_strangers_displace_nobody(keyed):
     for number in [*range(1, 32), 0xFF]:
         for unique_id in (0xDEAD0000 + number, *before.values()):
             stranger.send(
-                clear_frame(
-                    "ANNOUNCEMENT", number, firmware_build=1, manufacturer=2, part=3, unique_id=unique_id
-                )
+                clear_frame("ANNOUNCEMENT", number, firmware_build=1, manufacturer=2, part=3, unique_id=unique_id)
             )
         keyed.pack.run_for(50)
     assert len(pack.slots) <= 31
