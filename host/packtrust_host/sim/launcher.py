@@ -46,7 +46,6 @@ STOP_S = 2.0
 LOG_LINES = 500
 BOOT = CHECKOUT / "boards" / "unix" / "boot.py"
 
-_ANSWERS = ("claim", "id", "stats", "reset", "help", "error")
 
 
 class NodeError(Exception):
@@ -82,6 +81,7 @@ class NodeProcess:
         self._tap_fd = -1
         self._tap_rest = b""
         self._answer: asyncio.Future[str] | None = None
+        self._asked = ""
         self._greeted = asyncio.Event()
         self._console = asyncio.Lock()
 
@@ -192,7 +192,7 @@ class NodeProcess:
             word = line.split(" ", 1)[0]
             if word == "packtrust":
                 self._greeted.set()
-            elif word in _ANSWERS and self._answer is not None and not self._answer.done():
+            elif word in (self._asked, "error") and self._answer is not None and not self._answer.done():
                 self._answer.set_result(line)
                 continue
             elif word == "claim":
@@ -210,6 +210,8 @@ class NodeProcess:
             if "\n" in line or "\r" in line:
                 raise NodeError("a console command is one line")
             self._answer = asyncio.get_running_loop().create_future()
+            # Not any answer will do: the claim line of the greeting may still be on its way.
+            self._asked = line.split(" ", 1)[0]
             try:
                 self._process.stdin.write(line.encode() + b"\n")
                 await self._process.stdin.drain()
