@@ -1,8 +1,8 @@
 """Attack: back to the time before there were keys.
 
 Setting    a keyed pack at work, its app beside it.
-Means      a station on each bus: telemetry in clear with lies in it, announcements that say "not keyed", handshakes of an
-           epoch that is over, the test service, the clear first transfer.
+Means      a station on each bus: telemetry in clear with lies in it, announcements that say "not keyed", handshakes of
+           an epoch that is over, the test service, the clear first transfer.
 Success    would be a lie in the app's model or the pack's, a session under old keys, or a node that computes for him.
 """
 

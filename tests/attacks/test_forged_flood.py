@@ -1,8 +1,8 @@
 """Attack: a flood of forged frames.
 
 Setting    a keyed pack at work.
-Means      a station on a bus, as many frames as it carries: forged records in every stream, new streams, half transfers,
-           handshakes, pair exchanges, provisioning messages.
+Means      a station on a bus, as many frames as it carries: forged records in every stream, new streams, half
+           transfers, handshakes, pair exchanges, provisioning messages.
 Success    would be a record taken, a node that stops, or memory that grows with the flood.
 """
 

@@ -107,7 +107,7 @@ def test_a_true_record_moved_to_another_id(insider, kind):
 
 def test_he_cannot_read_the_others_traffic(insider):
     """All keys he has, tried on every record between the pack and module 2."""
-    bench, one, two, _ = insider
+    bench, one, _, _ = insider
     tap = Tap(bench, "module")
     obeyed(bench, STATE_ON)
     bench.pack.run_for(2000)

@@ -69,7 +69,7 @@ def recorded(keyed):
 
 def test_the_recording_had_effect_when_it_was_live(recorded):
     """The control: the frames played below contain the commands that switched the modules On."""
-    bench, (vcu, module) = recorded
+    _, (vcu, module) = recorded
     bases = {frame.arbitration_id >> 18 for _, sender, frame in module if sender == "pack" and frame.is_extended_id}
     assert {0x512, 0x514, 0x517} <= bases
     assert any(sender == "app" and frame.arbitration_id >> 18 == 0x400 for _, sender, frame in vcu)

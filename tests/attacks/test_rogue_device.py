@@ -34,7 +34,7 @@ def restore(bench, name, slots):
 
 
 def test_an_impostor_before_the_claim_opens_nothing(fresh):
-    """The claim code typed in is the real device's; the package is sealed to the impostor's public key and that code."""
+    """The claim code typed in is the real device's; the package is sealed to the impostor's key and that code."""
     codes = {name: bytes(fresh.pack.node(name).claim_code()) for name in ("pack", "module1", "module2")}
     real = swap(fresh, "module1")
     impostor = fresh.pack.node("module1")
@@ -122,7 +122,7 @@ def test_the_owners_packages_do_not_open_on_another_device(keyed):
 
 
 def test_announcements_of_strangers_displace_nobody(keyed):
-    """Unique ids out of thin air, at every number, the keyed ones too; and the keyed modules' own ids at other numbers."""
+    """Unique ids out of thin air at every number, the keyed ones too, and the keyed modules' own at others."""
     pack = keyed.pack.node("pack")
     before = {number: slot.unique_id for number, slot in pack.slots.items()}
     stranger = attacker(keyed, "module")
