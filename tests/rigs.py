@@ -86,8 +86,13 @@ class ProcessRig:
 
     def _run_app(self) -> None:
         url = f"slcan:{self.pack.adapter('vcu')}"
-        self.runner = Runner(lambda: open_bus(url), self.store)
+        self.runner = Runner(lambda: open_bus(url), self.store, **self.runner_options)
         self.runner.start()
+
+    @property
+    def runner_options(self) -> dict[str, Any]:
+        """What the runner is given besides."""
+        return {}
 
     @property
     def node(self) -> AppNode:

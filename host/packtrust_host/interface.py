@@ -1,6 +1,7 @@
 """python-can interface `packtrust`: any other bus, with the sealed records of a host that holds keys opened.
 
-    can_logger -i packtrust -c slcan:/dev/ttyACM0 --key-log=keys.log
+    can_logger -i packtrust -c "slcan:/dev/ttyACM0?key_log=keys.log"
+    cantools monitor -i packtrust -c "slcan:/dev/ttyACM0?key_log=keys.log" packtrust.dbc
     can.Bus(interface="packtrust", channel="socketcan:can0", key_log="keys.log")
 
 Frames of a record that opens are replaced by one message with the clear ID (bits 17..8 zero) and the plaintext; a
@@ -117,7 +118,8 @@ class _View:
 class PacktrustBus(can.BusABC):
     """A bus over another bus.
 
-    channel  URL of the bus below, `interface:channel?option=value`
+    channel  URL of the bus below, `interface:channel?option=value`; `key_log` may be one of the options, for tools
+             that pass on a channel and nothing else
     key_log  file written by `packtrust ... --key-log FILE`
     Other options go to the bus below.
     """
@@ -129,12 +131,13 @@ class PacktrustBus(can.BusABC):
         can_filters: can.typechecking.CanFilters | None = None,
         **options: Any,
     ) -> None:
+        interface, lower, defaults = parse_bus_url(channel)
+        key_log = defaults.pop("key_log", key_log)
         if key_log is None:
             raise can.CanInterfaceNotImplementedError(
-                "the packtrust interface needs keys: give key_log=FILE (--key-log=FILE), the file that "
-                "`packtrust ... --key-log FILE` writes"
+                "the packtrust interface needs keys: give key_log=FILE, or the channel as CHANNEL?key_log=FILE, "
+                "with the file that `packtrust ... --key-log FILE` writes"
             )
-        interface, lower, defaults = parse_bus_url(channel)
         self._lower = can.Bus(interface=interface, channel=lower, **{**defaults, **options})
         self._opener = Opener(KeyLogReader(Path(key_log)))
         self._ready: deque[can.Message] = deque()

@@ -116,6 +116,16 @@ def test_a_session_that_starts_later_is_read_too(bus, tmp_path):
     assert bytes(reader.recv(1).data) == b"12345678"
 
 
+def test_the_key_log_may_come_with_the_channel(tmp_path):
+    ends = connected(tmp_path / "keys.log")
+    with (
+        can.Bus(interface="virtual", channel="other") as sender,
+        can.Bus(interface="packtrust", channel=f"virtual:other?key_log={tmp_path / 'keys.log'}") as reader,
+    ):
+        send(sender, ends[1].seal(STATUS_1, b"12345678"))
+        assert bytes(reader.recv(1).data) == b"12345678"
+
+
 def test_without_keys_it_says_what_to_give():
     with pytest.raises(can.CanInterfaceNotImplementedError, match="key_log=FILE"):
         PacktrustBus("virtual:x")
