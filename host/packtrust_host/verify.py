@@ -1,6 +1,6 @@
 """On-target verification: a node computes on its own interpreter, the host compares with `cryptography`.
 
-    with open_bus("slcan:/dev/ttyACM0?bitrate=500000") as bus:
+    with bus_at("slcan:/dev/ttyACM0?bitrate=500000") as bus:
         report = verify_node(bus, 0x40, cases=10)     # node byte: 0x40 + pack, 1..31 a module, 0xFF an unregistered one
     print(report.ok, report.operations)
 
@@ -8,11 +8,13 @@ The node's side is its test service (docs/wire.md, section 8): it uses only the 
 node has keys of its own. `verify_with` does the same over any transport that carries a request and brings the reply.
 """
 
+import contextlib
 import json
+import logging
 import secrets
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +25,7 @@ from packtrust.arbitration import NODE_MODULE_MAX, NODE_PACK, NODE_UNREGISTERED,
 from packtrust_host.app.errors import AppError, BusLost, NoAnswer
 from packtrust_host.app.runner import to_message
 from packtrust_host.app.transport import CoreIsoTp, Link
+from packtrust_host.urls import open_bus
 from packtrust_host.verify_cases import OPERATIONS, Case, all_cases
 
 CASES = 10
@@ -88,6 +91,23 @@ def rows_of(node: int) -> tuple[int, int]:
     if NODE_PACK <= node < NODE_PACK + _PACKS:
         return int(wire.TO_PACK), int(wire.FROM_PACK)
     return int(wire.TO_MODULE), int(wire.FROM_MODULE)
+
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def bus_at(url: str) -> Iterator[can.BusABC]:
+    """The python-can bus of a URL, closed at the end, also when its adapter is gone. Raises BusUrlError."""
+    bus = open_bus(url)
+    try:
+        yield bus
+    finally:
+        try:
+            bus.shutdown()
+        except (can.CanError, OSError) as error:
+            # python-can tells the adapter good-bye; why it is gone, whoever used it has been told.
+            _log.info("closing the lost adapter: %s", error)
 
 
 # -- over a bus --------------------------------------------------------------------------------------------------------

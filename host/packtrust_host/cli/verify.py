@@ -11,8 +11,8 @@ from rich.table import Table
 from packtrust_host.app.errors import AppError, NoAnswer
 from packtrust_host.sim.deploy import SetupError
 from packtrust_host.sim.launcher import NodeError, PackProcess
-from packtrust_host.urls import BusUrlError, open_bus
-from packtrust_host.verify import CASES, VerifyReport, discover, parse_node, verify_bus, verify_node
+from packtrust_host.urls import BusUrlError
+from packtrust_host.verify import CASES, VerifyReport, bus_at, discover, parse_node, verify_bus, verify_node
 
 _READY_S = 20.0
 _FAILURES_SHOWN = 20
@@ -56,7 +56,7 @@ def verify_virtual(node: int | None = None, **options: Any) -> Iterator[VerifyRe
     """Start a pack controller and a module that have no keys, as processes, and verify them (or the one asked for)."""
     with PackProcess(modules=1, logs=False) as pack:
         for bus_name in ("vcu", "module"):
-            with open_bus("slcan:%s" % pack.adapter(bus_name)) as bus:
+            with bus_at("slcan:%s" % pack.adapter(bus_name)) as bus:
                 # The module gets its number from the pack in its first second; until then it is 0xFF.
                 found = discover(bus, _READY_S, 1)
                 while found and found[0].node == 0xFF:
@@ -93,7 +93,7 @@ def run_verify(
             console.print("  and %d more (--json has them all)" % (len(report.failures) - _FAILURES_SHOWN))
 
     if can_url is not None:
-        with open_bus(can_url) as bus:
+        with bus_at(can_url) as bus:
             for report in verify_bus(bus, number, **options):
                 show(report)
         return reports
