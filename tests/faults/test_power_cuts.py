@@ -1,7 +1,7 @@
 """A node, or the app, dies half way through provisioning: after any frame, on either side.
 
-What must hold afterwards, before anybody repairs anything: no relationship is current on one end with keys the other end
-never had, and nothing half written is read. Then the same call, run again, finishes the work.
+What must hold afterwards, before anybody repairs anything: no relationship is current on one end with keys the other
+end never had, and nothing half written is read. Then the same call, run again, finishes the work.
 """
 
 import pytest
