@@ -56,6 +56,9 @@ DISCOVER_S = 20.0
 SESSION_S = 10.0
 SESSION_PER_MODULE_S = 0.5
 SETTLE_S = 1.0
+# MicroPython's default heap is short for the console of a gateway with more modules than this.
+_DEFAULT_HEAP_MODULES = 8
+_BIG_HEAP = "4M"
 _SNAPSHOT_S = 0.5
 _PACK_STATS_EVERY = 4
 _PACK = int(NODE_PACK)
@@ -276,7 +279,7 @@ class DemoRun:
                 topology=options.topology,
                 clear_first_transfer=options.clear_first_transfer,
                 overlays=options.overlays,
-                heap=options.heap,
+                heap=options.heap or (_BIG_HEAP if modules > _DEFAULT_HEAP_MODULES else None),
                 tap=True,
                 adapters={"vcu": 1, "module": 1},
                 **config,
@@ -499,7 +502,8 @@ class DemoRun:
         for name, bus in self.pack.statistics()["buses"].items():
             snapshot.load[name] = bus["load"]
             snapshot.frames[name] = bus["frames"]
-        if number % _PACK_STATS_EVERY == 0:
+        if number % _PACK_STATS_EVERY == 0 and self.seen.modules <= _DEFAULT_HEAP_MODULES:
+            # Of a larger pack the gateway's answer is long enough to come between it and its modules.
             self._cells_seen = self.pack.control("node_statistics", node="pack")
         for row in snapshot.rows:
             shown = self._cells_seen.get("modules", {}).get(str(row.number), {})

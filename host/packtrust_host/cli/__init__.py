@@ -1,0 +1,54 @@
+"""The command `packtrust`: one file a command group, each small enough to read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import bridge, demo, monitor, pack, provision, tables, verify
+
+app = typer.Typer(
+    name="packtrust",
+    help="Encrypted, authenticated CAN between battery nodes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+claims = typer.Typer(help="The claim codes in this host's key store.", no_args_is_help=True)
+claims.command("add")(provision.claim_add)
+claims.command("list")(provision.claim_list)
+
+app.command("demo")(demo.demo)
+app.command("pack")(pack.pack)
+app.command("bridge")(bridge.bridge)
+app.command("provision")(provision.provision)
+app.add_typer(claims, name="claim")
+app.command("monitor")(monitor.monitor)
+app.command("validate")(provision.validate)
+app.command("verify")(verify.verify)
+app.command("dbc")(tables.dbc)
+app.command("messages")(tables.messages)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo("packtrust %s" % version("packtrust"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Encrypted, authenticated CAN between battery nodes."""
+
+
+def main() -> None:
+    """The command's entry point."""
+    app()

@@ -1,0 +1,175 @@
+"""What the commands share: errors without tracebacks, consoles, and where a running virtual pack is."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import can
+import click
+import platformdirs
+import typer
+from rich.console import Console
+
+from packtrust.errors import PacktrustError
+from packtrust_host.app.errors import AppError
+from packtrust_host.bridge.errors import BridgeError
+from packtrust_host.sim.deploy import SetupError
+from packtrust_host.sim.launcher import NodeError
+from packtrust_host.sim.recording import RecordingError
+from packtrust_host.urls import BusUrlError
+
+OK = 0
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+_PLAIN_WIDTH = 160
+
+# What can go wrong without being a bug: it is told in a sentence, with the next step.
+EXPECTED = (
+    AppError,
+    BridgeError,
+    BusUrlError,
+    NodeError,
+    PacktrustError,
+    RecordingError,
+    SetupError,
+    can.CanError,
+    OSError,
+)
+
+
+class Failed(AppError):
+    """A command cannot do what it was asked."""
+
+
+def console() -> Console:
+    """Standard output; wide enough for the tables where it is no terminal."""
+    if sys.stdout.isatty():
+        return Console()
+    return Console(width=_PLAIN_WIDTH)
+
+
+def error_text(error: BaseException) -> str:
+    """A sentence, whatever was raised."""
+    if isinstance(error, OSError) and not isinstance(error, (AppError, can.CanError)) and error.strerror:
+        return "%s%s" % (error.strerror, ": %s" % error.filename if error.filename else "")
+    return str(error) or type(error).__name__
+
+
+def say_error(text: str) -> None:
+    """One error on standard error."""
+    Console(stderr=True).print("error: " + text, markup=False, highlight=False, style="red", soft_wrap=True)
+
+
+def print_json(document: Any) -> None:
+    """The one document of --json."""
+    typer.echo(json.dumps(document, indent=2))
+
+
+@contextlib.contextmanager
+def errors_told() -> Iterator[None]:
+    """Expected errors become one line and exit code 1; SIGTERM ends a command as Ctrl-C does, in order."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say_error("interrupted; everything that was started has been stopped")
+        raise typer.Exit(INTERRUPTED) from None
+    except click.ClickException:
+        raise
+    except EXPECTED as error:
+        say_error(error_text(error))
+        raise typer.Exit(FAILED) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# -- the running virtual pack ------------------------------------------------------------------------------------------
+
+
+def state_path() -> Path:
+    """Where a running `packtrust pack` says what it is: in the user's runtime folder."""
+    return Path(platformdirs.user_runtime_dir("packtrust", appauthor=False)) / "pack.json"
+
+
+class RunningPack:
+    """The state file of a virtual pack, held by a lock for as long as it runs; a context manager."""
+
+    def __init__(self) -> None:
+        self._path = state_path()
+        self._fd = -1
+
+    def __enter__(self) -> RunningPack:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise Failed("a virtual pack runs already", "use that one, or stop it with Ctrl-C where it runs") from None
+        return self
+
+    def write(self, info: dict[str, Any]) -> None:
+        """Tell what runs."""
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, json.dumps(info).encode(), 0)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._path.unlink(missing_ok=True)
+        os.close(self._fd)
+
+
+def running_pack() -> dict[str, Any] | None:
+    """What the running virtual pack says of itself; None if none runs."""
+    try:
+        fd = os.open(state_path(), os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(fd, 1 << 20, 0)
+        try:
+            info: dict[str, Any] = json.loads(text)
+        except ValueError:
+            return None  # it is just starting
+        return info
+    finally:
+        os.close(fd)
+    return None  # nobody holds it: left over by one that was killed
+
+
+def find_can(url: str | None, bus: str = "vcu") -> str:
+    """The bus to use: the one given, else the running virtual pack's."""
+    if url is not None:
+        return url
+    info = running_pack()
+    if info is None:
+        raise Failed(
+            "no CAN bus was given, and no virtual pack runs here",
+            "give --can URL (e.g. --can slcan:/dev/ttyACM0), or start `packtrust pack` in another terminal",
+        )
+    Console(stderr=True).print("using the virtual pack: %s" % info["can"][bus], style="dim", highlight=False)
+    found: str = info["can"][bus]
+    return found
+
+
+def find_bridge(url: str | None) -> str:
+    """The bridge to use: the one given, else the embedded one on its usual port."""
+    if url is not None:
+        return url
+    found = os.environ.get("PACKTRUST_BRIDGE", "http://127.0.0.1:8080")
+    return found
