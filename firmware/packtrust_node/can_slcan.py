@@ -9,6 +9,7 @@ This is the driver interface of a CAN port; drivers for machine.CAN, canio or an
     recover()               leave bus-off: what is in the controller is dropped
     state                   one of the names below
     counters                dict, by cause, for the console
+    accept_nodes(nodes)     let in only 29-bit IDs with one of these node bytes, where the controller can
     stream                  what select.poll() can wait for, or None if it must be asked in turn
     orders_by_id            True if the controller sends the lowest ID first, not the oldest frame
 """
@@ -95,6 +96,8 @@ class SlcanCan:
         self._asked_ms = None
         self._bus_off_ms = None
         self._failed = False
+        self._nodes = ()
+        self._nodes_asked = True
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
@@ -107,6 +110,7 @@ class SlcanCan:
         self._asked_ms = now_ms
         self._pending = 0
         self._failed = False
+        self._nodes_asked = not self._nodes
         self._out = b""
         self._write(b"\r".join(commands) + b"\r")
 
@@ -123,7 +127,7 @@ class SlcanCan:
             self._ignored -= 1
         elif not good:
             self._failed = True
-        if self._answers == 0:
+        if self._answers == 0 and self.state == OPENING:
             if self._failed:
                 self.fault = "the adapter refused its set-up: check bit rate and filters"
                 return  # asked again by poll()
@@ -136,6 +140,8 @@ class SlcanCan:
         """Open the adapter, and again if it does not answer; come back from bus-off a little later."""
         if self._out:
             self._write(b"")
+        if not self._nodes_asked and not self._out and not self._answers and self.state not in (OPENING, BUS_OFF, LOST):
+            self._ask_nodes()
         if self.state == OPENING:
             if self._asked_ms is None or now_ms - self._asked_ms >= _ANSWER_MS:
                 if self._asked_ms is not None and not self._failed:
@@ -148,6 +154,20 @@ class SlcanCan:
                 self.recover()
                 self._open(now_ms)
         return 5 if self._out else _IDLE_MS
+
+    def accept_nodes(self, nodes) -> None:
+        """Let in only frames with one of these node bytes. An adapter that cannot refuses, and lets in what it did."""
+        self._nodes = tuple(nodes)
+        self._nodes_asked = False
+
+    def _ask_nodes(self) -> None:
+        # Extension of the virtual adapter: "f" forgets the filters, "f" + ID + mask (bit 31 of the ID: 29-bit) adds one.
+        commands = [b"f"]
+        for node in self._nodes:
+            commands.append(b"f%08X%08X" % (0x80000000 | node, 0xFF))
+        self._nodes_asked = True
+        self._answers = self._ignored = len(commands)
+        self._write(b"\r".join(commands) + b"\r")
 
     def recover(self) -> None:
         """Close and open anew: the only way out of bus-off that SLCAN has. Frames in the adapter are lost."""
@@ -238,7 +258,7 @@ class SlcanCan:
         head = line[0]
         if (head == 0x5A or head == 0x7A) and len(line) == 1:
             # While a set-up is being answered, these belong to frames given before it.
-            if self._pending and not self._answers:
+            if self._pending and not (self._answers and self.state == OPENING):
                 self._pending -= 1
             return None
         if head == 0x73:

@@ -47,6 +47,7 @@ class Loop:
         self._lost = []
         self._more = False  # a driver has frames left that its stream knows nothing of
         self._byte = bytearray(1)
+        self._hears = None
         if poll is not None:
             self._poller = poll()
             for queue in queues:
@@ -109,6 +110,11 @@ class Loop:
         except Exception as error:
             self._crash(error)
         self._due_ms = now_ms + max(1, wanted)
+        hears = self.node.hears()
+        if hears != self._hears:
+            self._hears = hears
+            for queue in self._queues:
+                queue.driver.accept_nodes(hears)
 
     def _receive(self, port: int, driver) -> None:
         service = self._service

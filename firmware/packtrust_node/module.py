@@ -2,7 +2,14 @@
 
 from packtrust import provision
 from packtrust._compat import const
-from packtrust.arbitration import ENCRYPTED, NODE_MODULE_MAX, NODE_UNREGISTERED, base_of, compose
+from packtrust.arbitration import (
+    ENCRYPTED,
+    NODE_BROADCAST,
+    NODE_MODULE_MAX,
+    NODE_UNREGISTERED,
+    base_of,
+    compose,
+)
 from packtrust.channel import MODULE_LINK
 from packtrust.frame import Frame
 from packtrust.handshake import RESPONDER
@@ -159,6 +166,10 @@ class ModuleNode(Node):
     @property
     def _is_live(self) -> bool:
         return self._pack is not None and self._pack.established
+
+    def hears(self) -> "tuple[int, ...] | None":
+        """Only the pack's frames for this module, for all, and for those without a number."""
+        return (NODE_BROADCAST, self.own_node, NODE_UNREGISTERED)
 
     def stats(self) -> "dict[str, object]":
         """Figures for the console; no secrets."""

@@ -92,6 +92,10 @@ class Node:
             return
         self.env.log("reset: no owner, no keys, new claim code")
 
+    def hears(self) -> "tuple[int, ...] | None":
+        """Node bytes this node listens to, for the controller's filters; None: all."""
+        return None
+
     def stats(self) -> "dict[str, object]":
         """Figures for the console; no secrets."""
         return {

@@ -208,6 +208,41 @@ def test_module_filter_passes_what_a_module_needs_and_no_more():
             assert passes(base << 18 | low) == wanted, hex(base)
 
 
+def test_node_filters_are_asked_for_on_an_open_adapter_and_again_after_bus_off():
+    stream, driver = opened()
+    driver.accept_nodes((0, 5))
+    driver.poll(10)
+    asked = b"f\rf80000000000000FF\rf80000005000000FF\r"
+    assert stream.written == asked
+    assert not driver.send(Frame(1, b""))
+    stream.incoming = b"\r\r\r"
+    driver.recv()
+    assert driver.state == "active" and driver.counters["opened"] == 1
+    assert driver.send(Frame(1, b""))
+    stream.written = b""
+    driver.poll(20)
+    assert stream.written == b""
+    driver.recover()
+    driver.poll(30)
+    stream.incoming = b"\r\r\r\r\r"
+    driver.recv()
+    stream.written = b""
+    driver.poll(40)
+    assert stream.written == asked
+
+
+def test_an_adapter_without_node_filters_refuses_and_works_on():
+    stream, driver = opened()
+    assert driver.send(Frame(1, b""))
+    driver.accept_nodes((0, 5))
+    driver.poll(10)
+    stream.incoming = b"\x07z\r\x07\x07"  # a frame is confirmed in between
+    assert driver.recv() is None
+    assert driver.state == "active" and driver.pending() == 0 and driver.fault == ""
+    assert driver.counters["refused"] == 0
+    assert driver.send(Frame(1, b""))
+
+
 # -- the queue in front of it -----------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ class Driver:
     def __init__(self):
         self.incoming = []
         self.sent = []
+        self.nodes = []
 
     def poll(self, now_ms):
         return 100
@@ -28,6 +29,9 @@ class Driver:
     def send(self, frame):
         self.sent.append(frame)
         return True
+
+    def accept_nodes(self, nodes):
+        self.nodes.append(nodes)
 
     def recv(self):
         return self.incoming.pop(0) if self.incoming else None
@@ -63,6 +67,9 @@ class Node:
     def on_tick(self):
         self.ticks += 1
         return 1000
+
+    def hears(self):
+        return (0, 5 if self.ticks < 3 else 6)
 
     def stats(self):
         return {"ticks": self.ticks}
@@ -133,6 +140,18 @@ def test_frames_go_to_the_service_or_the_node_and_answers_out():
         assert service.got == 1
         assert [frame.arbitration_id for frame in driver.sent] == [6, 10]
         assert node.ticks == 1
+
+    without_select(run)
+
+
+def test_the_driver_hears_of_new_node_filters_once():
+    def run():
+        driver, node, _service, loop = made()
+        for _ in range(4):
+            loop._due_ms = 0
+            loop.step(0)
+        assert node.ticks == 4
+        assert driver.nodes == [(0, 5), (0, 6)]
 
     without_select(run)
 
