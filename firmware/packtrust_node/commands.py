@@ -174,6 +174,7 @@ class Commands:
             self._guarded = state > STATE_STANDBY
         self._hold_polls(targets)
         for slot in targets:
+            self._pack.burst_if_due()
             if self._balancing.get(slot.number, 0) != balance:
                 self._balancing[slot.number] = balance
                 data = encode("BALANCE", on=balance)
@@ -255,6 +256,7 @@ class Commands:
         )
         self._hold_polls(targets)
         for slot in targets:
+            self._pack.burst_if_due()
             pending = Pending(_LIMITS_COMMAND, counter, _HARDWARE, self._deadline(), limits=limits)
             self._pass_on(slot, _LIMITS, data, pending)
 

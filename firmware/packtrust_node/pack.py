@@ -578,9 +578,7 @@ class PackNode(Node):
     def tick(self) -> int:
         """Do what is due; the ms until the next call is wanted."""
         now_ms = self.env.now_ms()
-        # The burst first: its period is what an old VCU watches.
-        if now_ms - self._burst_ms >= 0:
-            self._burst(now_ms)
+        self.burst_if_due()
         if now_ms - self._poll_ms >= 0:
             self._poll_ms += POLL_MS
             if now_ms - self._poll_ms >= 0:
@@ -654,6 +652,13 @@ class PackNode(Node):
         self._send_vcu(Frame(compose(_PACK_ANNOUNCEMENT, self.own_node), bytes(data)))
 
     # -- broadcast -----------------------------------------------------------------------------------------------------
+
+    def burst_if_due(self) -> None:
+        """Broadcast if it is time: first of all in a tick, and between the modules of anything that takes long, for an
+        old VCU watches the period."""
+        now_ms = self.env.now_ms()
+        if now_ms - self._burst_ms >= 0:
+            self._burst(now_ms)
 
     def _burst(self, now_ms: int) -> None:
         """What an old VCU expects every 500 ms, in clear, and the same to the app, sealed."""

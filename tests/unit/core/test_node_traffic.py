@@ -869,3 +869,28 @@ def test_second_app_without_keys_is_heard_by_nobody():
     bench.run(100)
     assert modules_of(bench)[0].state == STATE_STANDBY
     bench.sound()
+
+
+def test_a_wave_of_commands_on_a_slow_board_does_not_delay_the_broadcast():
+    bench, app = keyed_bench(8)
+    pack = bench.nodes["pack"]
+    sent_ms = []
+    env = bench.envs["pack"]
+    send = env.send
+
+    def slow_send(port, frame):
+        # 50 ms a record of five frames: a wave to eight modules takes 400 ms
+        if port == 1 and frame.arbitration_id >> 18 == 0x514:
+            bench.now_ms += 10
+        if port == 0 and not frame.is_extended_id and frame.arbitration_id == 0x410:
+            sent_ms.append(bench.now_ms)
+        send(port, frame)
+
+    env.send = slow_send
+    for state in (STATE_ON, STATE_OFF, STATE_ON):
+        app.seal("COMMAND", contactor_state=state)
+        bench.run(700)
+    gaps = [later - earlier for earlier, later in zip(sent_ms, sent_ms[1:])]
+    assert len(gaps) >= 3
+    assert max(gaps) <= 560 and min(gaps) >= 440, gaps
+    assert pack.bursts_late == 0
