@@ -161,7 +161,7 @@ class SlcanCan:
         self._nodes_asked = False
 
     def _ask_nodes(self) -> None:
-        # Extension of the virtual adapter: "f" forgets the filters, "f" + ID + mask (bit 31 of the ID: 29-bit) adds one.
+        # The virtual adapter's extension: "f" forgets the filters, "f" ID mask (bit 31 of the ID: 29-bit) adds one.
         commands = [b"f"]
         for node in self._nodes:
             commands.append(b"f%08X%08X" % (0x80000000 | node, 0xFF))
