@@ -10,7 +10,7 @@ from .evidence import Evidence, Pair, Registered
 from .keysearch import WAYS
 from .measure import BURST_MS, BURST_TOLERANCE_MS, COMMAND_MS, POLL_MS, figures
 
-_SHOWN = 8
+_SHOWN = 12
 # `stats` counters of a channel that mean: a record, and its tag did not verify.
 TAG = "tag"
 
@@ -266,9 +266,9 @@ def _secrets(seen: Evidence) -> Line:
         problems.append("%d keys were looked for in %d frames" % (result.keys, result.frames))
     if result.findings:
         problems.append("%d of %d keys are in the logs" % (len(result.found_keys), result.keys))
-        problems += [
-            "%s, %s, %s bus, %s" % (item.key, item.form, item.bus, item.where) for item in result.findings[:_SHOWN]
-        ]
+        first = {item.key: item for item in reversed(result.findings)}
+        found = ["%s (%s, %s bus, %s)" % (item.key, item.form, item.bus, item.where) for item in first.values()]
+        problems += _few(sorted(found))
     evidence = (
         "%d keys (%d windows of 8 bytes, each raw, hex and base64) in %d frames, %d transfers and %d streams: %s; "
         "%d keys hidden on purpose all found, %d decoys not"

@@ -26,6 +26,7 @@ class Registered:
 class Pair:
     """A relationship. `node`: node byte of its link; `name`: its device end ("module 2"), or "app".
 
+    ends         who its ends are to the key taps: "app", "pack", "module1" (the processes' names)
     halves       bytes of half A and half B in the key store
     receipts     names of the devices that acknowledged a package with both halves by an authentic receipt
     confirmed    both ends proved the same new root, and committed it
@@ -34,6 +35,7 @@ class Pair:
 
     name: str
     node: int
+    ends: tuple[str, str]
     halves: tuple[int, int] = (0, 0)
     receipts: list[str] = field(default_factory=list)
     expected_receipts: int = 1

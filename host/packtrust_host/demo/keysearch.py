@@ -92,18 +92,19 @@ class KeySearch:
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self.keys = 0
-        self._raw: dict[bytes, str] = {}
-        self._hex: dict[bytes, str] = {}
-        self._base64: dict[bytes, str] = {}
+        # A window may belong to several keys: half A is also in what the pair secret was extracted from.
+        self._raw: dict[bytes, list[str]] = {}
+        self._hex: dict[bytes, list[str]] = {}
+        self._base64: dict[bytes, list[str]] = {}
         for key in keys:
             if len(key.value) < WINDOW:
                 raise ValueError("%s is shorter than %d bytes: it cannot be searched for" % (key.name, WINDOW))
             self.keys += 1
             for window in _windows(key.value):
-                self._raw.setdefault(window, key.name)
-                self._hex.setdefault(window.hex().encode(), key.name)
+                self._raw.setdefault(window, []).append(key.name)
+                self._hex.setdefault(window.hex().encode(), []).append(key.name)
                 for core in _base64_cores(window):
-                    self._base64.setdefault(core, key.name)
+                    self._base64.setdefault(core, []).append(key.name)
 
     @property
     def windows(self) -> int:
@@ -115,8 +116,7 @@ class KeySearch:
         found: set[tuple[str, str]] = set()
         raw = self._raw
         for at in range(len(data) - WINDOW + 1):
-            name = raw.get(data[at : at + WINDOW])
-            if name is not None:
+            for name in raw.get(data[at : at + WINDOW], ()):
                 found.add((name, "raw"))
         for form, table, size, runs, text in (
             ("hex", self._hex, _HEX, _HEX_RUNS, data.translate(_LOWER)),
@@ -124,8 +124,7 @@ class KeySearch:
         ):
             for run in runs.finditer(text):
                 for at in range(run.start(), run.end() - size + 1):
-                    name = table.get(text[at : at + size])
-                    if name is not None:
+                    for name in table.get(text[at : at + size], ()):
                         found.add((name, form))
         return found
 

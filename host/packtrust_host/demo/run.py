@@ -59,6 +59,7 @@ SETTLE_S = 1.0
 # MicroPython's default heap is short for the console of a gateway with more modules than this.
 _DEFAULT_HEAP_MODULES = 8
 _BIG_HEAP = "4M"
+_LOG_LINES = 40
 _SNAPSHOT_S = 0.5
 _PACK_STATS_EVERY = 4
 _PACK = int(NODE_PACK)
@@ -133,7 +134,7 @@ class _Registrar(Registrar):
 
 class DemoRun:
     """One run. `on_event(name, run)` is called when something is about to happen or has happened, in whichever thread:
-    "bridge", "pack", "verified", "surveyed", "proved:<node>" (its pair exchange is done, its COMMIT comes next), "keyed",
+    "bridge", "pack", "verified", "surveyed", "proved:<process>" ("app", "module1": its pair exchange is done, its COMMIT comes next), "keyed",
     "traffic", "ending". With it a test breaks one thing.
     """
 
@@ -405,9 +406,15 @@ class DemoRun:
             lct_id = progress.detail.split(" ", 1)[0]
             self._pair(self.store.relationships[lct_id]).receipts.append(progress.who)
 
-    @staticmethod
-    def _link(record: RelationshipRecord) -> str:
-        return "app" if record.kind == APP_PACK else "module%d" % record.node
+    def _process(self, unique_id: int) -> str:
+        """The virtual pack's name of a device. Its number on the bus is another matter: first come, first served."""
+        for name, node in self.pack.info["nodes"].items():
+            if node["unique_id"] == unique_id:
+                return str(name)
+        return "%08x" % unique_id
+
+    def _link(self, record: RelationshipRecord) -> str:
+        return "app" if record.kind == APP_PACK else self._process(record.unique_id_b)
 
     def _pair(self, record: RelationshipRecord) -> Pair:
         for pair in self.seen.pairs:
@@ -415,7 +422,8 @@ class DemoRun:
                 return pair
         own = record.kind == APP_PACK
         name = "app and pack" if own else "pack and module %d" % record.node
-        pair = Pair(name, record.node, expected_receipts=1 if own else 2)
+        ends = ("app", "pack") if own else ("pack", self._process(record.unique_id_b))
+        pair = Pair(name, record.node, ends, expected_receipts=1 if own else 2)
         self.seen.pairs.append(pair)
         return pair
 
@@ -586,6 +594,12 @@ class DemoRun:
                 name: {key: bus[key] for key in ("bitrate", "frames", "load_mean", "error_frames", "retransmissions")}
                 for name, bus in self.pack.statistics()["buses"].items()
             }
+        if self.seen.problems:
+            with self._noting("collecting node logs"):
+                self._facts["diagnosis"] = {
+                    "logs": {name: self.pack.control("node_log", node=name)[-_LOG_LINES:] for name in self.pack.info["nodes"]},
+                    "statistics": self.pack.statistics(),
+                }
         if hasattr(self, "store"):
             private = self.store.private_key
             self._host_keys.append(Key(bytes(private), "app binding key"))
@@ -626,7 +640,7 @@ class DemoRun:
         if self._window is not None and len(logs) == len(BUSES):
             self._measure(logs)
         self._phase("Searching the logs for keys")
-        keys = keys_of(self._tapped, self._ignored) + self._host_keys
+        keys = self._host_keys + keys_of(self._tapped, self._ignored)
         result = search(keys, logs)
         kinds: dict[str, int] = {}
         for key in keys:
@@ -656,12 +670,11 @@ class DemoRun:
     def _count_shared(self) -> None:
         """Derived keys that both ends of a pair had: only with equal halves, salt and exchange do they come about."""
         for pair in self.seen.pairs:
-            ends = ("app", "pack") if pair.node >= _PACK else ("pack", "module%d" % pair.node)
             for text, owners in self._tapped.items():
                 if text in self._ignored or len(text) != 64:
                     continue
                 having = {owner.split(" ", 1)[0] for owner in owners if owner.split(" ", 1)[1] in ("prk", "okm")}
-                if having >= set(ends):
+                if having >= set(pair.ends):
                     pair.shared_keys += 1
 
     def _measure(self, logs: list[BusLog]) -> None:
@@ -692,6 +705,10 @@ class DemoRun:
             },
             "host": {"python": platform.python_version(), "system": platform.platform()},
             "host_id": self.seen.host_id,
+            "nodes": {
+                str(device.node): {"process": self._process(device.unique_id), "serial": device.serial}
+                for device in (self.store.devices.values() if hasattr(self, "store") else ())
+            },
             "logs": {bus: str(options.output / (bus + ".log")) for bus in BUSES},
             "on_target": {name: report.to_json() for name, report in self.seen.verified.items()},
             "records": self.seen.stats,
