@@ -7,6 +7,31 @@ the module's own authentic message shows it.
 from packtrust._compat import const
 from packtrust.arbitration import base_of
 from packtrust.messages import decode, encode
+from packtrust.messages.bases import (
+    ALL_ISOLATE,
+    BALANCE,
+    CELL_DETAIL,
+    COMMAND,
+    COMMAND_RESULT,
+    DIAGNOSTICS_REQUEST,
+    EEPROM_DATA,
+    FAULT_CODES,
+    HARDWARE,
+    KEEP_ALIVE,
+    LIMITS,
+    LIMITS_COMMAND,
+    MAX_STATE,
+    MODULE_COMMAND,
+    MODULE_FAULT,
+    MODULE_LIST,
+    READ_EEPROM,
+    REQUEST_MODULE_LIST,
+    SET_TIME,
+    STATE_CHANGE,
+    STATUS_1,
+    TIME,
+    WRITE_EEPROM,
+)
 from packtrust.messages.table import (
     ASK_CELLS,
     ASK_COUNTERS,
@@ -53,29 +78,6 @@ _WAVE = const(4)
 _WAVE_MS = const(4)
 _PENDING_MAX = const(8)
 
-_COMMAND = const(0x400)
-_TIME = const(0x401)
-_READ_EEPROM = const(0x402)
-_WRITE_EEPROM = const(0x403)
-_MODULE_COMMAND = const(0x404)
-_KEEP_ALIVE = const(0x405)
-_REQUEST_MODULE_LIST = const(0x406)
-_MODULE_LIST = const(0x417)
-_CELL_DETAIL = const(0x439)
-_LIMITS_COMMAND = const(0x43A)
-_COMMAND_RESULT = const(0x43B)
-_MODULE_FAULT = const(0x43C)
-_DIAGNOSTICS_REQUEST = const(0x43E)
-_EEPROM_DATA = const(0x441)
-_HARDWARE = const(0x501)
-_STATUS_1 = const(0x502)
-_FAULT_CODES = const(0x50A)
-_STATE_CHANGE = const(0x514)
-_SET_TIME = const(0x516)
-_MAX_STATE = const(0x517)
-_LIMITS = const(0x519)
-_BALANCE = const(0x51A)
-_ALL_ISOLATE = const(0x51F)
 
 _REGISTER_PACK_NUMBER = const(3)
 _ROUNDING_MA = const(20)
@@ -99,22 +101,22 @@ class Commands:
         self._app_ms = self._pack.env.now_ms()
         base = base_of(event.arbitration_id)
         values = decode_or_none(base, event.data)
-        if base == _KEEP_ALIVE:
+        if base == KEEP_ALIVE:
             return
         if values is None:
             self._pack.count("unsupported")
             return
-        if base in (_COMMAND, _MODULE_COMMAND):
+        if base in (COMMAND, MODULE_COMMAND):
             self._on_state(base, event.counter, values)
-        elif base == _LIMITS_COMMAND:
+        elif base == LIMITS_COMMAND:
             self._on_limits(event.counter, values)
-        elif base == _TIME:
+        elif base == TIME:
             if self._allowed(base, event.counter, SCOPE_TIME):
                 self._pack.set_time(values["time_s"])
                 self._result(base, 0, RESULT_OBEYED, REASON_NONE, event.counter)
-        elif base == _REQUEST_MODULE_LIST:
+        elif base == REQUEST_MODULE_LIST:
             self._send_list()
-        elif base == _DIAGNOSTICS_REQUEST:
+        elif base == DIAGNOSTICS_REQUEST:
             if self._allowed(base, event.counter, SCOPE_DIAGNOSTICS):
                 self._on_diagnostics(event.counter, values)
         elif self._allowed(base, event.counter, SCOPE_CONFIG):
@@ -138,7 +140,7 @@ class Commands:
             reason=reason,
             counter=counter & 0xFFFFFFFF,
         )
-        self._pack.app.seal(_COMMAND_RESULT, data)
+        self._pack.app.seal(COMMAND_RESULT, data)
 
     def _targets(self, module: int) -> "list[Slot]":
         """The keyed modules a command is for; 0: all."""
@@ -178,9 +180,9 @@ class Commands:
             if self._balancing.get(slot.number, 0) != balance:
                 self._balancing[slot.number] = balance
                 data = encode("BALANCE", on=balance)
-                self._pass_on(slot, _BALANCE, data, Pending(base, counter, _FAULT_CODES, self._deadline()))
+                self._pass_on(slot, BALANCE, data, Pending(base, counter, FAULT_CODES, self._deadline()))
             if isolation:
-                slot.neighbour.seal(_ALL_ISOLATE, encode("ALL_ISOLATE"))
+                slot.neighbour.seal(ALL_ISOLATE, encode("ALL_ISOLATE"))
             self._command_state(slot, state, base, counter, values["hv_bus_mv"])
 
     def _hold_polls(self, targets: "list[Slot]") -> None:
@@ -192,7 +194,7 @@ class Commands:
 
     def _command_state(self, slot: "Slot", state: int, base: int, counter: int, hv_bus_mv: int) -> None:
         if slot.wanted != state:
-            self._supersede(slot, _STATUS_1)
+            self._supersede(slot, STATUS_1)
         slot.wanted = state
         slot.hv_bus_mv = hv_bus_mv
         slot.resends = RESENDS
@@ -200,15 +202,15 @@ class Commands:
         if not slot.neighbour.established:
             self._result(base, slot.number, RESULT_UNREACHABLE, REASON_NONE, counter)
             return
-        self._wait_for(slot, Pending(base, counter, _STATUS_1, self._deadline(), state))
+        self._wait_for(slot, Pending(base, counter, STATUS_1, self._deadline(), state))
         self._send_state(slot)
 
     def _send_state(self, slot: "Slot") -> None:
         if slot.wanted > slot.state:
             # The module goes no higher than the highest state it was last given.
-            slot.neighbour.seal(_MAX_STATE, encode("MAX_STATE", max_state=slot.wanted))
+            slot.neighbour.seal(MAX_STATE, encode("MAX_STATE", max_state=slot.wanted))
         data = encode("STATE_CHANGE", state=slot.wanted, hv_bus_mv=slot.hv_bus_mv)
-        slot.neighbour.seal(_STATE_CHANGE, data)
+        slot.neighbour.seal(STATE_CHANGE, data)
 
     def _pass_on(self, slot: "Slot", base: int, data: "bytearray", pending: Pending) -> None:
         self._supersede(slot, pending.answer)
@@ -243,9 +245,9 @@ class Commands:
         module = values["module_id"]
         targets = self._targets(module)
         if not targets:
-            self._result(_LIMITS_COMMAND, module, RESULT_REFUSED, REASON_MODULE, counter)
+            self._result(LIMITS_COMMAND, module, RESULT_REFUSED, REASON_MODULE, counter)
             return
-        if not self._allowed(_LIMITS_COMMAND, counter, SCOPE_LIMITS, module):
+        if not self._allowed(LIMITS_COMMAND, counter, SCOPE_LIMITS, module):
             return
         limits = (values["max_charge_ma"], values["max_discharge_ma"])
         data = encode(
@@ -257,20 +259,20 @@ class Commands:
         self._hold_polls(targets)
         for slot in targets:
             self._pack.burst_if_due()
-            pending = Pending(_LIMITS_COMMAND, counter, _HARDWARE, self._deadline(), limits=limits)
-            self._pass_on(slot, _LIMITS, data, pending)
+            pending = Pending(LIMITS_COMMAND, counter, HARDWARE, self._deadline(), limits=limits)
+            self._pass_on(slot, LIMITS, data, pending)
 
     def send_time(self, slot: "Slot") -> None:
         """Give a module the time, if it is known."""
         time_s = self._pack.time_s()
         if time_s:
-            slot.neighbour.seal(_SET_TIME, encode("SET_TIME", time_s=time_s, valid=1))
+            slot.neighbour.seal(SET_TIME, encode("SET_TIME", time_s=time_s, valid=1))
 
     def _send_list(self) -> None:
         mask = 0
         for slot in self._pack.keyed_slots():
             mask |= 1 << slot.number
-        self._pack.app.seal(_MODULE_LIST, encode("MODULE_LIST", modules=mask))
+        self._pack.app.seal(MODULE_LIST, encode("MODULE_LIST", modules=mask))
 
     def _on_diagnostics(self, counter: int, values: "dict[str, int]") -> None:
         what = values["what"]
@@ -281,11 +283,11 @@ class Commands:
         targets = self._targets(module)
         if not targets or what not in (ASK_FAULT, ASK_CELLS):
             reason = REASON_VALUE if targets else REASON_MODULE
-            self._result(_DIAGNOSTICS_REQUEST, module, RESULT_REFUSED, reason, counter)
+            self._result(DIAGNOSTICS_REQUEST, module, RESULT_REFUSED, reason, counter)
             return
         for slot in targets:
             if what == ASK_FAULT and slot.fault is not None:
-                self._pack.app.seal(_MODULE_FAULT, module_fault(slot))
+                self._pack.app.seal(MODULE_FAULT, module_fault(slot))
             elif what == ASK_CELLS:
                 # Out of what the polls have brought, a few at a time: a hundred cells are 500 frames.
                 self._cells = [item for item in self._cells if item[0] != slot.number]
@@ -294,10 +296,10 @@ class Commands:
 
     def _on_eeprom(self, base: int, counter: int, values: "dict[str, int]") -> None:
         """The field's registers: the pack's number can be read, nothing can be written."""
-        if base == _READ_EEPROM and values["register"] == _REGISTER_PACK_NUMBER:
+        if base == READ_EEPROM and values["register"] == _REGISTER_PACK_NUMBER:
             number = self._pack.own_node & 15
             data = encode("EEPROM_DATA", register=_REGISTER_PACK_NUMBER, value=number)
-            self._pack.app.seal(_EEPROM_DATA, data)
+            self._pack.app.seal(EEPROM_DATA, data)
             return
         self._result(base, 0, RESULT_REFUSED, REASON_VALUE, counter)
 
@@ -342,8 +344,8 @@ class Commands:
             if slot.wanted > state:
                 slot.wanted = state
                 slot.resends = 0
-                self._supersede(slot, _STATUS_1)
-                slot.neighbour.seal(_MAX_STATE, encode("MAX_STATE", max_state=state))
+                self._supersede(slot, STATUS_1)
+                slot.neighbour.seal(MAX_STATE, encode("MAX_STATE", max_state=state))
                 lowered = True
         if lowered:
             self._pack.count("app-lost")
@@ -361,18 +363,18 @@ class Commands:
                 "soc_permille": slot.status_1["soc_permille"],
                 "soh_permille": slot.status_1["soh_permille"],
             }
-            self._pack.app.seal(_CELL_DETAIL, cell_detail(number, values))
+            self._pack.app.seal(CELL_DETAIL, cell_detail(number, values))
 
 
 _NAMES = {
-    _COMMAND: "COMMAND",
-    _TIME: "TIME",
-    _READ_EEPROM: "READ_EEPROM",
-    _WRITE_EEPROM: "WRITE_EEPROM",
-    _MODULE_COMMAND: "MODULE_COMMAND",
-    _REQUEST_MODULE_LIST: "REQUEST_MODULE_LIST",
-    _LIMITS_COMMAND: "LIMITS_COMMAND",
-    _DIAGNOSTICS_REQUEST: "DIAGNOSTICS_REQUEST",
+    COMMAND: "COMMAND",
+    TIME: "TIME",
+    READ_EEPROM: "READ_EEPROM",
+    WRITE_EEPROM: "WRITE_EEPROM",
+    MODULE_COMMAND: "MODULE_COMMAND",
+    REQUEST_MODULE_LIST: "REQUEST_MODULE_LIST",
+    LIMITS_COMMAND: "LIMITS_COMMAND",
+    DIAGNOSTICS_REQUEST: "DIAGNOSTICS_REQUEST",
 }
 
 
@@ -383,9 +385,9 @@ def decode_or_none(base: int, data: bytes) -> "dict[str, int] | None":
 
 
 def _is_obeyed(slot: "Slot", pending: Pending) -> bool:
-    if pending.answer == _STATUS_1:
+    if pending.answer == STATUS_1:
         return slot.state == pending.state
-    if pending.answer == _HARDWARE:
+    if pending.answer == HARDWARE:
         hardware = slot.hardware
         return (
             hardware is not None

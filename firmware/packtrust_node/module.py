@@ -14,6 +14,32 @@ from packtrust.channel import MODULE_LINK
 from packtrust.frame import Frame
 from packtrust.handshake import RESPONDER
 from packtrust.messages import decode, encode
+from packtrust.messages.bases import (
+    ALL_DEREGISTER,
+    ALL_ISOLATE,
+    ANNOUNCE_REQUEST,
+    ANNOUNCEMENT,
+    BALANCE,
+    CELL_COMM_STATUS1,
+    DEREGISTER,
+    DETAIL,
+    DETAIL_REQUEST,
+    FAULT_CODES,
+    HARDWARE,
+    HARDWARE_REQUEST,
+    ISOTP_FROM_MODULE,
+    ISOTP_TO_MODULE,
+    LIMITS,
+    MAX_STATE,
+    REGISTRATION,
+    SET_TIME,
+    STATE_CHANGE,
+    STATUS_1,
+    STATUS_2,
+    STATUS_3,
+    STATUS_REQUEST,
+    TIME_REQUEST,
+)
 from packtrust.messages.table import ALL_CELLS, STATE_OFF, STATE_ON
 from packtrust.policy import DEFAULT_POLICY
 from packtrust_node.mailbox import Mailbox
@@ -38,31 +64,6 @@ CELLS_MAX = const(192)
 DETAIL_MS = const(20)
 PACK_LOSS_MS = const(11100)
 _TICK_MS = const(50)
-
-_ANNOUNCEMENT = const(0x500)
-_HARDWARE = const(0x501)
-_STATUS_1 = const(0x502)
-_STATUS_2 = const(0x503)
-_STATUS_3 = const(0x504)
-_DETAIL = const(0x505)
-_TIME_REQUEST = const(0x506)
-_CELL_COMM = const(0x507)
-_FAULT_CODES = const(0x50A)
-_REGISTRATION = const(0x510)
-_HARDWARE_REQUEST = const(0x511)
-_STATUS_REQUEST = const(0x512)
-_STATE_CHANGE = const(0x514)
-_DETAIL_REQUEST = const(0x515)
-_SET_TIME = const(0x516)
-_MAX_STATE = const(0x517)
-_DEREGISTER = const(0x518)
-_LIMITS = const(0x519)
-_BALANCE = const(0x51A)
-_ANNOUNCE_REQUEST = const(0x51D)
-_ALL_DEREGISTER = const(0x51E)
-_ALL_ISOLATE = const(0x51F)
-_ISOTP_TO_MODULE = const(0x538)
-_ISOTP_FROM_MODULE = const(0x530)
 
 
 class ModuleNode(Node):
@@ -129,7 +130,7 @@ class ModuleNode(Node):
             self._mailbox = None
             return
         self._pack = Neighbour(self.env, 0, number, RESPONDER, MODULE_LINK)
-        self._mailbox = Mailbox(compose(_ISOTP_FROM_MODULE, number), compose(_ISOTP_TO_MODULE, number), self._send)
+        self._mailbox = Mailbox(compose(ISOTP_FROM_MODULE, number), compose(ISOTP_TO_MODULE, number), self._send)
 
     def _send(self, frame: Frame) -> None:
         self.env.send(0, frame)
@@ -228,13 +229,13 @@ class ModuleNode(Node):
 
     def _on_clear(self, base: int, node: int, data: "Buffer") -> None:
         """A frame anybody could have sent."""
-        if base == _ANNOUNCE_REQUEST:
+        if base == ANNOUNCE_REQUEST:
             # Also in a session: the pack that asks may have lost its memory. A flood gets one answer a second.
             if not self._asked and self.env.now_ms() - self._announced_ms >= ANNOUNCE_MS:
                 self._asked = True
                 self._announce_soon()
             return
-        if base == _REGISTRATION:
+        if base == REGISTRATION:
             values = decode("REGISTRATION", data)
             if values is None or not self._is_meant(values):
                 return
@@ -250,7 +251,7 @@ class ModuleNode(Node):
                 self._isolate()
             else:
                 self.count("clear")
-        elif base in (_DEREGISTER, _ALL_DEREGISTER):
+        elif base in (DEREGISTER, ALL_DEREGISTER):
             self._take_number(NODE_UNREGISTERED)
             self._announce_soon()
 
@@ -265,7 +266,7 @@ class ModuleNode(Node):
 
     def _on_session(self) -> None:
         if not self.time_s:
-            self._seal(_TIME_REQUEST, bytes(8))
+            self._seal(TIME_REQUEST, bytes(8))
 
     def _seal(self, base: int, data: "Buffer") -> None:
         if self._pack is not None:
@@ -275,23 +276,23 @@ class ModuleNode(Node):
         """What the pack's record asks for."""
         base = base_of(event.arbitration_id)
         data = event.data
-        if base == _STATUS_REQUEST:
+        if base == STATUS_REQUEST:
             self._on_status_request(decode("STATUS_REQUEST", data))
-        elif base == _MAX_STATE:
+        elif base == MAX_STATE:
             self._on_max_state(decode("MAX_STATE", data))
-        elif base == _DETAIL_REQUEST:
+        elif base == DETAIL_REQUEST:
             self._on_detail_request(decode("DETAIL_REQUEST", data))
-        elif base == _STATE_CHANGE:
+        elif base == STATE_CHANGE:
             self._on_state_change(decode("STATE_CHANGE", data))
-        elif base == _LIMITS:
+        elif base == LIMITS:
             self._on_limits(decode("LIMITS", data))
-        elif base == _BALANCE:
+        elif base == BALANCE:
             self._on_balance(decode("BALANCE", data))
-        elif base == _HARDWARE_REQUEST:
+        elif base == HARDWARE_REQUEST:
             self._send_hardware()
-        elif base == _SET_TIME:
+        elif base == SET_TIME:
             self._on_set_time(decode("SET_TIME", data))
-        elif base in (_DEREGISTER, _ALL_DEREGISTER, _ALL_ISOLATE):
+        elif base in (DEREGISTER, ALL_DEREGISTER, ALL_ISOLATE):
             self._isolate()
         else:
             self.count("unsupported")
@@ -304,11 +305,11 @@ class ModuleNode(Node):
         self._advance()
         self._measure()
         self._lower(values["max_state"])
-        self._seal(_STATUS_1, telemetry.status_1(self.state))
-        self._seal(_STATUS_2, telemetry.status_2())
-        self._seal(_STATUS_3, telemetry.status_3())
-        self._seal(_CELL_COMM, telemetry.cell_comm())
-        self._seal(_FAULT_CODES, telemetry.fault_codes())
+        self._seal(STATUS_1, telemetry.status_1(self.state))
+        self._seal(STATUS_2, telemetry.status_2())
+        self._seal(STATUS_3, telemetry.status_3())
+        self._seal(CELL_COMM_STATUS1, telemetry.cell_comm())
+        self._seal(FAULT_CODES, telemetry.fault_codes())
 
     def _on_max_state(self, values: "dict[str, int] | None") -> None:
         if values is None:
@@ -367,7 +368,7 @@ class ModuleNode(Node):
             self.telemetry.balanced_mv = values["threshold_mv"]
         self._advance()
         self._settle()
-        self._seal(_FAULT_CODES, self.telemetry.fault_codes())
+        self._seal(FAULT_CODES, self.telemetry.fault_codes())
 
     def _on_set_time(self, values: "dict[str, int] | None") -> None:
         if values is None:
@@ -384,11 +385,11 @@ class ModuleNode(Node):
             end_of_charge_mv=self._end_of_charge_mv,
             hardware_version=int(self.config.get("hardware_version", 1)),
         )
-        self._seal(_HARDWARE, data)
+        self._seal(HARDWARE, data)
 
     def _send_status_1(self) -> None:
         self._measure()
-        self._seal(_STATUS_1, self.telemetry.status_1(self.state))
+        self._seal(STATUS_1, self.telemetry.status_1(self.state))
 
     # -- state and cells -----------------------------------------------------------------------------------------------
 
@@ -434,7 +435,7 @@ class ModuleNode(Node):
         except Exception as error:  # as above; the pack counts the answer as missed
             self._cells_failed(error)
             return
-        self._seal(_DETAIL, data)
+        self._seal(DETAIL, data)
 
     def _cells_failed(self, error: Exception) -> None:
         """The cell source does not work: a hardware fault the pack is told of."""
@@ -490,4 +491,4 @@ class ModuleNode(Node):
             part=self._part,
             unique_id=self.unique_id,
         )
-        self._send(Frame(compose(_ANNOUNCEMENT, self.own_node), bytes(data)))
+        self._send(Frame(compose(ANNOUNCEMENT, self.own_node), bytes(data)))

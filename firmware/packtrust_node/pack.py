@@ -15,6 +15,34 @@ from packtrust.channel import ESTABLISHED, MODULE_LINK, VCU_LINK
 from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR, RESPONDER
 from packtrust.messages import by_standard_id, decode, encode
+from packtrust.messages.bases import (
+    ANNOUNCE_REQUEST,
+    ANNOUNCEMENT,
+    APP_ANNOUNCE_REQUEST,
+    CELL_COMM_STATUS1,
+    DETAIL,
+    DETAIL_REQUEST,
+    FAULT_CODES,
+    HARDWARE,
+    HARDWARE_REQUEST,
+    ISOTP_FROM_MODULE,
+    ISOTP_FROM_PACK,
+    ISOTP_TO_MODULE,
+    ISOTP_TO_PACK,
+    MAX_STATE,
+    MODULE_LIMITS,
+    MODULE_POWER,
+    MODULE_STATE,
+    PACK_ANNOUNCEMENT,
+    PACK_DIAGNOSTICS,
+    REGISTRATION,
+    STATUS_1,
+    STATUS_2,
+    STATUS_3,
+    STATUS_REQUEST,
+    TIME_REQUEST,
+    VCU_TIME_REQUEST,
+)
 from packtrust.messages.table import STANDARD_PACKS, STATE_OFF
 from packtrust.policy import DEFAULT_POLICY
 from packtrust.record import VERSION
@@ -66,42 +94,16 @@ FLAG_LIVE = const(4)
 
 _NEVER = const(0xFFFFFFFF)
 
-_MODULE_STATE = const(0x411)
-_MODULE_POWER = const(0x412)
-_MODULE_LIMITS = const(0x416)
-_ISOTP_TO_PACK = const(0x431)
-_ISOTP_FROM_PACK = const(0x432)
-_APP_ANNOUNCE_REQUEST = const(0x435)
-_PACK_ANNOUNCEMENT = const(0x436)
-_PACK_DIAGNOSTICS = const(0x43D)
-_VCU_TIME_REQUEST = const(0x440)
-_ANNOUNCEMENT = const(0x500)
-_HARDWARE = const(0x501)
-_STATUS_1 = const(0x502)
-_STATUS_2 = const(0x503)
-_STATUS_3 = const(0x504)
-_DETAIL = const(0x505)
-_TIME_REQUEST = const(0x506)
-_CELL_COMM = const(0x507)
-_FAULT_CODES = const(0x50A)
-_REGISTRATION = const(0x510)
-_HARDWARE_REQUEST = const(0x511)
-_STATUS_REQUEST = const(0x512)
-_DETAIL_REQUEST = const(0x515)
-_MAX_STATE = const(0x517)
-_ANNOUNCE_REQUEST = const(0x51D)
-_ISOTP_FROM_MODULE = const(0x530)
-_ISOTP_TO_MODULE = const(0x538)
 
 _MODULE_MESSAGES = {
-    _HARDWARE: "HARDWARE",
-    _STATUS_1: "STATUS_1",
-    _STATUS_2: "STATUS_2",
-    _STATUS_3: "STATUS_3",
-    _DETAIL: "DETAIL",
-    _TIME_REQUEST: "TIME_REQUEST",
-    _CELL_COMM: "CELL_COMM_STATUS1",
-    _FAULT_CODES: "FAULT_CODES",
+    HARDWARE: "HARDWARE",
+    STATUS_1: "STATUS_1",
+    STATUS_2: "STATUS_2",
+    STATUS_3: "STATUS_3",
+    DETAIL: "DETAIL",
+    TIME_REQUEST: "TIME_REQUEST",
+    CELL_COMM_STATUS1: "CELL_COMM_STATUS1",
+    FAULT_CODES: "FAULT_CODES",
 }
 
 
@@ -126,8 +128,8 @@ class PackNode(Node):
         self.bursts_late = 0
         self._order = []  # type: list[Slot]  # keyed slots by number
         self._mailbox = Mailbox(
-            compose(_ISOTP_FROM_PACK, self.own_node),
-            compose(_ISOTP_TO_PACK, self.own_node),
+            compose(ISOTP_FROM_PACK, self.own_node),
+            compose(ISOTP_TO_PACK, self.own_node),
             self._send_vcu,
         )
         self._time_s = 0
@@ -165,9 +167,7 @@ class PackNode(Node):
     def _add_slot(self, number: int, unique_id: int) -> Slot:
         neighbour = Neighbour(self.env, MODULE_BUS, number, INITIATOR, MODULE_LINK)
         slot = Slot(number, unique_id, neighbour)
-        slot.mailbox = Mailbox(
-            compose(_ISOTP_TO_MODULE, number), compose(_ISOTP_FROM_MODULE, number), self._send_module
-        )
+        slot.mailbox = Mailbox(compose(ISOTP_TO_MODULE, number), compose(ISOTP_FROM_MODULE, number), self._send_module)
         slot.seen_ms = self.env.now_ms()
         self.slots[number] = slot
         return slot
@@ -251,7 +251,7 @@ class PackNode(Node):
         """Nobody will command the modules: Off, at once, and not when they miss us."""
         for slot in self._order:
             slot.wanted = STATE_OFF
-            slot.neighbour.seal(_MAX_STATE, encode("MAX_STATE", max_state=STATE_OFF))
+            slot.neighbour.seal(MAX_STATE, encode("MAX_STATE", max_state=STATE_OFF))
 
     def unkeyed(self) -> None:
         """Nobody's pack: the modules keep their numbers, and nothing else."""
@@ -353,7 +353,7 @@ class PackNode(Node):
                 return
         if arbitration_id & ENCRYPTED:
             return
-        if base == _APP_ANNOUNCE_REQUEST and node in (0, NODE_APP, self.own_node):
+        if base == APP_ANNOUNCE_REQUEST and node in (0, NODE_APP, self.own_node):
             self._announce_ms = self.env.now_ms()
         elif node == self.own_node and DEFAULT_POLICY.needs_citation(base):
             self.count("clear")
@@ -383,7 +383,7 @@ class PackNode(Node):
                 return
         if arbitration_id & ENCRYPTED:
             return
-        if base == _ANNOUNCEMENT:
+        if base == ANNOUNCEMENT:
             values = decode("ANNOUNCEMENT", frame.data)
             if values is not None:
                 self._on_announcement(node, values)
@@ -450,7 +450,7 @@ class PackNode(Node):
             part=values["part"],
             unique_id=unique_id,
         )
-        self._send_module(Frame(compose(_REGISTRATION, NODE_UNREGISTERED), bytes(data)))
+        self._send_module(Frame(compose(REGISTRATION, NODE_UNREGISTERED), bytes(data)))
 
     def _register(self, wanted: int, unique_id: int) -> "Slot | None":
         number = wanted
@@ -471,7 +471,7 @@ class PackNode(Node):
         slot.misses = 0
         slot.poll_ms = None
         slot.next_poll_ms = 0
-        slot.neighbour.seal(_HARDWARE_REQUEST, encode("HARDWARE_REQUEST"))
+        slot.neighbour.seal(HARDWARE_REQUEST, encode("HARDWARE_REQUEST"))
         self.commands.send_time(slot)
 
     def _on_record(self, slot: Slot, event: "Event") -> None:
@@ -487,34 +487,34 @@ class PackNode(Node):
             slot.lost = False
             self.env.log("module %d is back" % slot.number)
         got = 0
-        if base == _STATUS_1:
+        if base == STATUS_1:
             got = GOT_STATUS_1
             changed = slot.state != values["state"]
             slot.status_1 = values
             # Unasked, or with another state: the app hears of it at once, not at the end of the poll.
             if changed or slot.poll_ms is None:
                 self._send_state(slot)
-        elif base == _STATUS_2:
+        elif base == STATUS_2:
             got = GOT_STATUS_2
             slot.status_2 = values
-        elif base == _STATUS_3:
+        elif base == STATUS_3:
             got = GOT_STATUS_3
             slot.status_3 = values
-        elif base == _CELL_COMM:
+        elif base == CELL_COMM_STATUS1:
             got = GOT_COMM
             slot.comm = values
-        elif base == _FAULT_CODES:
+        elif base == FAULT_CODES:
             got = GOT_FAULT
             slot.fault = values
             if slot.poll_ms is None and slot.status_1 is not None:
                 self._send_state(slot)
-        elif base == _DETAIL:
+        elif base == DETAIL:
             got = GOT_DETAIL
             slot.take_detail(values)
-        elif base == _HARDWARE:
+        elif base == HARDWARE:
             slot.hardware = values
-            self.app.seal(_MODULE_LIMITS, aggregate.module_limits(slot))
-        elif base == _TIME_REQUEST:
+            self.app.seal(MODULE_LIMITS, aggregate.module_limits(slot))
+        elif base == TIME_REQUEST:
             self.commands.send_time(slot)
         if slot.pending:
             self.commands.shown(slot, base)
@@ -525,8 +525,8 @@ class PackNode(Node):
 
     def _send_state(self, slot: Slot) -> None:
         total, active = self._totals()
-        self.app.seal(_MODULE_STATE, aggregate.module_state(slot, total, active))
-        self.app.seal(_MODULE_POWER, aggregate.module_power(slot))
+        self.app.seal(MODULE_STATE, aggregate.module_state(slot, total, active))
+        self.app.seal(MODULE_POWER, aggregate.module_power(slot))
 
     def _totals(self) -> "tuple[int, int]":
         now_ms = self.env.now_ms()
@@ -570,8 +570,8 @@ class PackNode(Node):
         slot.poll_ms = now_ms
         slot.got = 0
         neighbour = slot.neighbour
-        neighbour.seal(_STATUS_REQUEST, encode("STATUS_REQUEST", max_state=slot.wanted))
-        neighbour.seal(_DETAIL_REQUEST, encode("DETAIL_REQUEST", cell_id=slot.next_cell()))
+        neighbour.seal(STATUS_REQUEST, encode("STATUS_REQUEST", max_state=slot.wanted))
+        neighbour.seal(DETAIL_REQUEST, encode("DETAIL_REQUEST", cell_id=slot.next_cell()))
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -619,7 +619,7 @@ class PackNode(Node):
             young = now_ms - self._boot_ms < _FAST_UNTIL_MS
             self._request_ms = now_ms + (_FAST_MS if young else _SLOW_MS)
             data = encode("ANNOUNCE_REQUEST", controller_id=self.number)
-            self._send_module(Frame(compose(_ANNOUNCE_REQUEST, NODE_UNREGISTERED), bytes(data)))
+            self._send_module(Frame(compose(ANNOUNCE_REQUEST, NODE_UNREGISTERED), bytes(data)))
 
     def _check_lost(self, slot: Slot, now_ms: int) -> None:
         if not slot.lost and slot.status_1 is not None and not slot.active(now_ms):
@@ -636,7 +636,7 @@ class PackNode(Node):
         self._beat_ms = now_ms + max(HEARTBEAT_MS // count, HEARTBEAT_PER_MODULE_MS)
         self._beat = (self._beat + 1) % count
         slot = self._order[self._beat]
-        slot.neighbour.seal(_MAX_STATE, encode("MAX_STATE", max_state=slot.wanted))
+        slot.neighbour.seal(MAX_STATE, encode("MAX_STATE", max_state=slot.wanted))
 
     def _announce(self) -> None:
         identity = self.identity
@@ -649,7 +649,7 @@ class PackNode(Node):
             pack_number=self.number,
             unique_id=self.unique_id,
         )
-        self._send_vcu(Frame(compose(_PACK_ANNOUNCEMENT, self.own_node), bytes(data)))
+        self._send_vcu(Frame(compose(PACK_ANNOUNCEMENT, self.own_node), bytes(data)))
 
     # -- broadcast -----------------------------------------------------------------------------------------------------
 
@@ -676,7 +676,7 @@ class PackNode(Node):
             for base, data in frames:
                 self._send_vcu(Frame(base + offset, bytes(data), False))
             if not self._time_s:
-                self._send_vcu(Frame(_VCU_TIME_REQUEST + offset, bytes(8), False))
+                self._send_vcu(Frame(VCU_TIME_REQUEST + offset, bytes(8), False))
         if self.app.established:
             for base, data in frames:
                 self.app.seal(base, data)
@@ -707,4 +707,4 @@ class PackNode(Node):
             handshakes=self.counters.get("sessions", 0),
             modules_lost=self.modules_lost,
         )
-        self.app.seal(_PACK_DIAGNOSTICS, data)
+        self.app.seal(PACK_DIAGNOSTICS, data)
