@@ -1,6 +1,7 @@
-"""The main job on real MicroPython processes: all green as it is, and for each criterion one fault that turns exactly its line red.
+"""The main job on real MicroPython processes: all green as it is, and for each criterion one fault that turns exactly
+its line red.
 
-Faults go in where they would in life: the bridge's answers, the bus, a node's flash. Nothing in the demo itself is touched.
+Faults go in where they would in life: the bridge's answers, the bus, a node's flash. The demo itself is not touched.
 """
 
 import json
@@ -138,8 +139,8 @@ def test_node_whose_hkdf_is_one_bit_off(tmp_path):
     changed = overlay(
         tmp_path,
         "packtrust_node/testservice.py",
-        "    return hkdf(ikm, salt, info, unpack(\">H\", length)[0])\n",
-        "    output = bytearray(hkdf(ikm, salt, info, unpack(\">H\", length)[0]))\n"
+        '    return hkdf(ikm, salt, info, unpack(">H", length)[0])\n',
+        '    output = bytearray(hkdf(ikm, salt, info, unpack(">H", length)[0]))\n'
         "    output[0] ^= 1\n"
         "    return bytes(output)\n",
     )

@@ -19,7 +19,9 @@ def _database() -> Path:
 
 
 def bridge(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="on 127.0.0.1; 0 takes a free one")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="on 127.0.0.1; 0 takes a free one")
+    ] = DEFAULT_PORT,
     database: Annotated[
         Path | None, typer.Option("--database", metavar="FILE", help="SQLite file; default: in this user's data folder")
     ] = None,

@@ -171,5 +171,4 @@ def find_bridge(url: str | None) -> str:
     """The bridge to use: the one given, else the embedded one on its usual port."""
     if url is not None:
         return url
-    found = os.environ.get("PACKTRUST_BRIDGE", "http://127.0.0.1:8080")
-    return found
+    return os.environ.get("PACKTRUST_BRIDGE", "http://127.0.0.1:8080")

@@ -67,7 +67,9 @@ def _document(node: AppNode) -> dict[str, Any]:
 def monitor(
     can: CanOption = None,
     store: StoreOption = None,
-    duration: Annotated[float | None, typer.Option("--duration", min=0.5, help="seconds; default: until Ctrl-C")] = None,
+    duration: Annotated[
+        float | None, typer.Option("--duration", min=0.5, help="seconds; default: until Ctrl-C")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a pack that this host has keys for. It gives no commands, but the pack sees it as its app.
@@ -111,5 +113,3 @@ def _watch(runner: Runner, duration: float | None) -> None:
                 live.update(render(), refresh=True)
         except KeyboardInterrupt:
             pass  # this is how it is ended
-
-

@@ -50,7 +50,9 @@ def pack(
     bitrate: Annotated[int, typer.Option("--bitrate", help="of both buses, bit/s")] = 500_000,
     directory: Annotated[
         Path | None,
-        typer.Option("--directory", help="keep flash and bus logs here, so that keys survive; default: a temporary one"),
+        typer.Option(
+            "--directory", help="keep flash and bus logs here, so that keys survive; default: a temporary one"
+        ),
     ] = None,
     claim: Annotated[
         bool,
@@ -61,7 +63,8 @@ def pack(
 ) -> None:
     """Run a virtual pack and print its USB-CAN adapters, until Ctrl-C.
 
-    The adapters are ptys that speak LAWICEL SLCAN: python-can's slcan interface and its tools work on them as on a real one.
+    The adapters are ptys that speak LAWICEL SLCAN: python-can's slcan interface and its tools work on them as on a
+    real one.
     """
     if bitrate not in BITRATES:
         raise typer.BadParameter("one of %s" % ", ".join(str(rate) for rate in BITRATES), param_hint="--bitrate")

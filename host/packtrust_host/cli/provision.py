@@ -23,13 +23,17 @@ from . import common
 
 CanOption = Annotated[
     str | None,
-    typer.Option("--can", metavar="URL", help="python-can bus, e.g. slcan:/dev/ttyACM0; default: a running `packtrust pack`"),
+    typer.Option(
+        "--can", metavar="URL", help="python-can bus, e.g. slcan:/dev/ttyACM0; default: a running `packtrust pack`"
+    ),
 ]
 BridgeOption = Annotated[
     str | None,
     typer.Option("--bridge", metavar="URL", help="API-Bridge; default: $PACKTRUST_BRIDGE, or http://127.0.0.1:8080"),
 ]
-StoreOption = Annotated[Path | None, typer.Option("--store", metavar="DIR", help="key store folder; default: this user's")]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="key store folder; default: this user's")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON, and nothing else")]
 
 
@@ -55,7 +59,9 @@ def provision(
     ] = None,
     clear_first_transfer: Annotated[
         bool,
-        typer.Option("--clear-first-transfer", help="send first packages unencrypted; only devices configured so take them"),
+        typer.Option(
+            "--clear-first-transfer", help="send first packages unencrypted; only devices configured so take them"
+        ),
     ] = False,
     repeat_unknown: Annotated[
         bool, typer.Option("--repeat-unknown", help="send bridge writes again that were never answered")
@@ -144,7 +150,8 @@ def validate(
 def claim_add(
     device: Annotated[str, typer.Argument(help="unique id (8 hex digits) or serial, as on the device's label")],
     code: Annotated[
-        str | None, typer.Option("--code", help="32 hex digits; asked for, unseen, if not given", envvar="PACKTRUST_CLAIM")
+        str | None,
+        typer.Option("--code", help="32 hex digits; asked for, unseen, if not given", envvar="PACKTRUST_CLAIM"),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,

@@ -16,7 +16,9 @@ from .demo import MODULES_MAX
 
 
 def dbc(
-    modules: Annotated[int, typer.Option("--modules", "-n", min=1, max=MODULES_MAX, help="modules numbered 1..N")] = MODULES_MAX,
+    modules: Annotated[
+        int, typer.Option("--modules", "-n", min=1, max=MODULES_MAX, help="modules numbered 1..N")
+    ] = MODULES_MAX,
     packs: Annotated[int, typer.Option("--packs", min=1, max=4, help="packs numbered 0..N-1")] = 1,
 ) -> None:
     """Print the DBC file, for cantools, SavvyCAN and every tool that reads one."""

@@ -1,6 +1,5 @@
 """`packtrust verify`: does a node's interpreter compute what it should?"""
 
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -8,11 +7,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from packtrust_host.app.errors import AppError, NoAnswer
-from packtrust_host.sim.deploy import SetupError
-from packtrust_host.sim.launcher import NodeError, PackProcess
-from packtrust_host.urls import BusUrlError
+from packtrust_host.app.errors import NoAnswer
+from packtrust_host.sim.launcher import PackProcess
 from packtrust_host.verify import CASES, VerifyReport, bus_at, discover, parse_node, verify_bus, verify_node
+
+from . import common
 
 _READY_S = 20.0
 _FAILURES_SHOWN = 20
@@ -131,17 +130,14 @@ def verify(
     HKDF, AES-GCM by each backend (forged tags must be refused), X25519, HPKE in its four modes and the framing of
     records. Exit code 1 if any answer is wrong, or the node refuses because it has keys.
     """
-    errors = Console(stderr=True)
-    try:
-        reports = run_verify(can, node, cases, seed, backend, None if as_json else Console())
-    except (AppError, BusUrlError, SetupError, NodeError) as error:
-        errors.print("error: %s" % error, markup=False, style="red", soft_wrap=True)
-        raise typer.Exit(1) from error
+    out = common.console()
+    with common.errors_told():
+        reports = run_verify(can, node, cases, seed, backend, None if as_json else out)
     ok = all(report.ok for report in reports)
     if as_json:
-        typer.echo(json.dumps({"ok": ok, "nodes": [report.to_json() for report in reports]}, indent=2))
+        common.print_json({"ok": ok, "nodes": [report.to_json() for report in reports]})
     elif ok:
-        Console().print("[green]All %d answers are right.[/]" % sum(report.cases for report in reports))
+        out.print("[green]All %d answers are right.[/]" % sum(report.cases for report in reports))
     else:
-        Console().print("[red]%d answers are wrong:[/] do not use this firmware." % sum(r.failed for r in reports))
-    raise typer.Exit(0 if ok else 1)
+        out.print("[red]%d answers are wrong:[/] do not use this firmware." % sum(r.failed for r in reports))
+    raise typer.Exit(common.OK if ok else common.FAILED)

@@ -1,7 +1,7 @@
 """A bus as its log shows it: frames, and the transfers they make up.
 
-The log is candump's (`candump -L`), one line a good frame, stamped with the bus time of its end. What is put together here
-follows docs/wire.md, section 2, in code of its own: it judges the nodes, so it shares nothing with them.
+The log is candump's (`candump -L`), one line a good frame, stamped with the bus time of its end. What is put together
+here follows docs/wire.md, section 2, in code of its own: it judges the nodes, so it shares nothing with them.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def parse_line(line: str) -> LogFrame | None:
     seconds, micros, _, identifier, _, data = match.groups()
     if len(data) % 2:
         raise LogError("half a byte in %.60r" % line)
-    return LogFrame(int(seconds) * 1_000_000 + int(micros), int(identifier, 16), len(identifier) == 8, bytes.fromhex(data))
+    return LogFrame(
+        int(seconds) * 1_000_000 + int(micros), int(identifier, 16), len(identifier) == 8, bytes.fromhex(data)
+    )
 
 
 def parse(lines: Iterable[str]) -> Iterator[LogFrame]:

@@ -83,10 +83,14 @@ def _devices(seen: Evidence) -> Line:
         problems.append("the pack attested nothing")
     else:
         problems += seen.attestation
-    text = "%d components read back as sent (1 pack controller, %d modules), %d authentic receipts for %d x 64-byte halves, "
-    text += "%d relationships validated live, the modules attested by the pack and checked by the bridge"
-    evidence = text % (len(seen.devices), seen.modules, receipts, 2 * len(seen.pairs), seen.validated)
-    return Line(2, "Pack controller and battery modules register and receive device key halves", evidence, _few(problems))
+    evidence = (
+        "%d components read back as sent (1 pack controller, %d modules), %d authentic receipts for %d x 64-byte halves, "
+        "%d relationships validated live, the modules attested by the pack and checked by the bridge"
+        % (len(seen.devices), seen.modules, receipts, 2 * len(seen.pairs), seen.validated)
+    )
+    return Line(
+        2, "Pack controller and battery modules register and receive device key halves", evidence, _few(problems)
+    )
 
 
 def _on_target(seen: Evidence, operations: Callable[[str], bool]) -> tuple[int, list[str]]:
@@ -124,7 +128,9 @@ def _derivation(seen: Evidence) -> Line:
         seen.modules + 1,
     )
     measured = {"hkdf_cases": right, "pairs": confirmed}
-    return Line(3, "HKDF key derivation produces consistent encryption keys from key halves", evidence, _few(problems), measured)
+    return Line(
+        3, "HKDF key derivation produces consistent encryption keys from key halves", evidence, _few(problems), measured
+    )
 
 
 def _unpaired(pair: Pair) -> str:
@@ -147,13 +153,16 @@ def _gcm(seen: Evidence) -> Line:
         problems.append("%d records in the logs are not authentic under any session key" % bad)
     if not in_log:
         problems.append("no record in the logs")
-    evidence = "%d answers of %d nodes right; %d records sealed, %d opened, %d tag failures; all %d records in the logs open" % (
-        right,
-        len(seen.verified),
-        sealed,
-        opened,
-        tags,
-        in_log,
+    evidence = (
+        "%d answers of %d nodes right; %d records sealed, %d opened, %d tag failures; all %d records in the logs open"
+        % (
+            right,
+            len(seen.verified),
+            sealed,
+            opened,
+            tags,
+            in_log,
+        )
     )
     measured = {"cases": right, "sealed": sealed, "opened": opened, "tag_failures": tags, "records_in_logs": in_log}
     return Line(4, "AES-256-GCM works on CAN messages", evidence, _few(problems), measured)
@@ -174,12 +183,15 @@ def _bit_17(seen: Evidence) -> Line:
     for item in seen.secrecy:
         for name, count in item.allowed.items():
             allowed[name] = allowed.get(name, 0) + count
-    evidence = "of %d frames after keying %d have bit 17 and make %d records, %d are clear by policy (%s), none else" % (
-        due,
-        sealed,
-        records,
-        sum(allowed.values()),
-        ", ".join("%d %s" % (count, name) for name, count in sorted(allowed.items())) or "none",
+    evidence = (
+        "of %d frames after keying %d have bit 17 and make %d records, %d are clear by policy (%s), none else"
+        % (
+            due,
+            sealed,
+            records,
+            sum(allowed.values()),
+            ", ".join("%d %s" % (count, name) for name, count in sorted(allowed.items())) or "none",
+        )
     )
     measured = {"frames": due, "sealed": sealed, "records": records, "clear_by_policy": allowed}
     return Line(5, "Bit 17 signalling functions correctly", evidence, _few(problems), measured)
@@ -216,7 +228,8 @@ def _real_time(seen: Evidence) -> Line:
         problems += seen.polls.problems()
         measured["poll"] = found = figures(seen.polls.all_ms)
         parts.append(
-            "%d polls, p99 %s, max %s of %.0f ms" % (found["count"], _ms(found["p99_ms"]), _ms(found["max_ms"]), POLL_MS)
+            "%s polls, p99 %s, max %s of %.0f ms"
+            % (found["count"], _ms(found["p99_ms"]), _ms(found["max_ms"]), POLL_MS)
         )
     if seen.commands is None:
         problems.append("no commands were measured")
@@ -238,9 +251,14 @@ def _real_time(seen: Evidence) -> Line:
     else:
         problems += seen.bursts.problems
         intervals = seen.bursts.intervals_ms
-        measured["burst"] = {"count": len(intervals), "min_ms": round(min(intervals), 3), "max_ms": round(max(intervals), 3)}
+        measured["burst"] = {
+            "count": len(intervals),
+            "min_ms": round(min(intervals), 3),
+            "max_ms": round(max(intervals), 3),
+        }
         parts.append(
-            "VCU burst every %.1f..%.1f ms of %.0f +- %.0f" % (min(intervals), max(intervals), BURST_MS, BURST_TOLERANCE_MS)
+            "VCU burst every %.1f..%.1f ms of %.0f +- %.0f"
+            % (min(intervals), max(intervals), BURST_MS, BURST_TOLERANCE_MS)
         )
     return Line(7, "Real-time with encryption overhead", "; ".join(parts), _few(problems), measured)
 
@@ -292,7 +310,6 @@ def _secrets(seen: Evidence) -> Line:
         "kinds": search.by_kind,
     }
     return Line(8, title, evidence, problems, measured)
-
 
 
 def evaluate(seen: Evidence) -> list[Line]:

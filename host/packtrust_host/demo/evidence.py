@@ -1,4 +1,4 @@
-"""What a demo run has seen: the raw material of its report. Filled in as the run goes; what stays empty is no evidence."""
+"""What a demo run has seen: the raw material of its report. What stays empty is no evidence."""
 
 from __future__ import annotations
 

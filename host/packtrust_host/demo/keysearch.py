@@ -1,9 +1,9 @@
 """Were keys on the bus? Every 8-byte window of every key, in raw bytes, hex and base64, in everything that was on it.
 
-Where is looked: the data of each frame; each transfer put together (records, handshakes, ISO-TP); and the data of all frames
-of an ID one after the other, whole and without their first byte, so that a key cut up in a way nobody thought of is still
-found. The same search runs over a copy of the log in which keys were hidden on purpose: if it misses one, its silence
-proves nothing.
+Where is looked: the data of each frame; each transfer put together (records, handshakes, ISO-TP); and the data of all
+frames of an ID one after the other, whole and without their first byte, so that a key cut up in a way nobody thought of
+is still found. The same search runs over a copy of the log in which keys were hidden on purpose: if it misses one, its
+silence proves nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .buslog import BusLog, LogFrame, Transfer, assemble
 
 WINDOW = 8
 FORMS = ("raw", "hex", "base64")
-# Fewer different bytes than that in a window are zeros and counters, not a key: one window of random bytes in 10^10 is so.
+# Fewer different bytes than that are zeros and counters, not a key: one window of random bytes in 10^10 is so.
 _LEAST_DISTINCT = 4
 _SHOWN = 50
 

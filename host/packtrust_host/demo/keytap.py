@@ -1,7 +1,7 @@
 """What the host's own key derivation had in hands, for the search of the logs.
 
-Like the key tap of the virtual boards (boards/unix/boot.py): put below `packtrust.crypto` for as long as a demo runs. Keys
-stay in memory; nothing here prints or writes one, except to a key log that the user asked for by name.
+Like the key tap of the virtual boards (boards/unix/boot.py): put below `packtrust.crypto` for as long as a demo runs.
+Keys stay in memory; nothing here prints or writes one, except to a key log that the user asked for by name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _FINGERPRINTS_AT = -(32 + 32 + 4 + 1)
 class HostTap:
     """Collects every key that goes into or comes out of key derivation in this process; a context manager.
 
-    `keys`: hex -> as what ("app okm", ...), as the boards' tap gives them. What a MAC gives is no key and goes over the bus.
+    `keys`: hex -> as what ("app okm", ...), as the boards' tap gives them. What a MAC gives is no key: it goes over the
+    bus.
     """
 
     def __init__(self, name: str = "app", on_session: OnSession | None = None) -> None:

@@ -5,6 +5,7 @@ Nothing here asks a node: what counts is what was on the wire, opened with the s
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,9 +26,7 @@ BURST_TOLERANCE_MS = 50.0
 
 # What a poll asks for (docs/messages.md): five records.
 POLL = by_name("STATUS_REQUEST").base
-ANSWERS = tuple(
-    by_name(name).base for name in ("STATUS_1", "STATUS_2", "STATUS_3", "CELL_COMM_STATUS1", "FAULT_CODES")
-)
+ANSWERS = tuple(by_name(name).base for name in ("STATUS_1", "STATUS_2", "STATUS_3", "CELL_COMM_STATUS1", "FAULT_CODES"))
 BURST = ("BMS_STATE", "PACK_POWER", "PACK_CELL_VOLTAGE", "PACK_CELL_TEMP", "PACK_LIMITS", "PACK_CELL_ID_VOLTAGE",
          "PACK_CELL_ID_TEMP", "PACK_ISOLATION")  # fmt: skip
 
@@ -35,6 +34,7 @@ _COMMAND = by_name("COMMAND").base
 _LIMITS_COMMAND = by_name("LIMITS_COMMAND").base
 _MODULE_STATE = by_name("MODULE_STATE").base
 _MODULE_POWER = by_name("MODULE_POWER").base
+_COURSE = {by_name(name).base: name for name in ("MODULE_STATE", "MODULE_POWER", "CELL_DETAIL")}
 _SHOWN = 20
 
 
@@ -113,8 +113,8 @@ def describe(identifier: int, extended: bool) -> str:
 def secrecy(log: BusLog, keyed_us: Mapping[int, int], end_us: int | None = None) -> Secrecy:
     """Judge a bus.
 
-    keyed_us  node byte -> when both ends of its link had committed keys; a node not in it owes nothing. What goes to all
-              nodes, or to a number nobody has, owes from the time the last of them had keys.
+    keyed_us  node byte -> when both ends of its link had committed keys; a node not in it owes nothing. What goes to
+              all nodes, or to a number nobody has, owes from the time the last of them had keys.
     end_us    when the log was looked at: what was under way then is not a fragment.
     """
     result = Secrecy(log.name)
@@ -230,13 +230,13 @@ class Bursts:
 
 
 def bursts(log: BusLog, window: Window, pack: int = 0) -> Bursts:
-    """The clear 11-bit frames old VCUs wait for: each of the eight, every 500 +- 50 ms, from one end of the window to the other."""
+    """The clear 11-bit frames old VCUs wait for: each of the eight, every 500 +- 50 ms, through the whole window."""
     result = Bursts()
     for name in BURST:
         identifier = by_name(name).base + (pack << 8)
         times = [f.time_us for f in log.frames if not f.extended and f.identifier == identifier and f.time_us in window]
         edges = [window.start_us, *times, window.end_us]
-        gaps = [(after - before) / 1000 for before, after in zip(edges, edges[1:], strict=False)]
+        gaps = [(after - before) / 1000 for before, after in itertools.pairwise(edges)]
         if gaps and max(gaps[0], gaps[-1]) > BURST_MS + BURST_TOLERANCE_MS:
             result.problems.append("%s (0x%03X) is missing at an end of the window" % (name, identifier))
         for at, gap in zip(times, gaps[1:-1], strict=False):
@@ -254,8 +254,8 @@ def bursts(log: BusLog, window: Window, pack: int = 0) -> Bursts:
 
 @dataclass
 class Commands:
-    """State commands of the app. Latency: from the end of the command's first frame to the end of the last frame of the first
-    authentic record on the app's bus that shows the module in the new state."""
+    """State commands of the app. Latency: from the end of the command's first frame to the end of the last frame of the
+    first authentic record on the app's bus that shows the module in the new state."""
 
     count: int = 0
     latencies_ms: dict[int, list[float]] = field(default_factory=dict)
@@ -307,8 +307,8 @@ def commands(
     pack_node: int = 0x40,
     rule: CurrentRule = expect_load,
 ) -> Commands:
-    """What became of the state commands given in `window`, for the modules `nodes`: state and current have to show each one
-    before the next is given."""
+    """What became of the state commands given in `window`, for the modules `nodes`: state and current have to show each
+    one before the next is given."""
     result = Commands(latencies_ms={node: [] for node in sorted(nodes)})
     given = _state_commands(vcu, pack_node)
     shown: dict[int, list[tuple[int, int, dict[str, int]]]] = {node: [] for node in nodes}
@@ -354,7 +354,7 @@ def _why(node: int, command: _StateCommand, window: Window, state: int | None, c
 
 
 def limits(vcu: Records, nodes: Collection[int], window: Window, pack_node: int = 0x40) -> tuple[int, list[str]]:
-    """Limit commands given in `window`, and the modules whose current (while On) breaks the newest limits half a second later."""
+    """Limit commands given in `window`, and the modules whose current breaks the newest limits half a second later."""
     problems = []
     count = 0
     charge: int | None = None
@@ -383,25 +383,50 @@ def limits(vcu: Records, nodes: Collection[int], window: Window, pack_node: int 
     return count, problems[:_SHOWN]
 
 
-# -- energy ------------------------------------------------------------------------------------------------------------
+# -- the course of a discharge ---------------------------------------------------------------------------------------
 
 
-def energy_wh(vcu: Records, nodes: Collection[int], window: Window, pack_node: int = 0x40) -> dict[int, float]:
-    """Energy each module gave (positive) or took in `window`, from its authentic voltage and current, in Wh."""
-    given = dict.fromkeys(nodes, 0.0)
-    before: dict[int, tuple[int, float]] = {}
+@dataclass(frozen=True)
+class Sample:
+    """A module at one time, from the newest authentic records until then. `at_s` into the window."""
+
+    at_s: float
+    node: int
+    soc_permille: int | None
+    current_ma: int | None
+    cells_mv: list[int]
+
+
+def course(
+    vcu: Records, nodes: Collection[int], window: Window, steps: int = 10, pack_node: int = 0x40
+) -> list[Sample]:
+    """Every module, cell by cell, at `steps` + 1 times spread over the window."""
+    samples: list[Sample] = []
+    cells: dict[int, dict[int, int]] = {node: {} for node in nodes}
+    state: dict[int, dict[str, int]] = {node: {} for node in nodes}
+    length_us = window.end_us - window.start_us
+    due = 0
+
+    def take() -> None:
+        at_s = due * length_us / steps / 1e6
+        for node in sorted(nodes):
+            mv = [cells[node][cell] for cell in sorted(cells[node])]
+            samples.append(
+                Sample(round(at_s, 1), node, state[node].get("soc_permille"), state[node].get("current_ma"), mv)
+            )
+
     for item in vcu.opened:
-        if item.base != _MODULE_POWER or item.node != pack_node or item.start_us not in window:
+        while due <= steps and item.end_us >= window.start_us + due * length_us // steps:
+            take()
+            due += 1
+        if item.node != pack_node or item.base not in _COURSE:
             continue
-        values = decode("MODULE_POWER", item.data)
-        if values is None or values["module_id"] not in given:
+        values = decode(_COURSE[item.base], item.data)
+        if values is None or values["module_id"] not in cells:
             continue
         node = values["module_id"]
-        watts = -values["voltage_mv"] * values["current_ma"] / 1e6
-        if node in before:
-            then_us, then_w = before[node]
-            given[node] += then_w * (item.end_us - then_us) / 3.6e9
-        before[node] = (item.end_us, watts)
-    return given
-
-
+        if "cell_mv" in values:
+            cells[node][values["cell_id"]] = values["cell_mv"]
+        else:
+            state[node].update(values)
+    return samples

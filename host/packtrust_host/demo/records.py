@@ -1,7 +1,7 @@
 """The sealed records of a bus log, opened with the session keys that existed.
 
-Passive and independent of the nodes: tag, direction and sender are tried from the outside. A record nobody's key opens is
-reported as such.
+Passive and independent of the nodes: tag, direction and sender are tried from the outside. A record that nobody's key
+opens is reported as such.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RESPONDER_SENDS = 1
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An authentic record. `direction` 0: the initiator (app, or pack towards a module) sent it. Times as of Transfer."""
+    """An authentic record. `direction` 0: the initiator (app, or pack towards a module). Times as in Transfer."""
 
     bus: str
     base: int

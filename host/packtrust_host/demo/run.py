@@ -1,7 +1,7 @@
 """The main job, phase by phase: bridge and virtual pack, on-target check, registration, keys, traffic, proof.
 
-A phase that fails is noted and the run goes on where it can, for the report shall show what does work. All that is measured
-about time comes afterwards, from the bus logs.
+A phase that fails is noted and the run goes on where it can, for the report shall show what does work. All that is
+measured about time comes afterwards, from the bus logs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ from packtrust_host.app.provisioner import Progress, Provisioner, Survey
 from packtrust_host.app.registration import Registrar, make_client
 from packtrust_host.app.runner import Runner
 from packtrust_host.app.validate import Validator
-from packtrust_host.bridge.server import EmbeddedBridge
 from packtrust_host.bridge.client import BridgeClient
 from packtrust_host.bridge.errors import BridgeError
+from packtrust_host.bridge.server import EmbeddedBridge
 from packtrust_host.keylog import KeyLogWriter
 from packtrust_host.sim.launcher import NodeError, PackProcess
 from packtrust_host.sim.recording import Recording
@@ -45,6 +46,7 @@ from .criteria import Line, evaluate
 from .evidence import Evidence, Pair, Registered, Search
 from .keysearch import Key, control, keys_of, search
 from .keytap import HostTap
+from .ledger import EnergyMeter, settle, share
 from .records import MATERIAL_LENGTH, KeyRing, open_all
 from .traffic import FULL_LIMITS_MA, Plan, plan
 from .view import SilentView, Snapshot, View, refused_of, row_of
@@ -70,8 +72,8 @@ EXPECTED = (PacktrustError, BridgeError, NodeError, BusUrlError, LogError, can.C
 
 @dataclass
 class Options:
-    """What a run is asked for. `cells`: a cycler's recording, its modules then count; `speed`: of the recording, None: as
-    fast as empties it in the time there is."""
+    """What a run is asked for. `cells`: a cycler's recording, its modules then count; `speed`: of the recording, None:
+    as fast as empties it in the time there is."""
 
     modules: int = 3
     duration_s: float = 20.0
@@ -134,8 +136,8 @@ class _Registrar(Registrar):
 
 class DemoRun:
     """One run. `on_event(name, run)` is called when something is about to happen or has happened, in whichever thread:
-    "bridge", "pack", "verified", "surveyed", "proved:<process>" ("app", "module1": its pair exchange is done, its COMMIT comes next), "keyed",
-    "traffic", "ending". With it a test breaks one thing.
+    "bridge", "pack", "verified", "surveyed", "proved:<process>" (of "app", "module1": the pair exchange is done, the
+    COMMIT comes next), "keyed", "traffic", "ending". With it a test breaks one thing.
     """
 
     def __init__(
@@ -165,12 +167,13 @@ class DemoRun:
         self._phase_title = ""
         self._phase_began = 0.0
         self._key_log: KeyLogWriter | None = None
-        self._cells_seen: dict[str, Any] = {}
+        self._pack_seen: dict[str, Any] = {}
+        self._energy = EnergyMeter()
 
     # -- the whole -----------------------------------------------------------------------------------------------------
 
     def run(self) -> Report:
-        """Everything. Raises what stops it before there is anything to report (AppError, NodeError, SetupError, ...)."""
+        """Everything. Raises what stops it before there is anything to report (AppError, NodeError, SetupError)."""
         began = time.monotonic()
         try:
             with self._stack:
@@ -237,7 +240,9 @@ class DemoRun:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutputError("another demo is running in %s" % output, "wait for it, or give another --output") from None
+            raise OutputError(
+                "another demo is running in %s" % output, "wait for it, or give another --output"
+            ) from None
         self._clean()
         for name in ("report.json", "vcu.log", "module.log"):
             (output / name).unlink(missing_ok=True)
@@ -309,7 +314,9 @@ class DemoRun:
                         report = verify_node(bus, item, cases=VERIFY_CASES, seed=self.options.seed)
                         self.seen.verified[report.node] = report
                         version = "%(implementation)s %(version)s" % report.info
-                        self.view.step("%s (%s): %d answers, %d wrong" % (report.node, version, report.cases, report.failed))
+                        self.view.step(
+                            "%s (%s): %d answers, %d wrong" % (report.node, version, report.cases, report.failed)
+                        )
         # The check sends keys in clear, made for it alone: they are no node's keys, and are not looked for.
         self._ignored = set(self.pack.keys()) - before
         self._event("verified")
@@ -467,6 +474,7 @@ class DemoRun:
         start_us = time.time_ns() // 1000
         start = time.monotonic()
         actions = list(self._plan.actions)
+        self.runner.call(lambda: setattr(node, "on_record", self._energy.on_record))
         snapshots = 0
         next_snapshot = start
         note = ""
@@ -512,9 +520,9 @@ class DemoRun:
             snapshot.frames[name] = bus["frames"]
         if number % _PACK_STATS_EVERY == 0 and self.seen.modules <= _DEFAULT_HEAP_MODULES:
             # Of a larger pack the gateway's answer is long enough to come between it and its modules.
-            self._cells_seen = self.pack.control("node_statistics", node="pack")
+            self._pack_seen = self.pack.control("node_statistics", node="pack")
         for row in snapshot.rows:
-            shown = self._cells_seen.get("modules", {}).get(str(row.number), {})
+            shown = self._pack_seen.get("modules", {}).get(str(row.number), {})
             row.epoch = shown.get("epoch")
             counts = shown.get("records", {})
             row.sealed, row.opened = counts.get("sealed", 0), counts.get("opened", 0)
@@ -565,10 +573,32 @@ class DemoRun:
                 problems.append("the bridge does not accept the pack's statement: %s" % answer.reason)
             self.seen.attestation = problems
             self.view.step("the pack attests %d modules" % len(attested.attestation.entries))
+        with self._noting("trust and energy"):
+            stats = self.runner.call(node.stats)
+            counters, records = stats["counters"], stats["records"]
+            settled = settle(
+                self._client,
+                list(self.store.relationships.values()),
+                self._given_wh(),
+                share(records.get("opened", 0), sum(refused_of(records).values())),
+                share(counters.get("commands-obeyed", 0), counters.get("commands-failed", 0)),
+            )
+            self._facts["ledger"] = {
+                "atp": {str(number): str(amount) for number, amount in settled.atp.items()},
+                "scores": {lct_id: str(score) for lct_id, score in settled.scores.items()},
+            }
+            self.view.step(
+                "%d tensors updated, %s ATP discharged" % (len(settled.scores), sum(settled.atp.values(), Decimal(0)))
+            )
         with self._noting("final figures"):
             self.seen.app_sessions = int(self.runner.call(lambda: node.established))
             self.seen.stats["the app"] = self.runner.call(lambda: dict(node.stats()["records"]))
             self._node_stats()
+
+    def _given_wh(self) -> dict[int, float]:
+        """What the modules gave; of a recording that was compressed in time, what it stands for."""
+        speed = self._facts.get("recording", {}).get("speed", 1)
+        return self.runner.call(lambda: {node: wh * speed for node, wh in self._energy.given_wh.items()})
 
     def _node_stats(self) -> None:
         refused: dict[str, dict[str, int]] = {}
@@ -597,7 +627,9 @@ class DemoRun:
         if self.seen.problems:
             with self._noting("collecting node logs"):
                 self._facts["diagnosis"] = {
-                    "logs": {name: self.pack.control("node_log", node=name)[-_LOG_LINES:] for name in self.pack.info["nodes"]},
+                    "logs": {
+                        name: self.pack.control("node_log", node=name)[-_LOG_LINES:] for name in self.pack.info["nodes"]
+                    },
                     "statistics": self.pack.statistics(),
                 }
         if hasattr(self, "store"):
@@ -610,8 +642,8 @@ class DemoRun:
                     if secret:
                         self._host_keys.append(Key(secret, "%s %s" % (name, kind)))
         if hasattr(self, "_tap"):
-            for text, owners in self._tap.keys.items():
-                self._tapped.setdefault(text, set()).update(owners)
+            for text, names in self._tap.keys.items():
+                self._tapped.setdefault(text, set()).update(names)
 
     # -- the proof -----------------------------------------------------------------------------------------------------
 
@@ -687,6 +719,7 @@ class DemoRun:
         seen.bursts = measure.bursts(logs[0], window)
         seen.commands = measure.commands(vcu, live, window, _PACK, rule)
         seen.limits = measure.limits(vcu, live, window, _PACK)
+        self._facts["course"] = [asdict(sample) for sample in measure.course(vcu, live, window)]
 
     # -- report --------------------------------------------------------------------------------------------------------
 
@@ -716,4 +749,6 @@ class DemoRun:
         }
 
     def _write(self, report: Report) -> None:
-        (self.options.output / "report.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+        (self.options.output / "report.json").write_text(
+            json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8"
+        )

@@ -1,7 +1,7 @@
 """What the app does while the pack runs: time, precharge, On, limits, balancing, and Off and On again and again.
 
-Commands come at fixed times, far enough apart that each must show before the next, and often enough that the last percent
-of their latencies means something.
+Commands come at fixed times, far enough apart that each must show before the next, and often enough that the last
+percent of their latencies means something.
 """
 
 from __future__ import annotations
