@@ -234,8 +234,12 @@ class LiveView:
     def _finish(self) -> None:
         if self._title:
             took = time.monotonic() - self._began
-            last = "  [dim]%s[/]" % self._steps[-1].replace("[", "\\[") if self._steps else ""
-            self._console.print("[green]✓[/] %s [dim](%.1f s)[/]%s" % (self._title, took, last), soft_wrap=True)
+            text = Text("✓ ", style="green")
+            text.append(self._title, style="default")
+            text.append("  (%.1f s)" % took, style="dim")
+            if self._steps:
+                text.append("  " + self._steps[-1], style="dim")
+            self._console.print(text, soft_wrap=True)
 
     def phase(self, title: str) -> None:
         """See View."""
