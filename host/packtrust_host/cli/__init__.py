@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -34,9 +35,11 @@ app.command("messages")(tables.messages)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo("packtrust %s" % version("packtrust"))
+        try:
+            number = metadata.version("packtrust")
+        except metadata.PackageNotFoundError:
+            number = "(run from its sources, not installed)"
+        typer.echo("packtrust %s" % number)
         raise typer.Exit
 
 

@@ -82,7 +82,8 @@ def errors_told() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # Ctrl-C too: a shell that starts a command in the background has it ignored, and a kill -INT would go unheard.
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     except KeyboardInterrupt:
@@ -94,7 +95,8 @@ def errors_told() -> Iterator[None]:
         say_error(error_text(error))
         raise typer.Exit(FAILED) from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # -- the running virtual pack ------------------------------------------------------------------------------------------
@@ -162,7 +164,9 @@ def find_can(url: str | None, bus: str = "vcu") -> str:
             "no CAN bus was given, and no virtual pack runs here",
             "give --can URL (e.g. --can slcan:/dev/ttyACM0), or start `packtrust pack` in another terminal",
         )
-    Console(stderr=True).print("using the virtual pack: %s" % info["can"][bus], style="dim", highlight=False)
+    Console(stderr=True).print(
+        "using the virtual pack: %s" % info["can"][bus], style="dim", highlight=False, soft_wrap=True
+    )
     found: str = info["can"][bus]
     return found
 

@@ -85,7 +85,7 @@ def _devices(seen: Evidence) -> Line:
         problems += seen.attestation
     evidence = (
         "%d components read back as sent (1 pack controller, %d modules), %d authentic receipts for "
-        "%d x 64-byte halves, %d relationships validated live, the modules attested by the pack and checked by the bridge"
+        "%d x 64-byte halves, %d relationships validated live, the modules attested by the pack to the bridge"
         % (len(seen.devices), seen.modules, receipts, 2 * len(seen.pairs), seen.validated)
     )
     return Line(

@@ -1,4 +1,4 @@
-"""The demo's reading of bus logs: lines, transfers, records, secrecy, polls, bursts, commands. Made-up logs, known answers."""
+"""The demo's reading of bus logs: lines, transfers, records, secrecy, polls, bursts, commands."""
 
 import random
 

@@ -1,0 +1,203 @@
+"""The commands as a user gives them, each a process: a virtual pack and a bridge, provisioned, watched and validated by hand;
+and nothing left behind by Ctrl-C.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import can
+import pytest
+
+from packtrust_host.sim.deploy import CHECKOUT
+from packtrust_host.urls import open_bus
+
+pytestmark = pytest.mark.timeout(120)
+
+START_S = 30.0
+MAIN = "from packtrust_host.cli import main; main()"
+
+
+class Shell:
+    """Starts `packtrust` commands with key store, state file and home of their own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.environment = dict(
+            os.environ,
+            PYTHONPATH=os.pathsep.join(str(CHECKOUT / name) for name in ("shared", "host")),
+            XDG_RUNTIME_DIR=str(folder / "run"),
+            XDG_DATA_HOME=str(folder / "data"),
+            COLUMNS="160",
+        )
+        (folder / "run").mkdir(mode=0o700)
+        self.started = []
+
+    def start(self, *arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-c", MAIN, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+            cwd=self.folder,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments):
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=90)
+        assert "Traceback" not in err, err
+        return process.returncode, out, err
+
+    def wait_for(self, process, word):
+        """The line of standard output with `word` in it."""
+        deadline = time.monotonic() + START_S
+        seen = []
+        while time.monotonic() < deadline:
+            ready, _, _ = select.select([process.stdout], [], [], 1.0)
+            line = process.stdout.readline() if ready else ""
+            seen.append(line)
+            if word in line:
+                return line
+            if ready and not line:
+                break
+        raise AssertionError("no %r in %r, %r" % (word, seen, process.stderr.read() if process.poll() else ""))
+
+    def document(self, process):
+        """The JSON document a command prints while it goes on."""
+        text = ""
+        while True:
+            text += process.stdout.readline()
+            try:
+                return json.loads(text)
+            except ValueError:
+                assert process.poll() is None, text
+
+
+def alive(pid):
+    """Whether a process lives (a dead one nobody has waited for does not)."""
+    try:
+        with open("/proc/%d/stat" % pid) as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pids, within_s=5.0):
+    """Whether all of these processes end in time."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if not any(alive(pid) for pid in pids):
+            return True
+        select.select([], [], [], 0.05)
+    return False
+
+
+@pytest.fixture
+def shell(tmp_path):
+    found = Shell(tmp_path)
+    yield found
+    for process in found.started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def test_a_virtual_pack_by_hand(shell):
+    pack = shell.start("pack", "--modules", "1", "--json")
+    info = shell.document(pack)
+    bridge = shell.start("bridge", "--port", "0", "--json", "--database", shell.folder / "bridge.sqlite")
+    shell.environment["PACKTRUST_BRIDGE"] = shell.document(bridge)["url"]
+
+    code, out, err = shell.run("monitor")
+    assert code == 1 and out == "" and "packtrust provision" in err
+
+    code, out, err = shell.run("provision", "--modules", "1", "--json")
+    assert code == 0, err
+    provisioned = json.loads(out)
+    assert provisioned["ok"] and provisioned["attestation"] == {"problems": [], "checked_by_bridge": True}
+    assert {item["state"] for item in provisioned["lcts"].values()} == {"active"}
+
+    code, out, err = shell.run("provision", "--modules", "1")
+    assert code == 0, err
+    assert "kept" in out and "installed" not in out  # what is there stays
+
+    code, out, err = shell.run("monitor", "--json", "--duration", "2")
+    assert code == 0, err
+    watched = json.loads(out)
+    assert watched["modules"]["1"]["online"] and watched["stats"]["records"]["opened"] > 0
+
+    code, out, err = shell.run("validate", "--json")
+    assert (code, json.loads(out)["findings"]) == (0, [])
+
+    code, out, err = shell.run("verify", "--can", info["can"]["vcu"])
+    assert code == 1 and "the node has keys" in " ".join(err.split())
+
+    code, out, err = shell.run("pack")
+    assert code == 1 and "runs already" in err
+
+    nodes = [node["pid"] for node in info["nodes"].values()]
+    assert all(alive(pid) for pid in nodes)
+    pack.send_signal(signal.SIGINT)
+    assert pack.wait(20) == 0
+    assert gone([*nodes, info["pid"]])
+    bridge.send_signal(signal.SIGINT)
+    assert bridge.wait(20) == 0
+
+    code, out, err = shell.run("monitor")
+    assert code == 1 and "start `packtrust pack`" in " ".join(err.split())
+
+
+def test_adapters_of_a_virtual_pack_take_python_can(shell):
+    info = shell.document(shell.start("pack", "--modules", "1", "--json"))
+    with open_bus(info["can"]["vcu"]) as bus:
+        deadline = time.monotonic() + 10
+        seen = set()
+        while time.monotonic() < deadline and 0x410 not in seen:
+            message = bus.recv(1.0)
+            if message is not None:
+                assert isinstance(message, can.Message)
+                seen.add(message.arbitration_id)
+    assert 0x410 in seen
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_that_is_interrupted_leaves_no_process(shell, number):
+    demo = shell.start("demo", "--modules", "1", "--output", shell.folder / "demo")
+    shell.wait_for(demo, "Sealed traffic")
+    with open("/proc/%d/task/%d/children" % (demo.pid, demo.pid)) as file:
+        children = [int(word) for word in file.read().split()]
+    with open("/proc/%d/task/%d/children" % (children[0], children[0])) as file:
+        nodes = [int(word) for word in file.read().split()]
+    assert len(children) == 1 and len(nodes) == 2
+    demo.send_signal(number)
+    assert demo.wait(20) == 130
+    assert "interrupted" in demo.stderr.read()
+    assert gone(children + nodes)
+    assert not (shell.folder / "demo" / "keys").exists()
+    assert not (shell.folder / "demo" / "flash").exists()
+
+
+def test_demo_killed_outright_leaves_no_process(shell):
+    demo = shell.start("demo", "--modules", "1", "--output", shell.folder / "demo")
+    shell.wait_for(demo, "Sealed traffic")
+    with open("/proc/%d/task/%d/children" % (demo.pid, demo.pid)) as file:
+        children = [int(word) for word in file.read().split()]
+    with open("/proc/%d/task/%d/children" % (children[0], children[0])) as file:
+        nodes = [int(word) for word in file.read().split()]
+    demo.kill()
+    demo.wait(10)
+    assert gone(children + nodes, 20.0)
+    code, out, err = shell.run("demo", "--modules", "1", "--duration", "3", "--output", shell.folder / "demo", "--json")
+    assert code in (0, 1), err  # the folder it left can be used again; the verdict is for other tests
+    assert len(json.loads(out)["criteria"]) == 8
