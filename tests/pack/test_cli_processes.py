@@ -1,4 +1,4 @@
-"""The commands as a user gives them, each a process: a virtual pack and a bridge, provisioned, watched and validated by hand;
+"""The commands as a user gives them, each a process: a virtual pack and a bridge, provisioned, watched and validated;
 and nothing left behind by Ctrl-C.
 """
 
