@@ -47,7 +47,6 @@ LOG_LINES = 500
 BOOT = CHECKOUT / "boards" / "unix" / "boot.py"
 
 
-
 class NodeError(Exception):
     """A node did not start or does not answer; the text has its last words."""
 
