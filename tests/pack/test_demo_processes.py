@@ -10,11 +10,14 @@ from pathlib import Path
 import can
 import pytest
 
-from packtrust.arbitration import ENCRYPTED, compose
+from packtrust.arbitration import ENCRYPTED, base_of, compose
 from packtrust.channel import MODULE_LINK
 from packtrust.messages import by_name, encode
 from packtrust_host.cli.demo import execute
+from packtrust_host.demo.buslog import read
 from packtrust_host.demo.run import Options
+from packtrust_host.interface import Opener
+from packtrust_host.keylog import KeyLogReader
 from packtrust_host.sim.deploy import CHECKOUT
 from packtrust_host.urls import open_bus
 
@@ -73,7 +76,8 @@ def overlay(tmp_path, source, old, new):
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory):
     """The demo as it is, three modules."""
-    return run(tmp_path_factory.mktemp("healthy"), modules=3, duration_s=8.0)
+    folder = tmp_path_factory.mktemp("healthy")
+    return run(folder, modules=3, duration_s=8.0, key_log=folder / "keys.log")
 
 
 def test_demo_holds_all_criteria(healthy):
@@ -104,6 +108,29 @@ def test_demo_leaves_logs_and_no_keys(healthy):
         assert Path(path).stat().st_size > 100_000
     left = {item.name for item in Path(report["logs"]["vcu"]).parent.iterdir()}
     assert left <= {"report.json", "vcu.log", "module.log", ".packtrust-demo", "can-vcu0", "can-module0"}
+
+
+def test_demo_key_log_opens_the_recorded_buses(healthy):
+    _, report = healthy
+    keys = Path(report["logs"]["vcu"]).parents[1] / "keys.log"
+    assert keys.stat().st_mode & 0o077 == 0
+    secrets = [line.split()[3] for line in keys.read_text().splitlines()]
+    assert len(secrets) >= 8
+    assert not any(secret[:16] in json.dumps(report) for secret in secrets)
+    for bus in ("vcu", "module"):
+        opener = Opener(KeyLogReader(keys))
+        shown = set()
+        for frame in read(Path(report["logs"][bus]), bus).frames:
+            message = can.Message(
+                timestamp=frame.time_us / 1e6,
+                arbitration_id=frame.identifier,
+                is_extended_id=frame.extended,
+                data=frame.data,
+            )
+            shown |= {base_of(item.arbitration_id) for item in opener.feed(message) if item.is_extended_id}
+        assert set(opener.stats) == {"opened"}
+        assert opener.stats["opened"] > 300
+        assert by_name("MODULE_POWER" if bus == "vcu" else "STATUS_1").base in shown
 
 
 # -- one fault a criterion ---------------------------------------------------------------------------------------------
