@@ -104,7 +104,11 @@ def test_cantools_monitor_shows_opened_messages(rig: LoggedRig) -> None:
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 500, 200, 0, 0))
     with subprocess.Popen(
-        command, env={**ENVIRONMENT, "TERM": "xterm"}, stdin=terminal, stdout=terminal, stderr=terminal
+        command,
+        env={**ENVIRONMENT, "TERM": "xterm", "LINES": "500", "COLUMNS": "200"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
     ) as monitor:
         os.close(terminal)
         seen = bytearray()
