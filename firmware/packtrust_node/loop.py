@@ -147,7 +147,11 @@ class Loop:
                 return
             if count is None:
                 return
-            self._console.feed(bytes(self._byte))
+            try:
+                self._console.feed(bytes(self._byte))
+            except Exception as error:
+                # An answer that does not fit into the heap is no reason to stop being a battery.
+                self._crash(error)
             if self._poller is None or not self._readable(self._console_in):
                 return
 

@@ -15,7 +15,10 @@ STALE_MS = const(1000)
 
 
 class TxQueue:
-    """First in, first out, at most `limit` frames.
+    """First in, first out, at most `limit` frames; 11-bit frames before all 29-bit ones.
+
+    They are the broadcast old VCUs wait for, ten short frames each half second: they win on the bus too, and must not
+    wait behind a wave of records. No stream has frames of both kinds.
 
     driver     see `can_slcan`: `send(frame) -> bool`, `pending() -> int`, `orders_by_id`.
 
@@ -41,7 +44,13 @@ class TxQueue:
         if len(self._frames) - self._at >= self._limit:
             self.overflow += 1
             return
-        self._frames.append(frame)
+        if frame.is_extended_id:
+            self._frames.append(frame)
+            return
+        at = self._at
+        while at < len(self._frames) and not self._frames[at].is_extended_id:
+            at += 1
+        self._frames.insert(at, frame)
 
     def clear(self) -> None:
         """Drop everything queued."""

@@ -291,6 +291,35 @@ def test_mailboxes_do_not_reorder_a_stream():
     assert len(queue) == 0
 
 
+def test_a_broadcast_does_not_wait_behind_records():
+    class Full:
+        orders_by_id = False
+        room = 0
+        sent = ()
+
+        def send(self, frame):
+            if self.room == 0:
+                return False
+            self.room -= 1
+            self.sent += (frame.arbitration_id,)
+            return True
+
+    driver = Full()
+    queue = TxQueue(driver)
+    for number in range(100, 110):
+        queue.put(Frame(number, b""))
+    driver.room = 2
+    queue.pump(0)
+    queue.put(Frame(2, b"", False))
+    queue.put(Frame(1, b"", False))
+    driver.room = 1
+    queue.pump(1)
+    queue.put(Frame(3, b"", False))
+    driver.room = 100
+    queue.pump(2)
+    assert driver.sent == (100, 101, 2, 1, 3) + tuple(range(102, 110))
+
+
 def test_queue_keeps_order_and_has_a_limit():
     stream, driver = opened()
     queue = TxQueue(driver, 100)

@@ -156,6 +156,26 @@ def test_the_driver_hears_of_new_node_filters_once():
     without_select(run)
 
 
+def test_a_console_answer_that_fails_does_not_end_the_node():
+    class Broken:
+        def feed(self, data):
+            raise MemoryError("no room for the answer")
+
+        def log(self, text):
+            self.said = text
+
+    def run():
+        console = Broken()
+        _driver, node, _service, loop = made(Input(b"stats\n", False), console)
+        loop.step(0)
+        assert loop.crashes == 1 and "MemoryError" in console.said
+        loop._due_ms = 0
+        loop.step(0)
+        assert node.ticks == 2
+
+    without_select(run)
+
+
 def test_an_exception_of_the_node_is_counted_and_the_loop_goes_on():
     def run():
         said = []
