@@ -120,7 +120,7 @@ class PacktrustBus(can.BusABC):
 
     channel  URL of the bus below, `interface:channel?option=value`; `key_log` may be one of the options, for tools
              that pass on a channel and nothing else
-    key_log  file written by `packtrust ... --key-log FILE`
+    key_log  file written by `packtrust monitor --key-log FILE`
     Other options go to the bus below.
     """
 
@@ -136,7 +136,7 @@ class PacktrustBus(can.BusABC):
         if key_log is None:
             raise can.CanInterfaceNotImplementedError(
                 "the packtrust interface needs keys: give key_log=FILE, or the channel as CHANNEL?key_log=FILE, "
-                "with the file that `packtrust ... --key-log FILE` writes"
+                "with the file that `packtrust monitor --key-log FILE` writes"
             )
         self._lower = can.Bus(interface=interface, channel=lower, **{**defaults, **options})
         self._opener = Opener(KeyLogReader(Path(key_log)))

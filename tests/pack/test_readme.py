@@ -167,10 +167,14 @@ def test_verify_is_refused_once_there_are_keys(keyed: Session) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_monitor(keyed: Session) -> None:
-    shown = keyed.packtrust("monitor")
+def test_monitor(keyed: Session, tmp_path: Path) -> None:
+    shown = keyed.packtrust("monitor", "--key-log", str(tmp_path / "keys.log"))
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "session, epoch 1" in shown.stdout
+    log = (tmp_path / "keys.log").read_text().splitlines()
+    assert len(log) == 2  # both directions of its session
+    assert all(line.startswith("packtrust-1 ") for line in log)
+    assert log[0].split()[3] not in shown.stdout
     assert len(re.findall(r"^\W+[123] ", shown.stdout, re.MULTILINE)) == 3, shown.stdout
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +16,7 @@ from packtrust_host.app.model import state_name
 from packtrust_host.app.node import AppNode
 from packtrust_host.app.runner import Runner
 from packtrust_host.demo.view import refused_of, row_of
+from packtrust_host.keylog import KeyLogWriter
 from packtrust_host.urls import open_bus
 
 from . import common
@@ -70,18 +73,26 @@ def monitor(
     duration: Annotated[
         float | None, typer.Option("--duration", min=0.5, help="seconds; default: until Ctrl-C")
     ] = None,
+    key_log: Annotated[
+        Path | None,
+        typer.Option("--key-log", metavar="FILE", help="write session keys, for `can_logger -i packtrust`"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a pack that this host has keys for. It gives no commands, but the pack sees it as its app.
 
     With --json it watches for the duration (default 3 s) and prints what it saw then.
     """
-    with common.errors_told():
+    with common.errors_told(), contextlib.ExitStack() as stack:
+        writer = None
+        if key_log is not None:
+            writer = KeyLogWriter(key_log)
+            stack.callback(writer.close)
         keys = KeyStore(store)
         if not any(record.root for record in keys.relationships.values()):
             raise common.Failed("this key store has no keys for any pack", "run `packtrust provision` first")
         url = common.find_can(can)
-        with Runner(lambda: open_bus(url), keys) as runner:
+        with Runner(lambda: open_bus(url), keys, key_log=writer) as runner:
             node = runner.node
             if not runner.wait(lambda: node.established and bool(node.model.modules), _FIRST_S):
                 raise common.Failed(

@@ -25,12 +25,14 @@ COMMANDS = {
     "packtrust demo": README + "test_make_demo",
     "packtrust demo --modules 31": "tests/pack/test_demo_processes.py::test_demo_with_31_modules",
     "packtrust demo --cells FILE.csv": README + "test_demo_with_a_recording",
+    "packtrust bridge": README + "test_provision",  # its session starts it
     "packtrust provision": README + "test_provision",
     "packtrust monitor": README + "test_monitor",
     "packtrust validate": README + "test_validate",
     "packtrust verify --can ...": README + "test_verify",
     "packtrust dbc": README + "test_dbc",
-    "packtrust ... --key-log FILE": README + "test_make_demo",
+    "packtrust monitor --key-log FILE": README + "test_monitor",
+    "packtrust demo --key-log FILE": README + "test_make_demo",
     "can_logger -i slcan -c PATH": README + "test_can_logger",
     'can_logger -i packtrust -c "slcan:PATH?key_log=FILE"': (
         "tests/pack/test_tools.py::test_who_holds_the_key_log_reads_along_with_can_logger_and_cantools"
