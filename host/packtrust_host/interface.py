@@ -62,8 +62,8 @@ class Opener:
             shown.extend(held)  # a partial record that never ended
             held.clear()
         held.append(message)
-        # Time stands still here: an adapter's time stamps tell when this host got round to reading, and a reader that was
-        # held up for 50 ms must not lose the record.
+        # Time stands still here: an adapter's time stamps tell when this host got round to reading, and a reader that
+        # was held up for 50 ms must not lose the record.
         payload = self._reassembler.feed(_View(message), 0)
         last = message.is_fd or identifier >> 12 & 15 == identifier >> 8 & 15
         if payload is None:
