@@ -29,10 +29,6 @@ class BackendUnavailable(CryptoError):
     """A named crypto backend does not exist here, or failed its self-test."""
 
 
-class HandshakeError(PacktrustError):
-    """A handshake or pair exchange was asked for something its state does not allow."""
-
-
 class ChannelError(PacktrustError):
     """A channel was asked for something its state does not allow.
 
@@ -46,10 +42,6 @@ class PackageError(PacktrustError):
 
 class PolicyError(PacktrustError):
     """The policy table does not allow this message in this form."""
-
-
-class RecordError(PacktrustError):
-    """A record cannot be made: too long, no session, or its counter is used up."""
 
 
 class StorageError(PacktrustError):
