@@ -65,6 +65,29 @@ class AESGCM:
         chosen = select(backend)
         self.backend = chosen.name
         self._aead = chosen.gcm(key)
+        self._bind()
+
+    def _bind(self) -> None:
+        # The backend's own methods: one call less for every record.
+        self.seal_in_place = self._aead.seal_in_place  # type: ignore[method-assign]
+        self.open_in_place = self._aead.open_in_place  # type: ignore[method-assign]
+
+    if TYPE_CHECKING:
+
+        def seal_in_place(self, work: bytearray, n: int, aad_length: int) -> None:
+            """Seal a record where it stands, without a byte of heap on the boards.
+
+            `work` holds 16 bytes of associated data, of which the first `aad_length` count and the others become zero,
+            then the record: IV 12, text n, tag 16. The n bytes at work[28] are encrypted, the tag is written behind
+            them: work[16:44+n] is the record as it goes on the wire. CryptoError if `work` is shorter than 44 + n, or
+            `aad_length` is not 0 to 16, or the key was wiped.
+            """
+
+        def open_in_place(self, work: bytearray, n: int, aad_length: int) -> bool:
+            """Open the record at work[16:44+n]: its text then stands at work[28:28+n], True.
+
+            False if it is not authentic: the record is unchanged then, and no plaintext exists.
+            """
 
     def encrypt(self, nonce: "Buffer", data: "Buffer", aad: "Buffer | None" = None) -> bytes:
         """Ciphertext and tag, len(data) + 16 bytes. `aad` is authenticated, not encrypted."""
@@ -87,6 +110,7 @@ class AESGCM:
         """Destroy the key schedule and tables; every later call raises CryptoError."""
         self._aead.wipe()
         self._aead = _Wiped()
+        self._bind()
 
 
 class _Wiped:
@@ -96,6 +120,12 @@ class _Wiped:
         raise CryptoError("this key was wiped: make a new AESGCM")
 
     decrypt = encrypt
+
+    def seal_in_place(self, work: bytearray, n: int, aad_length: int) -> None:
+        raise CryptoError("this key was wiped: make a new AESGCM")
+
+    def open_in_place(self, work: bytearray, n: int, aad_length: int) -> bool:
+        raise CryptoError("this key was wiped: make a new AESGCM")
 
     def wipe(self) -> None:
         """Wiping twice is no error."""

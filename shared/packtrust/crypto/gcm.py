@@ -5,7 +5,7 @@ from struct import pack_into
 from packtrust._compat import const
 from packtrust.crypto.buffers import compare_digest, wipe
 from packtrust.crypto.ghash import Ghash
-from packtrust.errors import InvalidTag
+from packtrust.errors import CryptoError, InvalidTag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,47 @@ BLOCK = const(16)
 TAG_LENGTH = const(16)
 
 
-class Gcm:
+# The places of a work buffer: associated data, padded to one block, then the record: IV, text, tag.
+AT_IV = const(16)
+AT_TEXT = const(28)
+WORK_OVERHEAD = const(44)
+
+
+class InPlace:
+    """Sealing and opening in a work buffer (`AESGCM.seal_in_place`), by way of `encrypt` and `decrypt`."""
+
+    def seal_in_place(self, work: bytearray, n: int, aad_length: int) -> None:
+        """Encrypt the n bytes at work[28] and write the tag behind them."""
+        check_work(work, n, aad_length)
+        end = AT_TEXT + n
+        sealed = self.encrypt(work[AT_IV:AT_TEXT], work[AT_TEXT:end], work[:aad_length])  # type: ignore[attr-defined]
+        work[AT_TEXT : end + TAG_LENGTH] = sealed
+
+    def open_in_place(self, work: bytearray, n: int, aad_length: int) -> bool:
+        """Decrypt the n bytes at work[28] if the tag behind them is right; else False, and nothing is changed."""
+        check_work(work, n, aad_length)
+        end = AT_TEXT + n
+        iv = work[AT_IV:AT_TEXT]
+        try:
+            text = self.decrypt(iv, work[AT_TEXT : end + TAG_LENGTH], work[:aad_length])  # type: ignore[attr-defined]
+        except InvalidTag:
+            return False
+        work[AT_TEXT:end] = text
+        return True
+
+
+def check_work(work: bytearray, n: int, aad_length: int) -> None:
+    """CryptoError if a work buffer cannot hold what its caller says is in it. Clears the padding."""
+    if n < 0 or not 0 <= aad_length <= BLOCK or len(work) < WORK_OVERHEAD + n:
+        raise CryptoError(
+            "a work buffer of %d bytes does not hold %d bytes of data and %d of associated data: "
+            "give it 44 + n bytes, and at most 16 bytes of associated data" % (len(work), n, aad_length)
+        )
+    for at in range(aad_length, BLOCK):
+        work[at] = 0
+
+
+class Gcm(InPlace):
     """GCM under one key, given as the block cipher that holds it."""
 
     def __init__(self, cipher: "BlockCipher") -> None:

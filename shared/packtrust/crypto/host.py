@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from packtrust.crypto.gcm import InPlace
 from packtrust.crypto.registry import Backend
 from packtrust.errors import InvalidTag
 
@@ -20,7 +21,7 @@ _SHA256 = SHA256()
 _X25519_LENGTH = 32
 
 
-class Gcm:
+class Gcm(InPlace):
     """AES-GCM under one key of 16 or 32 bytes."""
 
     def __init__(self, key: "Buffer") -> None:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
         def decrypt(self, nonce: Buffer, data: Buffer, aad: Buffer) -> bytes:
             """Plaintext, or InvalidTag."""
 
+        def seal_in_place(self, work: bytearray, n: int, aad_length: int) -> None:
+            """Encrypt the n bytes at work[28], write the tag behind them."""
+
+        def open_in_place(self, work: bytearray, n: int, aad_length: int) -> bool:
+            """Decrypt them if the tag is right; else False, and work is unchanged."""
+
         def wipe(self) -> None:
             """Destroy the key."""
 
@@ -168,6 +174,8 @@ _SEALED = (
     "8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662"
     "76fc6ece0f4e1768cddf8853bb2d551b"
 )
+# The same with 13 bytes of the associated data, as records have: length of the text, tag.
+_TAGS = ((8, "8b7d32866de22ebd5f511b518f007d1e"), (60, "e3ba2113261204940c4b6e8547c30c89"))
 # RFC 4231, test case 2.
 _MAC = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
 
@@ -187,6 +195,9 @@ def self_test(backend: Backend) -> str:
             return "failed its known-answer test (AES-GCM encryption) and is disabled"
         if aead.decrypt(nonce, sealed, aad) != text:
             return "failed its known-answer test (AES-GCM decryption) and is disabled"
+        reason = _test_in_place(backend, aead)
+        if reason:
+            return "failed its known-answer test (%s) and is disabled" % reason
         if backend.hmac(b"Jefe", (b"what do ya want ", b"for nothing?")) != unhexlify(_MAC):
             return "failed its known-answer test (HMAC-SHA-256) and is disabled"
     except Exception as error:
@@ -196,3 +207,26 @@ def self_test(backend: Backend) -> str:
     except InvalidTag:
         return ""
     return "failed its known-answer test (a bad tag was accepted) and is disabled"
+
+
+def _test_in_place(backend: Backend, aead: "Aead") -> str:
+    """Known answers in a work buffer, of one block and of several; an empty string, or what is wrong."""
+    text = unhexlify(_TEXT)
+    nonce = unhexlify(_NONCE)
+    aad = unhexlify(_AAD)[:13]
+    for size, tag in _TAGS:
+        ciphertext = unhexlify(_SEALED)[:size]
+        record = nonce + text[:size]
+        expected = aad + bytes(3) + nonce + ciphertext + unhexlify(tag)
+        work = bytearray(aad + bytes(3) + record + bytes(16))
+        aead.seal_in_place(work, size, 13)
+        if work != expected:
+            return "AES-GCM sealing in place"
+        work[28 + size] ^= 0x10
+        forged = bytes(work)
+        if aead.open_in_place(work, size, 13) or work != forged:
+            return "a bad tag was accepted in place"
+        work[28 + size] ^= 0x10
+        if not aead.open_in_place(work, size, 13) or bytes(work[16 : 28 + size]) != record:
+            return "AES-GCM opening in place"
+    return ""

@@ -200,3 +200,64 @@ def test_ghash_against_its_definition():
             assert Ghash(subkey).digest(b"", block) == expected
             expected = product(product(int.from_bytes(block, "big"), h) ^ 128 << 64, h).to_bytes(16, "big")
             assert Ghash(subkey).digest(block, b"") == expected
+
+
+def _work(aad, nonce, data, spare=0):
+    return bytearray(aad + bytes(16 - len(aad)) + nonce + data + bytes(16 + spare))
+
+
+def test_in_place_is_encrypt_and_decrypt():
+    """Every length of text of the records, every length of associated data: the same bytes, and back."""
+    best = AESGCM(KEY)
+    for backend in backends():
+        aead = AESGCM(KEY, backend)
+        for size in range(0, 131, 1 if backend == "cryptography" else 3):
+            aad = bytes([(size * 3 + at) & 255 for at in range(size * 5 % 17)])
+            data = bytes([(size * 7 + at) & 255 for at in range(size)])
+            work = _work(aad, NONCE, data, 3)
+            aead.seal_in_place(work, size, len(aad))
+            sealed = best.encrypt(NONCE, data, aad)
+            assert work == aad + bytes(16 - len(aad)) + NONCE + sealed + bytes(3), (backend, size)
+            assert aead.open_in_place(work, size, len(aad)) is True
+            assert work[28 : 28 + size] == data, (backend, size)
+
+
+def test_in_place_refuses_each_flipped_bit_and_leaves_the_record():
+    for backend in backends():
+        aead = AESGCM(KEY, backend)
+        for size in (0, 8, 19, 33):
+            work = _work(b"header of 13 b", NONCE, bytes(range(size)))
+            aead.seal_in_place(work, size, 14)
+            for at in list(range(14)) + list(range(16, 44 + size)):
+                work[at] ^= 1 << at % 8
+                forged = bytes(work)
+                assert aead.open_in_place(work, size, 14) is False
+                assert work == forged
+                work[at] ^= 1 << at % 8
+            assert aead.open_in_place(work, size, 14) is True
+
+
+def test_in_place_takes_what_fits_only():
+    for backend in backends():
+        aead = AESGCM(KEY, backend)
+        for call in (aead.seal_in_place, aead.open_in_place):
+            for size, n, aad_length in ((52, 9, 0), (43, 0, 0), (52, 8, 17), (52, -1, 0), (52, 8, -1), (0, 0, 0)):
+                assert "44 + n" in str(raises(CryptoError, call, bytearray(size), n, aad_length))
+
+
+def test_in_place_ignores_the_padding():
+    for backend in backends():
+        aead = AESGCM(KEY, backend)
+        clean = _work(b"aad", NONCE, b"some data")
+        aead.seal_in_place(clean, 9, 3)
+        work = _work(b"aad and thirteen", NONCE, b"some data")
+        aead.seal_in_place(work, 9, 3)
+        assert work[16:] == clean[16:]
+
+
+def test_in_place_after_wiping():
+    for backend in backends():
+        aead = AESGCM(KEY, backend)
+        aead.wipe()
+        for call in (aead.seal_in_place, aead.open_in_place):
+            raises(CryptoError, call, bytearray(52), 8, 0)

@@ -10,6 +10,7 @@ from packtrust.crypto import (
     use,
     x25519_public,
 )
+from packtrust.crypto.gcm import InPlace
 from portable import raises
 
 
@@ -50,7 +51,7 @@ def _wrong_aes():
     return registry.Backend("cryptolib", lambda key: Gcm(_WrongCipher(key)))
 
 
-class _Trusting:
+class _Trusting(InPlace):
     """AES-GCM that opens everything."""
 
     def __init__(self, key):
