@@ -4,7 +4,8 @@
 
     config() -> dict              node.json
     can_port(index, accept)       a CAN driver (see can_slcan); accept: (base, mask) pairs of 29-bit IDs to let
-                                  in, None: all
+                                  in, None: all; for CAN FD where `env.data_bitrate(config, index)` asks for it
+                                  and the controller has it
     urandom(count) -> bytes       None if the board has no entropy source
     state_directory               where the store may keep its files
     console_in                    stream of the console, or None
@@ -16,7 +17,7 @@ import packtrust_board as board
 
 from packtrust_node.can_slcan import MODULE_ACCEPT
 from packtrust_node.console import Console
-from packtrust_node.env import Clock, Env
+from packtrust_node.env import Clock, Env, data_bitrate
 from packtrust_node.loop import Loop
 from packtrust_node.store import FileSlots, Store
 from packtrust_node.testservice import MODULE_ROWS, PACK_ROWS, TestService
@@ -32,6 +33,9 @@ def build():
     else:
         drivers = [board.can_port(0, MODULE_ACCEPT)]
     queues = [TxQueue(driver) for driver in drivers]
+    for index, driver in enumerate(drivers):
+        if data_bitrate(config, index) and not getattr(driver, "fd", False):
+            _log("port %d has no CAN FD, though node.json asks for it: classic frames" % index)
     clock = Clock()
     store = Store(FileSlots(board.state_directory), board.urandom, config["unique_id"])
     env = Env(clock, board.urandom, store, queues, _log)

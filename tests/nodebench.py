@@ -58,6 +58,9 @@ class Env:
         assert len(frame.data) <= 8
         self.bench.queue.append((self.buses[port], self.name, frame))
 
+    def fd(self, port):
+        return False
+
     def log(self, text):
         self.lines.append(text)
 

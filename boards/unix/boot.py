@@ -32,9 +32,13 @@ class Board:
     def can_port(self, index: int, accept):
         """An SLCAN driver on the descriptor of that port."""
         from packtrust_node.can_slcan import SlcanCan, dual_filter
+        from packtrust_node.env import data_bitrate
 
+        config = self.config()
         filters = () if accept is None else dual_filter(accept)
-        return SlcanCan(open(self._can[index], "r+b"), self.config().get("bitrate", 500000), filters)
+        stream = open(self._can[index], "r+b")  # noqa: SIM115
+        bitrate = config.get("bitrate", 500000)
+        return SlcanCan(stream, bitrate, filters, data_bitrate=data_bitrate(config, index))
 
     def urandom(self, count: int) -> bytes:
         """The operating system's random bytes."""

@@ -12,6 +12,8 @@ This is the driver interface of a CAN port; drivers for machine.CAN, canio or an
     accept_nodes(nodes)     let in only 29-bit IDs with one of these node bytes, where the controller can
     stream                  what select.poll() can wait for, or None if it must be asked in turn
     orders_by_id            True if the controller sends the lowest ID first, not the oldest frame
+    fd                      True if it was opened for CAN FD: frames with `is_fd` may be sent. They go out with the bit
+                            rate switch where a data bit rate is set. A driver without the attribute has no CAN FD
 """
 
 from binascii import hexlify, unhexlify
@@ -39,6 +41,8 @@ BITRATES = {
     800000: b"S7",
     1000000: b"S8",
 }
+# The CAN FD extension, as the CANable 2.0 has it and python-can speaks it.
+DATA_BITRATES = {2000000: b"Y2", 5000000: b"Y5"}
 _STATES = {97: ACTIVE, 119: WARNING, 112: PASSIVE, 98: BUS_OFF}
 
 _DEPTH = const(12)
@@ -69,6 +73,7 @@ class SlcanCan:
     bitrate   bit/s, one of BITRATES.
     filters   further set-up commands, as `dual_filter` makes them.
     depth     frames kept in the adapter at most; the rest stays in the node's own queue, where it can be put in order.
+    data_bitrate  bit/s of CAN FD's data phase, one of DATA_BITRATES; 0: classic CAN.
 
     The adapter confirms each frame by `z` or `Z`. The virtual one does so when the frame has left on the wire;
     most real ones when they have taken it, then `pending` is a lower bound.
@@ -76,14 +81,19 @@ class SlcanCan:
 
     orders_by_id = False
 
-    def __init__(self, stream, bitrate: int = 500000, filters=(), depth: int = _DEPTH) -> None:
+    def __init__(self, stream, bitrate: int = 500000, filters=(), depth: int = _DEPTH, data_bitrate: int = 0) -> None:
         if bitrate not in BITRATES:
             raise ValueError("SLCAN has no bit rate %d: take one of %s" % (bitrate, sorted(BITRATES)))
+        if data_bitrate and data_bitrate not in DATA_BITRATES:
+            raise ValueError("SLCAN has no data bit rate %d: take one of %s" % (data_bitrate, sorted(DATA_BITRATES)))
         self.stream = stream
         self.state = OPENING
         self.counters = {"sent": 0, "received": 0, "refused": 0, "malformed": 0, "bus_off": 0, "opened": 0}
         self.fault = ""  # why the adapter could not be opened
+        self.fd = data_bitrate > 0
         self._setup = [BITRATES[bitrate]] + list(filters) + [b"O"]
+        if self.fd:
+            self._setup.insert(1, DATA_BITRATES[data_bitrate])
         self._depth = depth
         self._pending = 0
         self._read = memoryview(bytearray(_READ))
@@ -130,6 +140,8 @@ class SlcanCan:
         if self._answers == 0 and self.state == OPENING:
             if self._failed:
                 self.fault = "the adapter refused its set-up: check bit rate and filters"
+                if self.fd:
+                    self.fault += ", and that adapter and bus have CAN FD at this data bit rate"
                 return  # asked again by poll()
             self.fault = ""
             self.state = ACTIVE
@@ -188,7 +200,7 @@ class SlcanCan:
             return False
         self._pending += 1
         self.counters["sent"] += 1
-        self._write(encode(frame))
+        self._write(encode(frame, self.fd))
         return True
 
     def _write(self, data: bytes) -> None:
@@ -282,12 +294,12 @@ class SlcanCan:
             self.state = state
 
 
-def encode(frame) -> bytes:
-    """A frame as an SLCAN command, CR included."""
+def encode(frame, switch: bool = False) -> bytes:
+    """A frame as an SLCAN command, CR included; `switch`: CAN FD frames with the bit rate switch in any case."""
     data = frame.data
     extended = frame.is_extended_id
     if frame.is_fd:
-        letter = "b" if frame.bitrate_switch else "d"
+        letter = "b" if switch or frame.bitrate_switch else "d"
         size = FD_LENGTHS.index(len(data))
     elif frame.is_remote_frame:
         letter = "r"

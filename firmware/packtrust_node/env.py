@@ -17,6 +17,19 @@ class NoEntropy(PacktrustError):
     """The board has no source of random bytes: the node makes no keys."""
 
 
+DATA_BITRATE = 2000000
+
+
+def data_bitrate(config: dict, index: int) -> int:
+    """CAN FD data bit rate of a board's CAN port in bit/s, for its `can_port(index, ..)`; 0: classic CAN.
+
+    node.json: `"fd": true` for the module bus, `"vcu_fd": true` for the pack's VCU bus (its port 0), and
+    `"data_bitrate"`. All controllers of a bus must have CAN FD: a classic one destroys FD frames.
+    """
+    wanted = "vcu_fd" if config["role"] == "pack" and index == 0 else "fd"
+    return config.get("data_bitrate", DATA_BITRATE) if config.get(wanted, False) else 0
+
+
 class Clock:
     """Monotonic milliseconds and microseconds since it was made.
 
@@ -86,6 +99,10 @@ class Env:
     def send(self, port: int, frame) -> None:
         """Queue a frame on a port; frames of a port leave in order. A full queue drops it, counted there."""
         self._queues[port].put(frame)
+
+    def fd(self, port: int) -> bool:
+        """Whether records on this port go in CAN FD frames: its controller was opened for them."""
+        return getattr(self._queues[port].driver, "fd", False)
 
     def log(self, text: str) -> None:
         """A line for the console."""

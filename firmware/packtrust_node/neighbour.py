@@ -72,6 +72,7 @@ class Neighbour:
             epoch=first[0],
             link=self._link,
             boot_counter=boot_counter,
+            fd=self._env.fd(self.port),
             max_records=relation.max_records,
         )
         if relation.previous is not None:

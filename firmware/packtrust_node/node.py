@@ -4,6 +4,7 @@ from struct import pack, unpack_from
 
 from packtrust import provision
 from packtrust._compat import const
+from packtrust.arbitration import ENCRYPTED
 from packtrust.channel import ESTABLISHED, OPENED, REFUSED
 from packtrust.crypto import wipe
 from packtrust.errors import PacktrustError, StorageError
@@ -59,8 +60,10 @@ class Node:
 
     def on_frame(self, port: int, frame: "FrameLike") -> None:
         """Take a frame of a port. Never raises."""
-        if frame.is_fd or getattr(frame, "is_remote_frame", False):
+        if getattr(frame, "is_remote_frame", False):
             return
+        if frame.is_fd and not frame.arbitration_id & ENCRYPTED:
+            return  # only records go in CAN FD frames
         try:
             self.take_frame(port, frame)
         except Exception as error:  # a bug of ours, and the loop must go on

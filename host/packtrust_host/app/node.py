@@ -109,6 +109,7 @@ class AppNode:
     current_rule (state, mA) -> whether a module's current fits its state, for `set_state`
     policy       the message policy, the same as the pack's
     key_log      takes the session keys, for an owner who wants to read along (packtrust_host.keylog)
+    fd           send records in CAN FD frames: where adapter and pack have it
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class AppNode:
         current_rule: CurrentRule = expect_load,
         policy: Policy = DEFAULT_POLICY,
         key_log: KeyLog | None = None,
+        fd: bool = False,
     ) -> None:
         self.env = env
         self.store = store
@@ -142,6 +144,7 @@ class AppNode:
         self._current_rule = current_rule
         self._policy = policy
         self._key_log = key_log
+        self._fd = fd
         self._wanted_pack = pack
         self._reassembler = Reassembler()
         self._segmenter = Segmenter()
@@ -246,6 +249,7 @@ class AppNode:
             policy=self._policy,
             link=VCU_LINK,
             key_log=self._key_log,
+            fd=self._fd,
         )
         self._connect()
 

@@ -5,12 +5,23 @@ the real stuff bits, error frames and retransmission, error counters and confine
 collisions of equal identifiers.  The same bus serves a virtual clock (:meth:`Bus.run_until`) and
 the real-time server.
 
+CAN FD frames go over a bus that has a data bit rate, between controllers that have CAN FD.  What the
+others do with such a frame is their ``fd_support`` (the three kinds of ISO 11898-1:2015, clause 1):
+
+enabled   sends, receives and acknowledges it.
+tolerant  waits until it is over (protocol exception, 10.9.5); nothing is counted.
+classic   takes it for a classic frame, finds it broken and destroys it by an error flag, again and
+          again, until repeating it has made the sender (TEC) and itself (REC) error passive.  From
+          then on it can disturb no more, and never receives.  So one classic controller stops a bus
+          of CAN FD, as in reality.
+
 A frame reaches its receivers, and is confirmed to its sender, at the end of its end-of-frame field;
 the bus is free three bits (intermission) later.
 
 Simplifications, all on purpose: a bit reaches everybody at once; an error flag is seen by all, and
 its superposition (6 to 12 bits) follows from the dominant run it starts in; overload frames do not
-occur.
+occur; a classic controller notices an FD frame ten nominal bit times after its BRS bit (in reality it
+depends on the bits that follow).
 """
 
 from __future__ import annotations
@@ -37,10 +48,20 @@ ERROR_ACTIVE = "error_active"
 ERROR_PASSIVE = "error_passive"
 BUS_OFF = "bus_off"
 
+FdSupport = Literal["enabled", "tolerant", "classic"]
+FD_ENABLED: FdSupport = "enabled"
+FD_TOLERANT: FdSupport = "tolerant"
+CLASSIC: FdSupport = "classic"
+
 RECOVERY_RUNS = 128  # occurrences of 11 recessive bits after which a bus-off node may return
 RECOVERY_RUN_BITS = 11
 LOAD_WINDOW_NS = 1_000_000_000
 RATE_TOLERANCE = 0.005  # relative; what resynchronisation bears
+
+# Bits up to and with BRS, stuff bits apart, and when after that a classic controller raises its flag.
+_FD_HEAD_BITS = 17
+_FD_HEAD_BITS_EXTENDED = 36
+_CLASSIC_NOTICES_BITS = 10
 
 _NEVER = 1 << 62
 
@@ -72,6 +93,8 @@ class Controller:
     is the time of the event; they may send.  A frame handed out is shared by all receivers: do not
     change it.
 
+    ``fd_support`` is "enabled", "tolerant" or "classic", see the module.
+
     ``filters`` is a list of (code, mask, extended): a frame passes if one of them is of its kind
     and agrees where mask bits are 1.  None or an empty list passes everything.
     """
@@ -84,6 +107,7 @@ class Controller:
         tx_fifo: int,
         order: Literal["fifo", "id"],
         listen_only: bool,
+        fd_support: FdSupport,
     ) -> None:
         self.bus = bus
         self.name = name
@@ -91,6 +115,7 @@ class Controller:
         self.tx_fifo = tx_fifo
         self.order = order
         self.listen_only = listen_only
+        self.fd_support: FdSupport = fd_support
         self.right_rate = True
         self.on_bus = True
         self.filters: Sequence[Filter] | None = None
@@ -143,6 +168,8 @@ class Controller:
             )
         if frame.is_fd and self.bus.data_bitrate is None:
             raise ValueError(f"bus {self.bus.name} is classic CAN: give it a data bit rate")
+        if frame.is_fd and self.fd_support != FD_ENABLED:
+            raise ValueError(f"controller {self.name} has no CAN FD: attach it with fd_support='enabled'")
         wire = can_bits.encode(frame)
         if len(self._queue) >= self.tx_fifo or self.listen_only or not self._online:
             self.refused += 1
@@ -245,6 +272,7 @@ class Controller:
         """State and counters as a JSON-able dict."""
         return {
             "state": self.state,
+            "fd_support": self.fd_support,
             "online": self._online,
             "plugged": self._plugged,
             "tec": self.tec,
@@ -314,12 +342,12 @@ class Bus:
     """One CAN bus.
 
     bitrate        nominal bit rate in bit/s.
-    data_bitrate   CAN FD data phase in bit/s; None makes it a classic bus.
+    data_bitrate   CAN FD data phase in bit/s; None makes it a classic bus, which refuses FD frames.
     seed           of every random choice of the faults; equal seeds give equal runs.
 
     ``listeners`` are called ``(frame, sender_name, start_ns, end_ns)`` for each good frame,
     ``error_listeners`` ``(reason, sender_names, time_ns)`` for each error frame, reason one of
-    "disturbed", "collision", "no acknowledge", "wrong bit rate", "sender lost".
+    "disturbed", "collision", "no acknowledge", "wrong bit rate", "classic controller", "sender lost".
     """
 
     def __init__(
@@ -361,17 +389,23 @@ class Bus:
         tx_fifo: int = 16,
         order: Literal["fifo", "id"] = "fifo",
         listen_only: bool = False,
+        fd_support: FdSupport | None = None,
     ) -> Controller:
         """Put a controller on the bus.
 
-        order   "fifo": frames leave in the order of :meth:`Controller.send`; "id": the pending
-                frame of highest priority first, as mailbox controllers do.
+        order       "fifo": frames leave in the order of :meth:`Controller.send`; "id": the pending
+                    frame of highest priority first, as mailbox controllers do.
+        fd_support  "enabled", "tolerant" or "classic"; None: enabled on a bus with a data bit rate.
         """
         if any(other.name == name for other in self.controllers):
             raise ValueError(f"bus {self.name} already has a node named {name}")
         if order not in ("fifo", "id"):
             raise ValueError(f"order is 'fifo' or 'id', not {order!r}")
-        controller = Controller(self, name, self._next_index, tx_fifo, order, listen_only)
+        if fd_support is None:
+            fd_support = CLASSIC if self.data_bitrate is None else FD_ENABLED
+        elif fd_support not in (FD_ENABLED, FD_TOLERANT, CLASSIC):
+            raise ValueError(f"fd_support is 'enabled', 'tolerant' or 'classic', not {fd_support!r}")
+        controller = Controller(self, name, self._next_index, tx_fifo, order, listen_only, fd_support)
         self._next_index += 1
         self.controllers.append(controller)
         return controller
@@ -495,6 +529,10 @@ class Bus:
             transfer.error = "wrong bit rate"
             transfer.receiver_error = True
             error_bit = min(13, wire.length - 1)
+        elif transfer.senders[0][1].frame.is_fd and self._classic_objects(transfer):
+            transfer.error = "classic controller"
+            transfer.receiver_error = True
+            error_bit = self._classic_notices(transfer.senders[0][1])
         else:
             frame = transfer.senders[0][1].frame
             hit = self.faults.disturb(frame, transfer.senders[0][0].name, start, wire.length)
@@ -556,11 +594,36 @@ class Bus:
             for node in self.controllers
         )
 
+    def _classic_objects(self, transfer: _Transfer) -> bool:
+        """Whether somebody who knows no CAN FD, and may still send an active error flag, listens."""
+        senders = [controller for controller, _ in transfer.senders]
+        return any(
+            node.fd_support == CLASSIC
+            and node.on_bus
+            and node.state == ERROR_ACTIVE
+            and not node.listen_only
+            and node._joined_ns <= transfer.start_ns
+            and node not in senders
+            for node in self.controllers
+        )
+
+    def _classic_notices(self, item: _Pending) -> int:
+        bits = _CLASSIC_NOTICES_BITS
+        if item.wire.data_bits:
+            bits = bits * (self.data_bitrate or self.bitrate) // self.bitrate
+        head = _FD_HEAD_BITS_EXTENDED if item.frame.is_extended_id else _FD_HEAD_BITS
+        return min(head + bits, item.wire.length - 1)
+
     def _acknowledged(self, transfer: _Transfer) -> bool:
         # A sender that fell silent after a bit error does not acknowledge the one that went on.
         senders = [controller for controller, _ in transfer.senders + transfer.dropped]
+        is_fd = transfer.senders[0][1].frame.is_fd
         return any(
-            node.on_bus and not node.listen_only and node.right_rate and node not in senders
+            node.on_bus
+            and not node.listen_only
+            and node.right_rate
+            and (not is_fd or node.fd_support == FD_ENABLED)
+            and node not in senders
             for node in self.controllers
         )
 
@@ -610,10 +673,17 @@ class Bus:
             for node in list(self.controllers):
                 if node in senders or not node.on_bus or node._joined_ns > transfer.start_ns:
                     continue
+                if node.fd_support == FD_TOLERANT and transfer.senders[0][1].frame.is_fd:
+                    continue
                 if not node.listen_only:
                     node.errors += 1
                     # A receiver that is first to flag an error sees dominant after its flag.
-                    node._count(rec=1 if node.right_rate else 8)
+                    first = not node.right_rate or (
+                        transfer.error == "classic controller"
+                        and node.fd_support == CLASSIC
+                        and node.state == ERROR_ACTIVE
+                    )
+                    node._count(rec=8 if first else 1)
 
     def _suspend(self, controller: Controller, transfer: _Transfer) -> None:
         controller._suspend_ns = transfer.idle_ns + self.bits_ns(SUSPEND_BITS)
@@ -645,6 +715,12 @@ class Bus:
             if node in senders or not node.on_bus or node._joined_ns > transfer.start_ns:
                 continue
             if self._odd_rates and not node.right_rate:
+                continue
+            if frame.is_fd and node.fd_support != FD_ENABLED:
+                if node.fd_support == CLASSIC and not node.listen_only:
+                    # Error passive by now: its passive error flag is overwritten by the frame's own bits.
+                    node.errors += 1
+                    node._count(rec=1)
                 continue
             if node.rec and not node.listen_only:
                 node._count_good_reception()

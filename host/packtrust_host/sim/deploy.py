@@ -70,11 +70,15 @@ def node_configs(
     topology: str = "parallel",
     clear_first_transfer: bool = False,
     cells: Mapping[str, Any] | None = None,
+    fd: bool = False,
+    vcu_fd: bool = False,
+    data_bitrate: int = 2_000_000,
 ) -> dict[str, NodeConfig]:
     """node.json of every node: "pack", "module1" .. "moduleN"; unique IDs and cells from the seed.
 
     cells   keys of each module's "cells" part that differ from the default (see
             `packtrust_node.cells`), and per module `{"module2": {...}}`.
+    fd      CAN FD on the module bus; vcu_fd: on the VCU bus; data_bitrate: of both, bit/s.
     """
     if not 1 <= modules <= 31:
         raise SetupError("a pack has 1 to 31 modules, not %d" % modules)
@@ -82,7 +86,9 @@ def node_configs(
         raise SetupError("topology is parallel or series, not %r" % topology)
     numbers = random.Random("%s/unique ids" % seed).sample(range(0x00100000, 0x7FFFFFFF), 32)
     shared = {key: value for key, value in (cells or {}).items() if not key.startswith("module")}
-    common = {"bitrate": bitrate, "clear_first_transfer": clear_first_transfer}
+    common: dict[str, Any] = {"bitrate": bitrate, "clear_first_transfer": clear_first_transfer}
+    if fd or vcu_fd:
+        common |= {"fd": fd, "data_bitrate": data_bitrate}
     configs: dict[str, NodeConfig] = {
         "pack": {
             "role": "pack",
@@ -92,6 +98,7 @@ def node_configs(
             "pack": pack,
             "topology": topology,
             **common,
+            **({"vcu_fd": True} if vcu_fd else {}),
         }
     }
     for number in range(1, modules + 1):

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from packtrust.frame import Frame
 
 from . import deploy
-from .bus import BUS_OFF, ERROR_PASSIVE, Bus, Controller
+from .bus import BUS_OFF, CLASSIC, ERROR_PASSIVE, FD_ENABLED, Bus, Controller
 
 if str(deploy.firmware_folder()) not in sys.path:
     # The firmware is no part of the installed host package: it is what lies on the nodes.
@@ -29,7 +29,7 @@ if str(deploy.firmware_folder()) not in sys.path:
 
 from packtrust_node.can_slcan import MODULE_ACCEPT
 from packtrust_node.cells import make_cells
-from packtrust_node.env import Env
+from packtrust_node.env import Env, data_bitrate
 from packtrust_node.store import MemorySlots, Store
 from packtrust_node.testservice import (
     MODULE_ROWS,
@@ -78,6 +78,10 @@ class _Driver:
         self._port = port
 
     @property
+    def fd(self) -> bool:
+        return self.controller.fd_support == FD_ENABLED
+
+    @property
     def state(self) -> str:
         return STATES.get(self.controller.state, "active")
 
@@ -87,6 +91,9 @@ class _Driver:
     def send(self, frame: Any) -> bool:
         if self.controller.pending >= DEPTH or self.controller.state == BUS_OFF:
             return False
+        if frame.is_fd:
+            # Its driver decides on the bit rate switch, not the channel.
+            frame = Frame(frame.arbitration_id, bytes(frame.data), frame.is_extended_id, True, bitrate_switch=True)
         if not self.controller.send(frame):
             return False
         self.counters["sent"] += 1
@@ -155,6 +162,7 @@ class Station:
         make: Callable[[Station], Node],
         accept: Sequence[tuple[int, int]] | None = None,
         rows: tuple[int, int] | None = None,
+        fd: Sequence[bool] | None = None,
     ) -> None:
         self.pack = pack
         self.name = name
@@ -175,7 +183,9 @@ class Station:
         self.controllers = []
         self.drivers = []
         for port, bus in enumerate(buses):
-            controller = pack.buses[bus].attach(name)
+            # Without word on it, as the bus is.
+            support = None if fd is None else FD_ENABLED if fd[port] else CLASSIC
+            controller = pack.buses[bus].attach(name, fd_support=support)
             if accept is not None:
                 controller.filters = [(base << 18, mask << 18, True) for base, mask in accept]
             controller.online = False
@@ -269,6 +279,9 @@ class InProcessPack:
     configs      per node name: keys that replace those of its node.json.
     cpu_us       what a node's processor needs for a frame; 0: nothing.
     nodes        False leaves the buses empty, for tests that attach their own.
+    fd           CAN FD on the module bus, where all controllers have it; `configs` may take it from one again.
+    vcu_fd       CAN FD on the VCU bus.
+    data_bitrate of the buses with CAN FD, bit/s.
     """
 
     def __init__(
@@ -284,11 +297,17 @@ class InProcessPack:
         configs: Mapping[str, Mapping[str, Any]] | None = None,
         cpu_us: int = 0,
         nodes: bool = True,
+        fd: bool = False,
+        vcu_fd: bool = False,
+        data_bitrate: int = 2_000_000,
     ) -> None:
         self.seed = seed
         self.now_ns = 0
         self.cpu_ns = cpu_us * 1000
-        self.buses = {name: Bus(bitrate, seed="%s/%s" % (seed, name), name=name) for name in ("vcu", "module")}
+        self.buses = {
+            name: Bus(bitrate, data_bitrate if has_fd else None, seed="%s/%s" % (seed, name), name=name)
+            for name, has_fd in (("vcu", vcu_fd), ("module", fd))
+        }
         self.stations: dict[str, Station] = {}
         self.configs = deploy.node_configs(
             modules,
@@ -297,6 +316,9 @@ class InProcessPack:
             topology=topology,
             clear_first_transfer=clear_first_transfer,
             cells=cells,
+            fd=fd,
+            vcu_fd=vcu_fd,
+            data_bitrate=data_bitrate,
         )
         for name, changes in (configs or {}).items():
             self.configs[name].update(changes)
@@ -336,14 +358,16 @@ class InProcessPack:
                 node = (given or ModuleNode)(station.env, config, cells)
             return node
 
+        buses = ("vcu", "module") if is_pack else ("module",)
         self.stations[name] = Station(
             self,
             name,
-            ("vcu", "module") if is_pack else ("module",),
+            buses,
             config["unique_id"],
             make,
             None if is_pack else MODULE_ACCEPT,
             PACK_ROWS if is_pack else MODULE_ROWS,
+            [data_bitrate(config, port) > 0 for port in range(len(buses))],
         )
 
     def attach(self, make: MakeNode, bus: str = "vcu", name: str = "app", unique_id: int = 0) -> Any:

@@ -22,7 +22,7 @@ from typing import Any, TextIO, TypeVar
 
 from packtrust.frame import Frame
 
-from .bus import Bus, Controller
+from .bus import Bus, Controller, FdSupport
 from .ports import Confirm, FdPort, Port, PtyPort
 from .slcan import SlcanDevice
 
@@ -195,13 +195,17 @@ class VirtualBusServer:
         link: str | os.PathLike[str] | None = None,
         tx_fifo: int = ADAPTER_FIFO,
         rx_limit: int = 4096,
+        fd_support: FdSupport | None = None,
     ) -> PtyPort:
-        """A virtual USB-CAN adapter; its ``path`` is what ``slcan`` opens."""
+        """A virtual USB-CAN adapter; its ``path`` is what ``slcan`` opens.
+
+        fd_support  as of :meth:`packtrust_host.sim.bus.Bus.attach`: CAN FD where the bus has it.
+        """
         runtime = self.runtime(bus)
         name = name or "adapter%d" % (len(self.ports) + 1)
         self._free(name)
         device = SlcanDevice(
-            runtime.bus.attach(name, tx_fifo=tx_fifo),
+            runtime.bus.attach(name, tx_fifo=tx_fifo, fd_support=fd_support),
             serial="P%03d" % (len(self.ports) + 1),
             rx_limit=rx_limit,
         )
@@ -218,12 +222,17 @@ class VirtualBusServer:
         write_fd: int | None = None,
         tx_fifo: int = NODE_FIFO,
         rx_limit: int = 1024,
+        fd_support: FdSupport | None = None,
     ) -> FdPort:
-        """A node's controller on a socket, or a pair of pipe ends; the descriptors become ours."""
+        """A node's controller on a socket, or a pair of pipe ends; the descriptors become ours.
+
+        fd_support  as of :meth:`packtrust_host.sim.bus.Bus.attach`: CAN FD where the bus has it.
+        """
         runtime = self.runtime(bus)
         name = name or "node%d" % (len(self.ports) + 1)
         self._free(name)
-        device = SlcanDevice(runtime.bus.attach(name, tx_fifo=tx_fifo), confirm=confirm, rx_limit=rx_limit)
+        controller = runtime.bus.attach(name, tx_fifo=tx_fifo, fd_support=fd_support)
+        device = SlcanDevice(controller, confirm=confirm, rx_limit=rx_limit)
         return self._register(runtime, FdPort(runtime, name, device, fd, write_fd))
 
     def _free(self, name: str) -> None:

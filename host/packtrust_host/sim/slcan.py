@@ -6,7 +6,7 @@ done, BEL for refused, or a text and CR:
 =================  =================================================================================
 ``S0``..``S9``     bit rate 10k 20k 50k 100k 125k 250k 500k 750k 1M 83.3k; channel closed
 ``sxxyy``          SJA1000 BTR0, BTR1 at 8 MHz; channel closed
-``Y2`` ``Y5``      CAN FD data bit rate, 2 or 5 Mbit/s; channel closed
+``Y2`` ``Y5``      CAN FD data bit rate, 2 or 5 Mbit/s (the CANable 2.0's and python-can's); closed
 ``O`` ``L`` ``l``  open; open listen-only; open in loopback
 ``C``              close: what is queued is dropped
 ``t`` ``T``        send: 11 / 29 bit ID, DLC digit, data; answer ``z`` / ``Z`` CR
@@ -34,7 +34,7 @@ from typing import Literal
 
 from packtrust.frame import Frame
 
-from .bus import BUS_OFF, ERROR_PASSIVE, Controller
+from .bus import BUS_OFF, ERROR_PASSIVE, FD_ENABLED, Controller
 from .can_bits import FD_LENGTHS
 
 OK = b"\r"
@@ -296,8 +296,8 @@ class SlcanDevice:
         if self.is_open or text[1:] not in DATA_BITRATES:
             return ERROR
         # The data phase of the virtual wire has one rate; asking for another cannot work.
-        wanted = self.controller.bus.data_bitrate
-        return OK if wanted == DATA_BITRATES[text[1:]] else ERROR
+        wire = self.controller.bus.data_bitrate
+        return OK if self.controller.fd_support == FD_ENABLED and wire == DATA_BITRATES[text[1:]] else ERROR
 
     def _open(self, text: str) -> bytes:
         if self.is_open or len(text) != 1:

@@ -3,6 +3,7 @@
 from packtrust.frame import Frame
 from packtrust_node.can_slcan import MODULE_ACCEPT, SlcanCan, decode, dual_filter, encode
 from packtrust_node.txqueue import TxQueue
+from portable import raises
 
 OPEN = b"\r\rC\rS6\rO\r"
 
@@ -355,3 +356,34 @@ def test_old_news_are_dropped_when_the_bus_is_not_there():
     queue.pump(5000)
     queue.pump(6000)
     assert len(queue) == 1
+
+
+def test_can_fd():
+    stream = Stream()
+    driver = SlcanCan(stream, 500000, data_bitrate=2000000)
+    assert driver.fd and not SlcanCan(Stream()).fd
+    driver.poll(0)
+    assert stream.written == b"\r\rC\rS6\rY2\rO\r"
+    stream.incoming = b"\r\r\x07\r\r\r"
+    assert driver.recv() is None and driver.state == "active"
+    stream.written = b""
+    # Whatever its switch says: the driver knows that there is a data bit rate.
+    assert driver.send(Frame(0x14820005, bytes(12), True, True))
+    assert driver.send(Frame(1, b"a", False))
+    assert stream.written == b"B148200059" + b"00" * 12 + b"\rt001161\r"
+    stream.incoming = b"Z\rz\rD148200059" + b"11" * 12 + b"\rB14820005F" + b"22" * 64 + b"\r"
+    first = driver.recv()
+    second = driver.recv()
+    assert first.is_fd and not first.bitrate_switch and first.data == b"\x11" * 12
+    assert second.is_fd and second.bitrate_switch and second.data == b"\x22" * 64
+    assert driver.pending() == 0
+
+
+def test_can_fd_refused():
+    stream = Stream()
+    driver = SlcanCan(stream, 500000, data_bitrate=5000000)
+    driver.poll(0)
+    stream.incoming = b"\r\r\x07\r\x07\r"
+    assert driver.recv() is None
+    assert driver.state == "opening" and "CAN FD" in driver.fault
+    raises(ValueError, SlcanCan, Stream(), 500000, (), 12, 3000000)

@@ -514,6 +514,93 @@ def test_fd_frames_take_the_data_rate():
         Bus().attach("x").send(frame)
 
 
+def fd_frame(ident=0x123, data=bytes(8), switch=True):
+    return Frame(ident, data, True, True, False, switch)
+
+
+def test_controllers_without_fd_refuse_to_send_it():
+    bus = Bus(500_000, 2_000_000)
+    for support in ("classic", "tolerant"):
+        with pytest.raises(ValueError, match="no CAN FD"):
+            bus.attach(support, fd_support=support).send(fd_frame())
+    with pytest.raises(ValueError, match="fd_support"):
+        bus.attach("x", fd_support="maybe")
+    assert bus.attach("a").fd_support == "enabled"
+    assert Bus().attach("a").fd_support == "classic"
+
+
+def test_a_tolerant_controller_lets_fd_frames_pass():
+    bus = Bus(500_000, 2_000_000)
+    a, b = nodes(bus, "ab")
+    old = Node(bus, "old", fd_support="tolerant")
+    a.controller.send(fd_frame())
+    a.controller.send(std(5, b"x"))
+    drain(bus)
+    assert b.frames == [fd_frame(), std(5, b"x")] and old.frames == [std(5, b"x")]
+    assert bus.error_frames == 0 and old.controller.rec == old.controller.errors == 0
+
+
+@pytest.mark.parametrize("switch", [False, True])
+def test_a_classic_controller_destroys_fd_frames(switch):
+    """Until both the sender and it are error passive; the FD frame then passes, and it never has it."""
+    bus = Bus(500_000, 2_000_000)
+    a, b = nodes(bus, "ab")
+    old = Node(bus, "old", fd_support="classic")
+    reasons = []
+    bus.error_listeners.append(lambda reason, senders, time: reasons.append((reason, time)))
+    a.controller.send(fd_frame(switch=switch))
+    bus.run_until(120 * BIT)
+    # Ten bits after BRS (36 bits and at most 8 stuff bits), a flag of 6 to 12 bits, the delimiter's 8.
+    assert len(reasons) == 1
+    assert (36 + 10 + 6 + 8) * BIT <= reasons[0][1] <= (36 + 8 + 10 + 1 + 12 + 8) * BIT
+    assert (a.controller.tec, old.controller.rec, b.controller.rec) == (8, 8, 1)
+    drain(bus)
+    assert {reason for reason, _ in reasons} == {"classic controller"}
+    assert len(reasons) == 16 and old.states == [ERROR_PASSIVE] and b.states == []
+    assert a.states == [ERROR_PASSIVE, ERROR_ACTIVE]  # TEC 128, and 127 after the frame that passed
+    assert b.frames == [fd_frame(switch=switch)] and old.frames == []
+    # Classic frames were never a problem.
+    a.controller.send(std(1, b"y"))
+    drain(bus)
+    assert old.frames == b.frames[1:] == [std(1, b"y")]
+
+
+def test_nobody_with_fd_acknowledges():
+    bus = Bus(500_000, 2_000_000)
+    (a,) = nodes(bus, "a")
+    for name in ("b", "c"):
+        Node(bus, name, fd_support="tolerant")
+    reasons = []
+    bus.error_listeners.append(lambda reason, senders, time: reasons.append(reason))
+    a.controller.send(fd_frame())
+    bus.run_until(200 * BIT)
+    assert set(reasons) == {"no acknowledge"}
+
+
+def test_a_classic_listener_that_may_not_answer_disturbs_nothing():
+    bus = Bus(500_000, 2_000_000)
+    a, b = nodes(bus, "ab")
+    old = Node(bus, "old", fd_support="classic", listen_only=True)
+    off = Node(bus, "off", fd_support="classic")
+    off.controller.online = False
+    a.controller.send(fd_frame())
+    drain(bus)
+    assert b.frames == [fd_frame()] and old.frames == [] and bus.error_frames == 0
+
+
+def test_arbitration_does_not_know_fd():
+    """Frames of both formats contend by ID as ever; of one ID the classic one has the dominant bit (FDF)."""
+    bus = Bus(500_000, 2_000_000)
+    a, b, c = nodes(bus, "abc")
+    a.controller.send(Frame(0x20, b"a"))
+    b.controller.send(fd_frame(0x10))
+    c.controller.send(fd_frame(0x30))
+    drain(bus)
+    order = [frame.arbitration_id for frame in [*a.frames[:1], *b.frames[:1], *a.frames[1:]]]
+    assert order == [0x10, 0x20, 0x30]
+    assert can_bits.encode(fd_frame(0x10)).priority == can_bits.encode(Frame(0x10)).priority
+
+
 def test_callbacks_may_send():
     """Ping-pong from inside the callbacks, without a driver in between."""
     bus = Bus()

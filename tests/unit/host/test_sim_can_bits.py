@@ -215,3 +215,80 @@ def test_priority_order():
 def test_impossible_frames_are_refused(frame):
     with pytest.raises(ValueError):
         encode(frame)
+
+
+def test_fd_frame_by_hand():
+    """ID 0x123, no data, counted on paper.
+
+    SOF 0, ID 00100100011, RRS IDE 00, FDF 1, res BRS ESI 000, DLC 0000: the run of seven zeros at the end takes one
+    stuff bit after its fifth. The fixed one after the two zeros left is 1, the stuff count 1 is Gray 001 with parity 1,
+    and behind the next fixed bit comes CRC-17 in groups of four: 4 + 17 bits with six fixed stuff bits.
+    """
+    wire = encode(Frame(0x123, b"", False, True))
+    assert wire.text().startswith("0" + "00100100011" + "00" + "1" + "00000" + "1" + "00" + "1" + "0011" + "0")
+    assert wire.length == 22 + 1 + 21 + 6
+    assert (wire.nominal_bits, wire.data_bits) == (50 + 1 + 2 + 7 + 3, 0)
+
+
+def test_fd_frame_with_rate_switch_by_hand():
+    """ID 0x155 << 18 | 0x15555, eight bytes 0x55: of the body only the run from FDF to DLC can need stuff bits.
+
+    Head: 1 + 11 + 2 + 18 (ID ..0101) + RRS 0, FDF 1, res 0, BRS 1 = 36 bits; SRR and IDE after ID bit 1 make a run of
+    three. Then ESI 0 and DLC 1000, where 000 meets the data's 0: a run of four, no stuff bit. 5 + 64 bits of body, 27
+    of the CRC field and the delimiter's one go at the data rate.
+    """
+    wire = encode(Frame(0x155 << 18 | 0x15555, b"\x55" * 8, True, True, False, True))
+    assert wire.data_bits == 5 + 64 + 27 + 1
+    assert wire.nominal_bits == 36 + 13 - 1
+    assert can_bits.duration_ns(wire, 500_000, 2_000_000) == 48 * 2000 + 97 * 500
+
+
+def adversarial(rng, length):
+    """Data that stuffs as badly as can be, from a random place on."""
+    start = rng.randrange(length + 1)
+    # Runs of four, each completed to five by the stuff bit before it, at any bit offset.
+    pattern = int.from_bytes(b"\x0f" * 66, "big") >> rng.randrange(8)
+    body = pattern.to_bytes(66, "big")[1:]
+    return bytes(rng.choice((0, 0xFF)) for _ in range(start)) + body[: length - start]
+
+
+def test_worst_case_of_classic_frames():
+    """55 + 10 s and 80 + 10 s bits bound every frame; within a few bits some frame comes there.
+
+    Davis, Burns, Bril, Lukkien, "Controller Area Network (CAN) schedulability analysis: Refuted, revisited and
+    revised", Real-Time Systems 35 (2007), equations 2 and 3.
+    """
+    rng = random.Random(2007)
+    for extended, fixed in ((False, 55), (True, 80)):
+        for length in range(9):
+            worst = 0
+            for number in range(400):
+                ident = (0, 0x7F0, 0x0F0, 0x780)[number % 4] if number % 5 else rng.getrandbits(11)
+                if extended:
+                    ident = ident << 18 | rng.choice((0, 0x3FFFF, 0x1E1E1, 0x21E1E))
+                worst = max(worst, encode(Frame(ident, adversarial(rng, length), extended)).nominal_bits)
+            bound = fixed + 10 * length
+            assert bound - 12 <= worst <= bound, (extended, length, worst)
+
+
+def test_worst_case_of_fd_frames():
+    """The same reasoning for CAN FD.
+
+    One dynamic stuff bit for the first five bits and for each four more, up to the end of the data, and fixed ones in
+    the CRC field (ISO 11898-1:2015, 10.5).
+    """
+    rng = random.Random(2015)
+    for extended, head in ((False, 17), (True, 36)):
+        for length in FD_LENGTHS:
+            field = 4 + 17 + 6 if length <= 16 else 4 + 21 + 7
+            body = head + 5 + 8 * length
+            bound = body + (body - 1) // 4 + field + 13
+            worst = 0
+            for number in range(200):
+                ident = (0, 0x7F0, 0x0F0, 0x780)[number % 4]
+                if extended:
+                    ident = ident << 18 | rng.choice((0, 0x3FFFF, 0x1E1E1, 0x21E1E))
+                wire = encode(Frame(ident, adversarial(rng, length), extended, True, False, True))
+                worst = max(worst, wire.nominal_bits + wire.data_bits)
+            # Control bits cannot stuff at will.
+            assert bound - 12 <= worst <= bound, (extended, length, worst, bound)

@@ -385,3 +385,14 @@ def test_format_is_not_confused_by_equal_frames():
     assert format_frame(first) == b"t001101"
     assert format_frame(Frame(1, b"\x02", False)) == b"t001102"
     assert format_frame(first) == b"t001101"
+
+
+def test_fd_commands_without_fd():
+    """A classic adapter refuses the data rate and FD frames; so does any on a classic bus."""
+    bus = Bus(data_bitrate=2_000_000)
+    device = SlcanDevice(bus.attach("old", fd_support="classic"))
+    assert (
+        device.feed(b"S6\rY2\rO\rd0018%s\rb0018%s\rt0010\r" % ((b"00" * 8,) * 2)) == OK + BEL + OK + BEL + BEL + b"z\r"
+    )
+    device = SlcanDevice(Bus().attach("any"))
+    assert device.feed(b"S6\rY2\rY5\rO\rd0010\r") == OK + BEL + BEL + OK + BEL
