@@ -1,0 +1,166 @@
+"""Curve25519 in each form this interpreter has: native code must agree with Python's integers everywhere."""
+
+import sys
+
+from packtrust.crypto import BackendUnavailable, curve25519
+from portable import raises, unhexlify
+
+_P = (1 << 255) - 19
+_BASE = b"\x09" + bytes(31)
+
+# Points whose coordinate is 0, 1, next to p, not canonical, of small order (https://cr.yp.to/ecdh.html), or extreme in
+# limbs of 13 and words of 32 bits.
+_EDGES = (
+    0,
+    1,
+    2,
+    9,
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    _P - 2,
+    _P - 1,
+    _P,
+    _P + 1,
+    _P + 9,
+    (1 << 255) - 1,
+    (1 << 254),
+    (1 << 255) - (1 << 247),
+    (1 << 255) - (1 << 128),
+    (1 << 128) - 1,
+    sum([0x1FFF << 26 * at for at in range(9)]),
+    sum([0x1000 << 13 * at for at in range(19)]),
+    sum([0xFFFFFFFF << 64 * at for at in range(4)]) & (1 << 255) - 1,
+)
+_SCALARS = (bytes(32), b"\xff" * 32, b"\xa5" * 32, b"\x08" + bytes(30) + b"\x40", b"\xf8" + b"\xff" * 30 + b"\x7f")
+
+
+def _bytes(number):
+    return number.to_bytes(32, "little")
+
+
+def _random(count):
+    """32-byte strings of a linear congruence: the same on every interpreter."""
+    state = 20741
+    for _ in range(count):
+        out = bytearray(32)
+        for at in range(32):
+            state = (state * 1103515 + 12345) & 0xFFFFFFF
+            out[at] = state >> 16 & 255
+        yield bytes(out)
+
+
+def test_native_forms_where_there_is_native_code():
+    forms = curve25519.forms()
+    assert forms[-1] == "integers"
+    assert curve25519.disabled() == {}
+    if sys.implementation.name == "micropython":
+        try:
+            exec("import micropython\n@micropython.viper\ndef f(): pass\n")
+        except SyntaxError:  # a port without native code
+            assert forms == ["integers"]
+        else:
+            assert "viper" in forms
+    else:
+        assert forms == ["integers"]
+
+
+def test_all_forms_agree_at_the_edges():
+    for number in _EDGES:
+        for scalar in _SCALARS[:2]:
+            expected = curve25519.multiply(scalar, _bytes(number), "integers")
+            for form in curve25519.forms():
+                assert curve25519.multiply(scalar, _bytes(number), form) == expected, (form, number)
+                above = _bytes(number | 1 << 255)
+                assert curve25519.multiply(scalar, above, form) == expected, (form, number)
+
+
+def test_all_forms_agree_on_extreme_scalars():
+    for scalar in _SCALARS:
+        expected = curve25519.multiply(scalar, _BASE, "integers")
+        for form in curve25519.forms():
+            assert curve25519.multiply(scalar, _BASE, form) == expected, form
+
+
+def test_all_forms_agree_on_random_input():
+    values = list(_random(17))
+    for at in range(16):
+        expected = curve25519.multiply(values[at], values[at + 1], "integers")
+        for form in curve25519.forms():
+            assert curve25519.multiply(values[at], values[at + 1], form) == expected, (form, at)
+
+
+def test_small_order_gives_zero():
+    for number in _EDGES[:2] + _EDGES[4:6] + (_P - 1, _P, _P + 1):
+        for form in curve25519.forms():
+            assert curve25519.multiply(_SCALARS[2], _bytes(number), form) == bytes(32), (form, number)
+
+
+def test_iterated():
+    """RFC 7748, 5.2: k, u = X25519(k, u), k, from the base point; after 1 round, and after 12 by our integers."""
+    for form in curve25519.forms():
+        k = u = _BASE
+        k, u = curve25519.multiply(k, u, form), k
+        assert k == unhexlify("422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"), form
+        for _ in range(11):
+            k, u = curve25519.multiply(k, u, form), k
+        assert k == _twelve(), form
+
+
+def _twelve():
+    k = u = _BASE
+    for _ in range(12):
+        k, u = curve25519.multiply(k, u, "integers"), k
+    return k
+
+
+def test_a_form_can_be_forced():
+    try:
+        for form in curve25519.forms():
+            curve25519.use(form)
+            assert curve25519.multiply(_SCALARS[2], _BASE) == curve25519.multiply(_SCALARS[2], _BASE, "integers")
+    finally:
+        curve25519.use(None)
+    error = raises(BackendUnavailable, curve25519.use, "magic")
+    assert "'magic'" in str(error)
+    assert "integers" in str(error)
+    raises(BackendUnavailable, curve25519.multiply, _SCALARS[2], _BASE, "magic")
+
+
+def test_a_form_that_fails_its_known_answer_is_disabled_and_says_so():
+    """A wrong answer and an exception: both cost the form its place, and nothing else."""
+
+    def wrong(scalar, point):
+        return bytearray(32)
+
+    def broken(scalar, point):
+        raise ValueError("no")
+
+    real = curve25519._import
+    loaded = dict(curve25519._loaded)
+    refused = dict(curve25519._refused)
+    try:
+        for bad, reason in ((wrong, "known-answer"), (broken, "ValueError")):
+            curve25519._loaded.clear()
+            curve25519._refused.clear()
+            curve25519.use(None)
+            curve25519._import = lambda name, bad=bad: real(name) if name == "integers" else bad
+            assert curve25519.forms() == ["integers"]
+            assert reason in curve25519.disabled()["viper"]
+            assert reason in curve25519.disabled()["thumb"]
+            assert curve25519.multiply(_SCALARS[2], _BASE) == real("integers")(_clamped(_SCALARS[2]), _BASE)
+            error = raises(BackendUnavailable, curve25519.multiply, _SCALARS[2], _BASE, "viper")
+            assert "disabled" in str(error)
+    finally:
+        curve25519._import = real
+        curve25519._loaded.clear()
+        curve25519._refused.clear()
+        curve25519._loaded.update(loaded)
+        curve25519._refused.update(refused)
+        curve25519.use(None)
+
+
+def _clamped(scalar):
+    out = bytearray(scalar)
+    out[0] &= 248
+    out[31] = out[31] & 127 | 64
+    return out
