@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import bridge, demo, monitor, pack, provision, tables, verify
+from . import board, bridge, demo, monitor, pack, provision, tables, verify
 
 app = typer.Typer(
     name="packtrust",
@@ -21,11 +21,17 @@ claims = typer.Typer(help="The claim codes in this host's key store.", no_args_i
 claims.command("add")(provision.claim_add)
 claims.command("list")(provision.claim_list)
 
+boards = typer.Typer(help="Virtual boards, and which boards there are.", no_args_is_help=True)
+boards.command("start")(board.start)
+boards.command("list")(board.list_boards)
+boards.command("power-cycle")(board.power_cycle)
+
 app.command("demo")(demo.demo)
 app.command("pack")(pack.pack)
 app.command("bridge")(bridge.bridge)
 app.command("provision")(provision.provision)
 app.add_typer(claims, name="claim")
+app.add_typer(boards, name="board")
 app.command("monitor")(monitor.monitor)
 app.command("validate")(provision.validate)
 app.command("verify")(verify.verify)

@@ -21,8 +21,10 @@ from rich.console import Console
 from packtrust.errors import PacktrustError
 from packtrust_host.app.errors import AppError
 from packtrust_host.bridge.errors import BridgeError
+from packtrust_host.image import ImageError
 from packtrust_host.sim.deploy import SetupError
 from packtrust_host.sim.launcher import NodeError
+from packtrust_host.sim.qemu import QemuError
 from packtrust_host.sim.recording import RecordingError
 from packtrust_host.urls import BusUrlError
 
@@ -38,8 +40,10 @@ EXPECTED = (
     AppError,
     BridgeError,
     BusUrlError,
+    ImageError,
     NodeError,
     PacktrustError,
+    QemuError,
     RecordingError,
     SetupError,
     can.CanError,
@@ -97,6 +101,12 @@ def errors_told() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def print_json_line(document: Any) -> None:
+    """One JSON line, at once: for commands that go on after it."""
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
 
 
 # -- the running virtual pack ------------------------------------------------------------------------------------------
