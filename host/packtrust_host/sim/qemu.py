@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..image import romfs_image
+from packtrust_host.image import romfs_image
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 BUILD = CHECKOUT / "build" / "cortex-m4"
@@ -148,12 +148,7 @@ class QemuMachine:
         for number, end in enumerate(ends):
             words += _chardev("uart%d" % number, number, end)
         if self.entropy:
-            words += [
-                "-chardev",
-                "file,id=entropy,path=/dev/null,input-path=/dev/urandom",
-                "-serial",
-                "chardev:entropy",
-            ]
+            words += ["-chardev", "pipe,id=entropy,path=/dev/urandom", "-serial", "chardev:entropy"]
         if self.icount:
             words += ["-icount", "shift=%d,sleep=off" % self.shift]
         return words

@@ -1,0 +1,351 @@
+// UARTs (CMSDK APB UART) with rings filled and drained by interrupts, the console over the first one,
+// entropy from the last one, and the stream type canboard.Uart.
+#include "py/mperrno.h"
+#include "py/mphal.h"
+#include "py/runtime.h"
+#include "py/stream.h"
+#include "shared/runtime/interrupt_char.h"
+#include "canboard.h"
+
+typedef struct {
+    volatile uint32_t data;
+    volatile uint32_t state;
+    volatile uint32_t ctrl;
+    volatile uint32_t interrupt; // write 1 to clear
+    volatile uint32_t bauddiv;
+} uart_regs_t;
+
+#define STATE_TX_FULL (1u << 0)
+#define STATE_RX_FULL (1u << 1)
+#define CTRL_TX (1u << 0)
+#define CTRL_RX (1u << 1)
+#define CTRL_TX_INTERRUPT (1u << 2)
+#define CTRL_RX_INTERRUPT (1u << 3)
+
+#define RX_SIZE (16384) // both powers of two
+#define TX_SIZE (16384)
+#define STUCK_MS (5000) // a console that nobody reads holds a program up no longer
+
+typedef struct {
+    size_t head, tail; // head is the writer's, tail the reader's; they run on without bound
+    uint8_t rx[RX_SIZE];
+    size_t tx_head, tx_tail;
+    uint8_t tx[TX_SIZE];
+} rings_t;
+
+static uart_regs_t *const uarts[CANBOARD_UARTS] = {
+    (uart_regs_t *)0x40004000, (uart_regs_t *)0x40005000, (uart_regs_t *)0x40006000,
+    (uart_regs_t *)0x40007000, (uart_regs_t *)0x40009000,
+};
+static rings_t rings[CANBOARD_UARTS];
+static uint32_t ctrl[CANBOARD_UARTS];
+
+static void set_ctrl(unsigned number, uint32_t clear, uint32_t set) {
+    uint32_t value = (ctrl[number] & ~clear) | set;
+    if (value != ctrl[number]) {
+        ctrl[number] = value;
+        uarts[number]->ctrl = value;
+    }
+}
+
+void canboard_uart_init(void) {
+    for (unsigned i = 0; i < CANBOARD_UARTS; i++) {
+        rings[i].head = rings[i].tail = rings[i].tx_head = rings[i].tx_tail = 0;
+        ctrl[i] = 0;
+        uarts[i]->ctrl = 0;
+        uarts[i]->bauddiv = 16; // the least there is; the emulator sends at once
+        uarts[i]->interrupt = 15;
+        // The entropy source is opened by whoever wants some.
+        set_ctrl(i, 0, i == CANBOARD_ENTROPY ? 0 : CTRL_TX | CTRL_RX | CTRL_RX_INTERRUPT);
+    }
+}
+
+// Both run with interrupts off or from the interrupt itself.
+
+static void receive(unsigned number) {
+    uart_regs_t *uart = uarts[number];
+    rings_t *r = &rings[number];
+    while (uart->state & STATE_RX_FULL) {
+        if (r->head - r->tail == RX_SIZE) {
+            // Full: what has not been fetched waits in the sender; the reader turns this on again.
+            set_ctrl(number, CTRL_RX_INTERRUPT, 0);
+            return;
+        }
+        uint8_t byte = uart->data;
+        if (number == 0 && byte == mp_interrupt_char) {
+            mp_sched_keyboard_interrupt();
+        } else {
+            r->rx[r->head % RX_SIZE] = byte;
+            r->head++;
+        }
+    }
+}
+
+static void transmit(unsigned number) {
+    uart_regs_t *uart = uarts[number];
+    rings_t *r = &rings[number];
+    while (r->tx_head != r->tx_tail) {
+        if (uart->state & STATE_TX_FULL) {
+            set_ctrl(number, 0, CTRL_TX_INTERRUPT);
+            if (uart->state & STATE_TX_FULL) {
+                return; // the interrupt comes when it has gone
+            }
+        }
+        uart->data = r->tx[r->tx_tail % TX_SIZE];
+        r->tx_tail++;
+    }
+    set_ctrl(number, CTRL_TX_INTERRUPT, 0);
+}
+
+void canboard_uart_interrupt(unsigned number) {
+    // Cleared first: what comes from here on raises it again.
+    uarts[number]->interrupt = 15;
+    receive(number);
+    if (ctrl[number] & CTRL_TX_INTERRUPT) {
+        transmit(number);
+    }
+    canboard_event();
+}
+
+// ---------------------------------------------------------------- for everybody else
+
+size_t canboard_uart_any(unsigned number) {
+    rings_t *r = &rings[number];
+    return *(volatile size_t *)&r->head - r->tail;
+}
+
+size_t canboard_uart_room(unsigned number) {
+    rings_t *r = &rings[number];
+    return TX_SIZE - (r->tx_head - *(volatile size_t *)&r->tx_tail);
+}
+
+size_t canboard_uart_read(unsigned number, uint8_t *buffer, size_t count) {
+    rings_t *r = &rings[number];
+    size_t any = canboard_uart_any(number);
+    if (count > any) {
+        count = any;
+    }
+    size_t at = r->tail % RX_SIZE;
+    size_t first = count < RX_SIZE - at ? count : RX_SIZE - at;
+    memcpy(buffer, r->rx + at, first);
+    memcpy(buffer + first, r->rx, count - first);
+    __asm volatile ("" : : : "memory");
+    r->tail += count;
+    if (!(ctrl[number] & CTRL_RX_INTERRUPT)) {
+        unsigned state = canboard_irq_off();
+        set_ctrl(number, 0, CTRL_RX_INTERRUPT);
+        receive(number);
+        canboard_irq_restore(state);
+    }
+    return count;
+}
+
+size_t canboard_uart_write(unsigned number, const uint8_t *buffer, size_t count) {
+    rings_t *r = &rings[number];
+    size_t room = canboard_uart_room(number);
+    if (count > room) {
+        count = room;
+    }
+    size_t at = r->tx_head % TX_SIZE;
+    size_t first = count < TX_SIZE - at ? count : TX_SIZE - at;
+    memcpy(r->tx + at, buffer, first);
+    memcpy(r->tx, buffer + first, count - first);
+    __asm volatile ("" : : : "memory");
+    unsigned state = canboard_irq_off();
+    r->tx_head += count;
+    transmit(number);
+    canboard_irq_restore(state);
+    return count;
+}
+
+// The source is on only while somebody asks: nothing else is interrupted by it.
+bool canboard_entropy(uint8_t *buffer, size_t count) {
+    rings_t *r = &rings[CANBOARD_ENTROPY];
+    uint64_t end = canboard_ticks() + CANBOARD_HZ;
+    size_t got = 0;
+    set_ctrl(CANBOARD_ENTROPY, 0, CTRL_RX | CTRL_RX_INTERRUPT);
+    while (got < count && canboard_ticks() < end) {
+        size_t more = canboard_uart_read(CANBOARD_ENTROPY, buffer + got, count - got);
+        if (more) {
+            got += more;
+            end = canboard_ticks() + CANBOARD_HZ;
+        } else {
+            canboard_wait_ms(10);
+        }
+    }
+    unsigned state = canboard_irq_off();
+    set_ctrl(CANBOARD_ENTROPY, CTRL_RX | CTRL_RX_INTERRUPT, 0);
+    memset(r->rx, 0, sizeof(r->rx));
+    r->head = r->tail = 0;
+    canboard_irq_restore(state);
+    return got == count;
+}
+
+// ---------------------------------------------------------------- console
+
+uintptr_t __wrap_mp_hal_stdio_poll(uintptr_t flags) {
+    uintptr_t ready = 0;
+    if ((flags & MP_STREAM_POLL_RD) && canboard_uart_any(0)) {
+        ready |= MP_STREAM_POLL_RD;
+    }
+    if ((flags & MP_STREAM_POLL_WR) && canboard_uart_room(0)) {
+        ready |= MP_STREAM_POLL_WR;
+    }
+    return ready;
+}
+
+int __wrap_mp_hal_stdin_rx_chr(void) {
+    uint8_t byte;
+    while (canboard_uart_read(0, &byte, 1) == 0) {
+        mp_event_wait_indefinite();
+    }
+    return byte;
+}
+
+mp_uint_t __wrap_mp_hal_stdout_tx_strn(const char *text, size_t length) {
+    static bool stuck;
+    size_t done = 0;
+    uint64_t end = 0;
+    while (done < length) {
+        size_t count = canboard_uart_write(0, (const uint8_t *)text + done, length - done);
+        done += count;
+        if (count) {
+            stuck = false;
+            end = 0;
+        } else if (end == 0) {
+            end = canboard_ticks() + (uint64_t)STUCK_MS * (CANBOARD_HZ / 1000);
+        } else if (stuck || canboard_ticks() >= end) {
+            stuck = true;
+            break;
+        } else {
+            canboard_wait_ms(10);
+        }
+    }
+    return done;
+}
+
+// ---------------------------------------------------------------- canboard.Uart
+
+typedef struct {
+    mp_obj_base_t base;
+    uint8_t number;
+} uart_obj_t;
+
+extern const mp_obj_type_t canboard_uart_type;
+static const uart_obj_t uart_objs[CANBOARD_ENTROPY] = {
+    {{&canboard_uart_type}, 0}, {{&canboard_uart_type}, 1}, {{&canboard_uart_type}, 2}, {{&canboard_uart_type}, 3},
+};
+
+static void uart_print(const mp_print_t *print, mp_obj_t self_in, mp_print_kind_t kind) {
+    uart_obj_t *self = MP_OBJ_TO_PTR(self_in);
+    mp_printf(print, "Uart(%u)", self->number);
+}
+
+// Uart(n): 0 console, 1.. CAN ports. A non-blocking stream: readinto and read give None when nothing is there,
+// write None or a short count when there is no room.
+static mp_obj_t uart_make_new(const mp_obj_type_t *type, size_t n_args, size_t n_kw, const mp_obj_t *args) {
+    mp_arg_check_num(n_args, n_kw, 1, 1, false);
+    mp_int_t number = mp_obj_get_int(args[0]);
+    if (number < 0 || number >= CANBOARD_ENTROPY) {
+        mp_raise_ValueError(MP_ERROR_TEXT("UARTs are 0 (console) and 1..3 (CAN)"));
+    }
+    return MP_OBJ_FROM_PTR(&uart_objs[number]);
+}
+
+static mp_uint_t uart_read(mp_obj_t self_in, void *buffer, mp_uint_t size, int *error) {
+    uart_obj_t *self = MP_OBJ_TO_PTR(self_in);
+    mp_uint_t count = canboard_uart_read(self->number, buffer, size);
+    if (count == 0 && size) {
+        *error = MP_EAGAIN;
+        return MP_STREAM_ERROR;
+    }
+    return count;
+}
+
+static mp_uint_t uart_write(mp_obj_t self_in, const void *buffer, mp_uint_t size, int *error) {
+    uart_obj_t *self = MP_OBJ_TO_PTR(self_in);
+    mp_uint_t count = canboard_uart_write(self->number, buffer, size);
+    if (count == 0 && size) {
+        *error = MP_EAGAIN;
+        return MP_STREAM_ERROR;
+    }
+    return count;
+}
+
+static mp_uint_t uart_ioctl(mp_obj_t self_in, mp_uint_t request, uintptr_t arg, int *error) {
+    uart_obj_t *self = MP_OBJ_TO_PTR(self_in);
+    uintptr_t ready = 0;
+    switch (request) {
+        case MP_STREAM_POLL:
+            if ((arg & MP_STREAM_POLL_RD) && canboard_uart_any(self->number)) {
+                ready |= MP_STREAM_POLL_RD;
+            }
+            if ((arg & MP_STREAM_POLL_WR) && canboard_uart_room(self->number)) {
+                ready |= MP_STREAM_POLL_WR;
+            }
+            return ready;
+        case MP_STREAM_FLUSH:
+            while (canboard_uart_room(self->number) != TX_SIZE) {
+                mp_event_wait_ms(10);
+            }
+            return 0;
+        case MP_STREAM_CLOSE:
+            return 0;
+        default:
+            *error = MP_EINVAL;
+            return MP_STREAM_ERROR;
+    }
+}
+
+static mp_obj_t uart_any(mp_obj_t self_in) {
+    uart_obj_t *self = MP_OBJ_TO_PTR(self_in);
+    return MP_OBJ_NEW_SMALL_INT(canboard_uart_any(self->number));
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(uart_any_obj, uart_any);
+
+// One pass, as far as it goes: a stream's own write() would try again for the rest.
+static mp_obj_t uart_write_method(mp_obj_t self_in, mp_obj_t data) {
+    uart_obj_t *self = MP_OBJ_TO_PTR(self_in);
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(data, &info, MP_BUFFER_READ);
+    size_t count = canboard_uart_write(self->number, info.buf, info.len);
+    return count == 0 && info.len ? mp_const_none : MP_OBJ_NEW_SMALL_INT(count);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(uart_write_obj, uart_write_method);
+
+// readinto(buffer) -> count, at once; None when nothing is there.
+static mp_obj_t uart_readinto_method(mp_obj_t self_in, mp_obj_t data) {
+    uart_obj_t *self = MP_OBJ_TO_PTR(self_in);
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(data, &info, MP_BUFFER_WRITE);
+    size_t count = canboard_uart_read(self->number, info.buf, info.len);
+    return count == 0 && info.len ? mp_const_none : MP_OBJ_NEW_SMALL_INT(count);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(uart_readinto_obj, uart_readinto_method);
+
+static const mp_rom_map_elem_t uart_locals_table[] = {
+    { MP_ROM_QSTR(MP_QSTR_any), MP_ROM_PTR(&uart_any_obj) },
+    { MP_ROM_QSTR(MP_QSTR_read), MP_ROM_PTR(&mp_stream_read1_obj) },
+    { MP_ROM_QSTR(MP_QSTR_readinto), MP_ROM_PTR(&uart_readinto_obj) },
+    { MP_ROM_QSTR(MP_QSTR_readline), MP_ROM_PTR(&mp_stream_unbuffered_readline_obj) },
+    { MP_ROM_QSTR(MP_QSTR_write), MP_ROM_PTR(&uart_write_obj) },
+    { MP_ROM_QSTR(MP_QSTR_flush), MP_ROM_PTR(&mp_stream_flush_obj) },
+    { MP_ROM_QSTR(MP_QSTR_close), MP_ROM_PTR(&mp_stream_close_obj) },
+};
+static MP_DEFINE_CONST_DICT(uart_locals, uart_locals_table);
+
+static const mp_stream_p_t uart_stream = {
+    .read = uart_read,
+    .write = uart_write,
+    .ioctl = uart_ioctl,
+};
+
+MP_DEFINE_CONST_OBJ_TYPE(
+    canboard_uart_type,
+    MP_QSTR_Uart,
+    MP_TYPE_FLAG_ITER_IS_STREAM,
+    make_new, uart_make_new,
+    print, uart_print,
+    protocol, &uart_stream,
+    locals_dict, &uart_locals
+    );
