@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from serial.tools import list_ports
@@ -134,6 +135,69 @@ def find_target(
         ),
         "choose one with --serial USBSERIAL or --port DEVICE",
     )
+
+
+# -- drives ------------------------------------------------------------------------------------------------------------
+
+
+def mounted() -> list[Path]:
+    """Folders file systems are mounted at that a user may have plugged in."""
+    try:
+        lines = Path("/proc/mounts").read_text().splitlines()
+    except OSError:
+        return sorted(Path("/Volumes").glob("*"))  # macOS
+    # Blanks in names are written as octal escapes there.
+    points = [line.split(" ")[1].encode().decode("unicode_escape") for line in lines if line.startswith("/dev/")]
+    return [Path(point) for point in points]
+
+
+def drives(marker: str, points: Callable[[], Sequence[Path]] = mounted) -> list[Path]:
+    """Mounted drives with that file in their root."""
+    found = []
+    for point in points():
+        try:
+            if (point / marker).is_file():
+                found.append(point)
+        except OSError:  # unplugged a moment ago, or not ours to look into
+            continue
+    return found
+
+
+def find_drive(profile: Profile, marker: str, points: Callable[[], Sequence[Path]] = mounted) -> Path:
+    """The one drive with that file that is the board's. BoardError lists those there are."""
+    every = drives(marker, points)
+    fitting = [
+        drive for drive in every if not profile.flash.board_ids or _board_id(drive / marker) in profile.flash.board_ids
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    listed = _listed("%s (Board-ID %s)" % (drive, _board_id(drive / marker)) for drive in every)
+    if not fitting:
+        raise BoardError(
+            "no drive of a %s is mounted (with %s: %s)" % (profile.name, marker, listed or "none"),
+            profile.flash.hint or "plug it in and mount it, or name its folder with --drive DIR",
+        )
+    raise BoardError(
+        "%d drives could be the %s: %s" % (len(fitting), profile.name, listed), "choose one with --drive DIR"
+    )
+
+
+def _board_id(path: Path) -> str:
+    """ "Board-ID: X" of INFO_UF2.TXT, "Board ID:X" of boot_out.txt."""
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return ""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip().lower().replace("-", " ") == "board id":
+            return value.strip()
+    return ""
+
+
+def board_id(drive: Path, marker: str) -> str:
+    """What a drive's marker file calls its board; empty if it does not."""
+    return _board_id(drive / marker)
 
 
 def _find_virtual(profile: Profile, name: str | None) -> Target:
