@@ -1,0 +1,204 @@
+"""`pyb.CAN` (MicroPython on STM32), both kinds of controller: bxCAN (F4, F7, L4) and FDCAN (G4, H7), as
+docs.micropython.org has it.
+
+Frames are taken out of the controller's FIFOs by `rxcallback`, which is a hard interrupt handler, into `depth` slots;
+it allocates nothing.
+
+bxCAN sends the lowest ID first, FDCAN in the order given. With FDCAN the module does not tell how many frames wait, nor
+a received CAN FD frame of at most 8 bytes from a classic one.
+
+CAN FD: the data phase has its own bit rate (`data_bitrate`) on the H7. On the G4 the firmware sets the data bit timing
+to one quantum each whatever it is asked for (`can_init` in ports/stm32/fdcan.c): there `switch=False` keeps the
+nominal bit rate.
+"""
+
+from machine import disable_irq, enable_irq
+from pyb import CAN
+
+from packtrust._compat import const
+from packtrust.segmentation import FD_LENGTHS
+from packtrust_node.can_base import ACTIVE, BUS_OFF, PASSIVE, WARNING, CanPort, fitted
+
+_ASK_MS = const(1)
+_LOOK_MS = const(20)
+_BANKS = const(14)  # bxCAN: banks of each controller
+_EXTENDED_FILTERS = const(8)  # FDCAN of the G4; the H7 has more
+_MAILBOXES = const(3)
+
+
+class PybCan(CanPort):
+    """One controller.
+
+    number        as `pyb.CAN` counts them, from 1.
+    bitrate       bit/s, nominal.
+    data_bitrate  bit/s of the data phase; 0: no CAN FD. ValueError on bxCAN.
+    switch        False: the data phase of CAN FD frames keeps the nominal bit rate.
+    depth         received frames kept in RAM.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        bitrate: int = 500000,
+        data_bitrate=0,
+        switch: bool = True,
+        sample_point: int = 75,
+        depth=32,
+    ) -> None:
+        CanPort.__init__(self)
+        self._is_fdcan = hasattr(CAN, "MASK")
+        self.orders_by_id = not self._is_fdcan
+        self.fd = data_bitrate > 0
+        if self.fd and not self._is_fdcan:
+            raise ValueError("this board's CAN controller has no CAN FD: leave data_bitrate away")
+        self._switch = switch
+        self._arguments = {"baudrate": bitrate, "sample_point": sample_point, "auto_restart": False}
+        if self._is_fdcan:
+            # Newer firmware repeats frames that lost arbitration only with this; older firmware ignores it.
+            self._arguments["auto_restart"] = True
+            if self.fd and switch:
+                self._arguments["brs_baudrate"] = data_bitrate
+                self._arguments["brs_sample_point"] = sample_point
+        # Lists as `recv` fills them: ID, extended, remote, filter, data.
+        self._slots = [
+            [0, False, False, 0, memoryview(bytearray(64 if self._is_fdcan else 8))] for _ in range(depth + 1)
+        ]
+        self._head = 0  # next slot to fill
+        self._tail = 0  # next slot to give out; the frame given out last lies before it
+        self._figures = [0, 0, 0, 0, 0, 0, 0, 0]
+        self._lost = 0  # counted by the handler
+        self._looked_ms = None
+        self._states = {
+            CAN.ERROR_ACTIVE: ACTIVE,
+            CAN.ERROR_WARNING: WARNING,
+            CAN.ERROR_PASSIVE: PASSIVE,
+            CAN.BUS_OFF: BUS_OFF,
+        }
+        self._can = CAN(number, CAN.NORMAL, **self._arguments)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._apply_filters()
+        self._can.rxcallback(0, self._on_first)
+        self._can.rxcallback(1, self._on_second)
+        self.counters["opened"] += 1
+        self.state = ACTIVE
+
+    def _apply_filters(self) -> None:
+        pairs = self._accept.pairs
+        can = self._can
+        if self._is_fdcan:
+            pairs = fitted(pairs, _EXTENDED_FILTERS)
+            for bank in range(_EXTENDED_FILTERS):
+                can.clearfilter(bank, extframe=True)
+            can.clearfilter(0, extframe=False)
+            for bank in range(len(pairs)):
+                can.setfilter(bank, CAN.MASK, bank & 1, pairs[bank], extframe=True)
+            if not pairs:
+                can.setfilter(0, CAN.MASK, 0, (0, 0), extframe=False)
+                can.setfilter(0, CAN.MASK, 1, (0, 0), extframe=True)
+            return
+        pairs = fitted(pairs, _BANKS)
+        for bank in range(_BANKS):
+            can.clearfilter(bank)
+        for bank in range(len(pairs)):
+            can.setfilter(bank, CAN.MASK32, bank & 1, pairs[bank], extframe=True)
+        if not pairs:
+            # 16-bit masks do not compare the kind of ID: nothing compared lets in both kinds.
+            can.setfilter(0, CAN.MASK16, 0, (0, 0, 0, 0))
+
+    def recover(self) -> None:
+        """Set up the controller anew: `restart` would send what waits in it."""
+        can = self._can
+        can.rxcallback(0, None)
+        can.rxcallback(1, None)
+        can.deinit()
+        can.init(CAN.NORMAL, **self._arguments)
+        self._begin()
+
+    def poll(self, now_ms: int) -> int:
+        """Look at the controller's errors now and then; milliseconds until frames should be asked for."""
+        if self._looked_ms is None or now_ms - self._looked_ms >= _LOOK_MS:
+            self._looked_ms = now_ms
+            self._enter(self._states.get(self._can.state(), BUS_OFF))
+            figures = self._can.info(self._figures)
+            self.counters["tec"] = figures[0]
+            self.counters["rec"] = figures[1]
+            self.counters["lost"] = self._lost
+        if self.state == BUS_OFF:
+            self._wait_in_bus_off(now_ms)
+        return _ASK_MS
+
+    def pending(self) -> int:
+        """Frames in the controller, not yet on the wire; with FDCAN always 0, nothing depends on it there."""
+        return self._can.info(self._figures)[5]
+
+    def send(self, frame) -> bool:
+        """Give a frame to the controller; False: no room now, or bus-off."""
+        if self.state == BUS_OFF:
+            return False
+        data = frame.data
+        remote = frame.is_remote_frame
+        if remote:
+            data = bytes(frame.dlc)
+        size = len(data)
+        if (frame.is_fd and not self.fd) or size not in FD_LENGTHS or (size > 8 and not frame.is_fd):
+            self.counters["refused"] += 1
+            return True  # it could wait for ever
+        if not self._is_fdcan:
+            if self.pending() >= _MAILBOXES:
+                return False
+            self._can.send(data, frame.arbitration_id, rtr=remote, extframe=frame.is_extended_id)
+        else:
+            try:
+                if frame.is_fd:
+                    self._can.send(
+                        data, frame.arbitration_id, extframe=frame.is_extended_id, fdf=True, brs=self._switch
+                    )
+                else:
+                    self._can.send(data, frame.arbitration_id, rtr=remote, extframe=frame.is_extended_id)
+            except OSError:
+                return False  # the FIFO is full: nothing else tells
+        self.counters["sent"] += 1
+        return True
+
+    def _on_first(self, _can, reason: int) -> None:
+        if reason == 2:
+            self._lost += 1
+        self._drain(0)
+
+    def _on_second(self, _can, reason: int) -> None:
+        if reason == 2:
+            self._lost += 1
+        self._drain(1)
+
+    def _drain(self, fifo: int) -> None:
+        """Interrupt handler. It may not allocate."""
+        slots = self._slots
+        can = self._can
+        while can.any(fifo):
+            head = self._head
+            if head == (self._tail or len(slots)) - 1:
+                return  # full: the slot before the tail is the frame the node has in hand
+            can.recv(fifo, slots[head], timeout=0)
+            self._head = head + 1 if head + 1 < len(slots) else 0
+
+    def recv(self):
+        """The next frame received, or None."""
+        while True:
+            tail = self._tail
+            if tail == self._head:
+                # The handlers left frames in the controller if they found no slot; none must come in between now.
+                saved = disable_irq()
+                self._drain(0)
+                self._drain(1)
+                enable_irq(saved)
+                if tail == self._head:
+                    return None
+            slot = self._slots[tail]
+            self._tail = tail + 1 if tail + 1 < len(self._slots) else 0
+            data = slot[4]
+            size = len(data)
+            frame = self._take(slot[0], slot[1], slot[2], size > 8, size, data)
+            if frame is not None:
+                return frame
