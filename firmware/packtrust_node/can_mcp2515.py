@@ -4,7 +4,7 @@ The chip holds two received frames, half a millisecond of a busy bus, so give it
 out as soon as the interpreter gets to run the handler, into `depth` slots in RAM. Without the pin it is asked once a
 round of the node's loop, and loses frames in every burst.
 
-Frames leave in the order given. The chip sends the highest TXP first and, among equals, the highest buffer (3.3); each
+Frames leave in the order given. The chip sends the highest TXP first and, among equals, the highest buffer (3.2); each
 frame is given a lower rank than all before it, four priorities times three buffers, until the chip has been empty.
 
 CAN FD frames on the bus are errors to this chip.

@@ -1,7 +1,7 @@
 """Microchip MCP2518FD (and MCP2517FD), a CAN FD controller behind SPI: one transmit FIFO, one receive FIFO, filters.
 
-Register names and addresses are those of the data sheet, DS20006027 (table 3-1 and chapter 3) and of the family
-reference manual, DS20005678. Not used: transmit queue and event FIFO, time stamps, SPI with CRC, GPIO, sleep. The
+Register names and addresses are those of the data sheet, DS20006027 (chapter 3), and of the family reference manual,
+DS20005678. Not used: transmit queue and event FIFO, time stamps, SPI with CRC, GPIO, sleep. The
 errata sheet DS80000789 asks for an SPI clock of at most 0.85 * crystal / 2 (17 MHz at 40 MHz).
 
 Frames leave in the order given.
@@ -12,7 +12,7 @@ from packtrust.segmentation import FD_LENGTHS
 from packtrust_node.can_base import ACTIVE, BUS_OFF, OPENING, PASSIVE, WARNING, CanPort, fitted
 from packtrust_node.can_spi import Buffers
 
-# SPI instructions (table 4-1): four bits, then a 12-bit address
+# SPI instructions (chapter 4): four bits, then a 12-bit address
 _RESET = const(0x00)
 _READ = const(0x30)
 _WRITE = const(0x20)
@@ -130,7 +130,7 @@ class Mcp2518fd(CanPort):
         self.fd = data_bitrate > 0
         self._pll = clock == 4000000
         clock = clock * 10 if self._pll else clock
-        # Ranges of table 3-2 of the reference manual.
+        # As far as C1NBTCFG and C1DBTCFG go.
         self._nominal = timing(clock, bitrate, sample_point, 256, 128)
         self._data = timing(clock, data_bitrate, data_sample_point, 32, 16) if self.fd else None
         self._payload = 64 if self.fd else 8
@@ -198,7 +198,7 @@ class Mcp2518fd(CanPort):
             if self._retry_ms is not None and now_ms - self._retry_ms < 0:
                 return self._retry_ms - now_ms
             self._retry_ms = None
-            # RESET works in configuration mode only (4.1), so that is asked for first.
+            # RESET works in configuration mode only (chapter 4), so that is asked for first.
             self._set_byte(_C1CON + 3, _MODE_CONFIGURATION)
             self._step = _STEP_CLOCK
             self._since_ms = now_ms
@@ -252,7 +252,7 @@ class Mcp2518fd(CanPort):
         if self._data is not None:
             prescaler, segment1, segment2, jump = self._data
             self._set(_C1DBTCFG, jump - 1, segment2 - 1, segment1 - 1, prescaler - 1)
-            # The second sample point measures the transceiver's delay and adds TDCO (3.3): BRP * TSEG1.
+            # The second sample point measures the transceiver's delay and adds TDCO: BRP * TSEG1.
             self._set(_C1TDC, 0, min(63, prescaler * segment1), 0x02, 0)
         size = (7 << 5) if self.fd else 0  # PLSIZE 64 or 8 bytes
         # TXEN; TXAT = 3: unlimited attempts
@@ -270,7 +270,7 @@ class Mcp2518fd(CanPort):
         self._set(register, word & 0xFF, word >> 8 & 0xFF, word >> 16 & 0xFF, word >> 24 | top)
 
     def _write_filters(self) -> None:
-        # A filter may be changed while it is off (3.4), in any mode.
+        # A filter may be changed while it is off, in any mode.
         for register in range(_C1FLTCON, _C1FLTCON + _FILTERS, 4):
             self._set(register, 0, 0, 0, 0)
         pairs = fitted(self._accept.pairs, _FILTERS)
@@ -358,7 +358,7 @@ class Mcp2518fd(CanPort):
         return True
 
     def _fill(self, frame, data, size: int) -> None:
-        """A transmit message object (table 3-6) to `self._out[2:]`."""
+        """A transmit message object to `self._out[2:]`."""
         out = self._out
         ident = frame.arbitration_id
         flags = FD_LENGTHS.index(size)

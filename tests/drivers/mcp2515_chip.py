@@ -16,7 +16,7 @@ CONFIGURATION_ONLY = (0x0D, CNF3, CNF2, CNF1) + tuple(range(0x0C)) + tuple(range
 
 
 def id_bytes(ident, extended):
-    """SIDH, SIDL, EID8, EID0 (registers 4-5 to 4-8)."""
+    """SIDH, SIDL, EID8, EID0 (registers 3-3 to 3-6)."""
     if extended:
         return bytes((ident >> 21, (ident >> 18 & 7) << 5 | 0x08 | ident >> 16 & 3, ident >> 8 & 0xFF, ident & 0xFF))
     return bytes((ident >> 3, (ident & 7) << 5, 0, 0))
@@ -194,7 +194,7 @@ class Chip:
         return True
 
     def leave(self):
-        """The frame the chip sends next, (ID, extended, remote, data), or None (section 3.3)."""
+        """The frame the chip sends next, (ID, extended, remote, data), or None (section 3.2)."""
         best = None
         for index in range(3):
             control = self.registers[TXBCTRL[index]]

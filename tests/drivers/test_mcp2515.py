@@ -46,7 +46,7 @@ def test_bit_timing_is_that_of_the_data_sheet():
     assert timing(8000000, 500000) == (0x00, 0x8A, 1)
     assert timing(8000000, 250000) == (0x80, 0xA5, 3)
     assert timing(8000000, 125000) == (0x81, 0xA5, 3)
-    # 4 quanta would be left of a bit; section 5.2 wants 8.
+    # 4 quanta would be left of a bit; section 5 wants 8.
     assert "faster crystal" in str(raises(ValueError, timing, 8000000, 1000000))
     raises(ValueError, timing, 16000000, 333333)
 
