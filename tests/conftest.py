@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# The project's own plugin (host/pytest_micropython_boards) for tests/hil, and pytest's for the plugin's own tests.
+pytest_plugins = ["pytest_micropython_boards.plugin", "pytester"]
+
 TESTS = Path(__file__).resolve().parent
 ALLOWED = "allowed:"
 
