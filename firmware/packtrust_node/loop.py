@@ -51,7 +51,9 @@ class Loop:
         if poll is not None:
             self._poller = poll()
             for queue in queues:
-                self._poller.register(queue.driver.stream, POLLIN)
+                # A controller without a stream is asked in turn; its poll() says how soon.
+                if queue.driver.stream is not None:
+                    self._poller.register(queue.driver.stream, POLLIN)
             if console_in is not None:
                 self._poller.register(console_in, POLLIN)
 
@@ -83,9 +85,9 @@ class Loop:
             self._more = False
             ready = None
         for port in range(len(self._queues)):
-            queue = self._queues[port]
-            if ready is None or queue.driver.stream in ready:
-                self._receive(port, queue.driver)
+            driver = self._queues[port].driver
+            if ready is None or driver.stream is None or driver.stream in ready:
+                self._receive(port, driver)
         now_ms = self._clock.now_ms()
         for queue in self._queues:
             queue.pump(now_ms)
@@ -135,7 +137,8 @@ class Loop:
             self._due_ms = min(self._due_ms, self._clock.now_ms() + _SOON_MS)
         elif driver.state == "lost" and self._poller is not None and driver not in self._lost:
             # Its stream would be reported as ready for ever.
-            self._poller.unregister(driver.stream)
+            if driver.stream is not None:
+                self._poller.unregister(driver.stream)
             self._lost.append(driver)
 
     def _read_console(self) -> None:
