@@ -9,10 +9,13 @@ import nodebench
 from app_bench import AppBench
 from packtrust import provision
 from packtrust.arbitration import compose
+from packtrust.channel import Channel
 from packtrust.frame import Frame
+from packtrust.handshake import INITIATOR
 from packtrust.isotp import IsoTpLink
 from packtrust.messages import by_name, encode
 from packtrust.messages.table import STATE_OFF, STATE_ON
+from packtrust.record import RecordCipher
 
 PACK = 0x40
 COUNTERS_MAX = 60  # kinds of counters a node may have: it is a fixed list, however many bytes come in
@@ -51,6 +54,29 @@ def leave(bench: AppBench, name: str = "attacker") -> None:
     station = bench.pack.stations.pop(name)
     for controller in station.controllers:
         controller.bus.detach(controller)
+
+
+def _cipher(channel: Channel, key_at: int, iv_base_at: int, direction: int) -> RecordCipher:
+    assert channel._session is not None
+    state = channel._session.state
+    sender = channel._direction(direction)[1:]
+    return RecordCipher(state[key_at : key_at + 32], bytes(state[iv_base_at : iv_base_at + 4]), direction, sender)
+
+
+def sealing(channel: Channel) -> RecordCipher:
+    """The keys a channel's session seals with, taken out of the node's RAM."""
+    return _cipher(channel, 0, 64, 0 if channel.role == INITIATOR else 1)
+
+
+def opening(channel: Channel) -> RecordCipher:
+    """The keys a channel's session opens with."""
+    return _cipher(channel, 32, 68, 1 if channel.role == INITIATOR else 0)
+
+
+def skip(channel: Channel, count: int) -> None:
+    """Use up counters of a session in which records were sealed."""
+    assert channel._session is not None and channel._session.tx is not None
+    channel._session.tx.latest += count
 
 
 class Wire:

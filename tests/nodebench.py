@@ -13,6 +13,7 @@ from packtrust.keys import SIDE_A, SIDE_B, Relationship, fingerprint, pair_secre
 from packtrust.messages import by_base, by_name, decode, encode
 from packtrust.pairing import PairExchange, is_pairing
 from packtrust.segmentation import Reassembler, Segmenter
+from packtrust.workspace import Workspace
 from packtrust_node.cells import EcmCells
 from packtrust_node.module import ModuleNode
 from packtrust_node.pack import PackNode
@@ -49,6 +50,7 @@ class Env:
         self.slots = slots
         self.urandom = entropy or Entropy(name)
         self.store = Store(slots, self.urandom, 1)
+        self.workspace = Workspace(6, 40)
         self.lines = []
 
     def now_ms(self):
@@ -56,10 +58,13 @@ class Env:
 
     def send(self, port, frame):
         assert len(frame.data) <= 8
-        self.bench.queue.append((self.buses[port], self.name, frame))
+        self.bench.queue.append((self.buses[port], self.name, frame.copy()))
 
     def fd(self, port):
         return False
+
+    def mix(self, boot_counter):
+        """Its entropy differs by name; tests want it to repeat."""
 
     def log(self, text):
         self.lines.append(text)
@@ -227,7 +232,7 @@ class App:
     # -- wires
 
     def send(self, frame):
-        self.bench.queue.append((VCU_BUS, self.name, frame))
+        self.bench.queue.append((VCU_BUS, self.name, frame.copy()))
 
     def _flush(self):
         for frame in self._link.outgoing():

@@ -7,7 +7,7 @@ but the core, what every interpreter has, and this module. tests/on_target runs 
 import json
 from binascii import hexlify, unhexlify
 
-__all__ = ["hexlify", "raises", "unhexlify", "vectors"]
+__all__ = ["hexlify", "kept", "raises", "unhexlify", "vectors"]
 
 _HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 _loaded = {}
@@ -20,6 +20,11 @@ def raises(error, function, *args, **kwargs):
     except error as exception:
         return exception
     raise AssertionError("%s did not raise %s" % (function, error.__name__))
+
+
+def kept(frames):
+    """Frames of `Channel.seal` as a test may keep them: the channel's own are overwritten by its next ones."""
+    return [frame.copy() for frame in frames]
 
 
 def vectors(name):

@@ -1,6 +1,7 @@
 """What a node gets from the board it runs on: time, entropy, storage, its CAN ports and a log."""
 
 from packtrust.errors import PacktrustError
+from packtrust.workspace import Workspace
 
 try:
     from time import ticks_diff, ticks_ms, ticks_us
@@ -18,6 +19,10 @@ class NoEntropy(PacktrustError):
 
 
 DATA_BITRATE = 2000000
+
+# Keys ready for use, and records on their way to us at once: nothing is made before it is needed.
+READY_KEYS = 6
+STREAMS = 40
 
 
 def data_bitrate(config: dict, index: int) -> int:
@@ -69,14 +74,16 @@ class Env:
     store     `store.Store`: durable records.
     queues    one `txqueue.TxQueue` a CAN port, in the order of the node's port numbers.
     logger    takes a line of text without its end; None drops it. Never give it a secret.
+    workspace `packtrust.workspace.Workspace` of all the node's channels; None: one for a gateway of 31 modules.
     """
 
-    def __init__(self, clock, entropy, store, queues, logger=None) -> None:
+    def __init__(self, clock, entropy, store, queues, logger=None, workspace=None) -> None:
         self._clock = clock
         self._entropy = entropy
         self._queues = queues
         self._logger = logger
         self.store = store
+        self.workspace = Workspace(READY_KEYS, STREAMS) if workspace is None else workspace
 
     def now_ms(self) -> int:
         """Monotonic milliseconds."""

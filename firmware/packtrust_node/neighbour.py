@@ -74,6 +74,7 @@ class Neighbour:
             boot_counter=boot_counter,
             fd=self._env.fd(self.port),
             max_records=relation.max_records,
+            workspace=self._env.workspace,
         )
         if relation.previous is not None:
             self.channel.install(relation.root, relation.epoch)
@@ -128,11 +129,13 @@ class Neighbour:
     # -- records -------------------------------------------------------------------------------------------------------
 
     def feed(self, frame: "FrameLike") -> "Event | None":
-        """Give the channel a frame; what it found out."""
-        if self.channel is None:
+        """Give the channel a frame; what it found out, valid until any neighbour is fed again."""
+        channel = self.channel
+        if channel is None:
             return None
-        event = self.channel.feed(frame)
-        self.flush()
+        event = channel.feed(frame)
+        if channel.has_outgoing:
+            self.flush()
         return event
 
     def seal(self, base: int, data: "Buffer") -> bool:
@@ -157,6 +160,7 @@ class Neighbour:
 
     def flush(self) -> None:
         """Send what the channel has to say by itself."""
-        if self.channel is not None:
-            for frame in self.channel.outgoing():
+        channel = self.channel
+        if channel is not None and channel.has_outgoing:
+            for frame in channel.outgoing():
                 self._env.send(self.port, frame)

@@ -4,14 +4,135 @@ Controllers differ: a FIFO sends in the order given, mailboxes send the lowest I
 toggle is 0 would overtake its predecessor with toggle 1, and ISO-TP frames, all of one ID, would mix. So with a
 driver that says `orders_by_id` a frame waits while an earlier one of its stream, with the same or a higher ID,
 may be in the controller.
+
+A frame given to the queue is copied: it may belong to a channel, which uses it again. The driver is handed one frame
+over and over; it takes what it needs out of it before `send` returns.
 """
 
-from packtrust._compat import const
+from array import array
+
+from packtrust._compat import const, lay_into
 from packtrust.arbitration import stream_of
+from packtrust.frame import Frame
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust._typing import FrameLike
 
 LIMIT = const(1024)
 # A frame the controller has not taken for so long would tell old news: the bus was not there.
 STALE_MS = const(1000)
+
+_CLASSIC = const(8)
+_FD = const(64)
+_FIRST_SLOTS = const(16)
+
+_EXTENDED = const(0x80)
+_IS_FD = const(0x100)
+_REMOTE = const(0x200)
+_SWITCHED = const(0x400)
+_LENGTH = const(0x7F)
+
+
+class _Ring:
+    """Frames in the order they came, in memory that grows with the longest queue so far and is then used again.
+
+    A slot takes 34 bytes on a 32-bit board (90 once a CAN FD frame has come).
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first = 0
+        self._slots = 0
+        self._room = _CLASSIC
+        self._form = "8s"
+        self._ids = array("I", b"")
+        self._marks = array("H", b"")  # length and the kind of frame
+        self._data = bytearray()
+        self._views = []  # type: list[memoryview]
+        # What the driver is handed.
+        self._buffer = bytearray(_FD)
+        view = memoryview(self._buffer)
+        self._lengths = [view[:length] for length in range(_CLASSIC + 1)]
+        self._frame = Frame(0)
+
+    def _grow(self, slots: int, room: int) -> None:
+        """Move everything into `slots` slots of `room` data bytes."""
+        count = self.count
+        ids = array("I", bytes(4 * slots))
+        marks = array("H", bytes(2 * slots))
+        data = bytearray(slots * room)
+        form = "%ds" % room
+        for index in range(count):
+            at = (self._first + index) % self._slots
+            ids[index] = self._ids[at]
+            marks[index] = self._marks[at]
+            lay_into(form, data, index * room, self._views[at])
+        whole = memoryview(data)
+        self._views = [whole[at : at + room] for at in range(0, slots * room, room)]
+        self._ids, self._marks, self._data = ids, marks, data
+        self._slots, self._room, self._form = slots, room, form
+        self._first = 0
+
+    def append(self, frame: "FrameLike") -> None:
+        """Copy a frame to the end. MemoryError if there is no heap for one more."""
+        data = frame.data
+        length = len(data)
+        if length > self._room:
+            self._grow(max(self._slots, _FIRST_SLOTS), _FD)
+        if self.count == self._slots:
+            self._grow(max(2 * self._slots, _FIRST_SLOTS), self._room)
+        at = (self._first + self.count) % self._slots
+        mark = length | (_EXTENDED if frame.is_extended_id else 0)
+        if frame.is_fd:
+            mark |= _IS_FD | (_SWITCHED if frame.bitrate_switch else 0)
+        elif frame.is_remote_frame:
+            mark = mark & _EXTENDED | _REMOTE | frame.dlc
+        self._ids[at] = frame.arbitration_id
+        self._marks[at] = mark
+        lay_into(self._form, self._data, at * self._room, data)
+        self.count += 1
+
+    def id_of(self, index: int) -> int:
+        """Arbitration ID of the frame that is `index` behind the first."""
+        return self._ids[(self._first + index) % self._slots]
+
+    def frame(self, index: int) -> Frame:
+        """The frame that is `index` behind the first; valid until the next call."""
+        at = (self._first + index) % self._slots
+        mark = self._marks[at]
+        length = mark & _LENGTH
+        frame = self._frame
+        frame.arbitration_id = self._ids[at]
+        frame.is_extended_id = mark & _EXTENDED != 0
+        frame.is_fd = mark & _IS_FD != 0
+        frame.is_remote_frame = mark & _REMOTE != 0
+        frame.bitrate_switch = mark & _SWITCHED != 0
+        frame.dlc = length
+        if mark & _REMOTE:
+            frame.data = b""
+        elif length == self._room:
+            frame.data = self._views[at]
+        elif length <= _CLASSIC:
+            lay_into(self._form, self._buffer, 0, self._views[at])
+            frame.data = self._lengths[length]
+        else:
+            frame.data = self._views[at][:length]
+        return frame
+
+    def move(self, source: int, target: int) -> None:
+        """The frame `source` behind the first takes the place of the one `target` behind it."""
+        if source != target:
+            source = (self._first + source) % self._slots
+            target = (self._first + target) % self._slots
+            self._ids[target] = self._ids[source]
+            self._marks[target] = self._marks[source]
+            lay_into(self._form, self._data, target * self._room, self._views[source])
+
+    def drop_first(self) -> None:
+        """The first frame has left."""
+        self._first = (self._first + 1) % self._slots
+        self.count -= 1
 
 
 class TxQueue:
@@ -20,9 +141,9 @@ class TxQueue:
     They are the broadcast old VCUs wait for, ten short frames each half second: they win on the bus too, and must not
     wait behind a wave of records. No stream has frames of both kinds.
 
-    driver     see `can_slcan`: `send(frame) -> bool`, `pending() -> int`, `orders_by_id`.
+    driver     see `can_slcan`: `send(frame) -> bool`, `pending() -> int`, `orders_by_id`. The frame is the queue's.
 
-    overflow   frames dropped because the queue was full.
+    overflow   frames dropped because the queue, or the heap, was full.
     stale      frames dropped because the controller took none for a second (unplugged, no acknowledge).
     """
 
@@ -32,36 +153,37 @@ class TxQueue:
         self.stale = 0
         self._waits_ms = None  # since when the controller takes nothing
         self._limit = limit
-        self._frames = []
-        self._at = 0  # frames before this one have left; they are cut off in bulk
+        self._standard = _Ring()
+        self._extended = _Ring()
         self._streams = {}  # highest ID that may be in the controller, by stream
 
     def __len__(self) -> int:
-        return len(self._frames) - self._at
+        return self._standard.count + self._extended.count
 
     def put(self, frame) -> None:
-        """Queue a frame."""
-        if len(self._frames) - self._at >= self._limit:
+        """Queue a copy of a frame."""
+        if self._standard.count + self._extended.count >= self._limit:
             self.overflow += 1
             return
-        if frame.is_extended_id:
-            self._frames.append(frame)
-            return
-        at = self._at
-        while at < len(self._frames) and not self._frames[at].is_extended_id:
-            at += 1
-        self._frames.insert(at, frame)
+        try:
+            (self._extended if frame.is_extended_id else self._standard).append(frame)
+        except MemoryError:
+            self.overflow += 1
 
     def clear(self) -> None:
         """Drop everything queued."""
-        self._frames = []
-        self._at = 0
+        self._standard.count = 0
+        self._extended.count = 0
         self._streams = {}
 
     def pump(self, now_ms: int) -> None:
         """Give the driver what it takes now."""
         before = len(self)
-        self._pump()
+        if before:
+            if self.driver.orders_by_id:
+                self._pump_by_id()
+            elif self._pump(self._standard):
+                self._pump(self._extended)
         after = len(self)
         if after == 0:
             self._waits_ms = None
@@ -72,41 +194,37 @@ class TxQueue:
             self._waits_ms = None
             self.clear()
 
-    def _pump(self) -> None:
-        driver = self.driver
-        frames = self._frames
-        at = self._at
-        end = len(frames)
-        if at == end:
-            return
-        if driver.orders_by_id:
-            self._pump_by_id()
-            return
-        while at < end and driver.send(frames[at]):
-            at += 1
-        if at == end:
-            self._frames = []
-            at = 0
-        elif at >= 64:
-            self._frames = frames[at:]
-            at = 0
-        self._at = at
+    def _pump(self, ring: _Ring) -> bool:
+        """Give the frames of a ring; whether the driver took all."""
+        send = self.driver.send
+        while ring.count:
+            if not send(ring.frame(0)):
+                return False
+            ring.drop_first()
+        return True
 
     def _pump_by_id(self) -> None:
         if self.driver.pending() == 0:
             self._streams = {}
+        held = {}  # type: dict[int, bool]
+        if self._offer(self._standard, held):
+            self._offer(self._extended, held)
+
+    def _offer(self, ring: _Ring, held: "dict[int, bool]") -> bool:
+        """Give the frames of a ring that nothing holds back; whether the driver has room for more."""
         streams = self._streams
-        held = {}
-        left = []
-        full = False
-        for frame in self._frames[self._at :]:
-            stream = stream_of(frame.arbitration_id)
-            if not full and stream not in held and streams.get(stream, -1) < frame.arbitration_id:
-                if self.driver.send(frame):
-                    streams[stream] = frame.arbitration_id
+        room = True
+        left = 0
+        for index in range(ring.count):
+            arbitration_id = ring.id_of(index)
+            stream = stream_of(arbitration_id)
+            if room and stream not in held and streams.get(stream, -1) < arbitration_id:
+                if self.driver.send(ring.frame(index)):
+                    streams[stream] = arbitration_id
                     continue
-                full = True
+                room = False
             held[stream] = True
-            left.append(frame)
-        self._frames = left
-        self._at = 0
+            ring.move(index, left)
+            left += 1
+        ring.count = left
+        return room

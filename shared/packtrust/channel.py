@@ -7,22 +7,36 @@
     event = channel.feed(received_frame)                  # None: nothing yet, or not ours
 
 Sans-I/O: time (`clock`, monotonic milliseconds) and entropy (`urandom`) are handed in. Nothing the wire brings raises.
+
+A channel in use allocates nothing, so what it hands out is used again: the frames of `seal` are valid until the next
+`seal`, the event of `feed` (and the data in it) until the next `feed`, of this channel and of all that share its
+`Workspace`. Send frames or queue copies; what is kept for longer is a `frame.copy()`, an `event.copy()`. A node's first
+record under an ID, and the first of a length above 8 bytes, makes its entry in a table.
 """
 
 from struct import pack
 
-from packtrust._compat import const
-from packtrust.arbitration import ENCRYPTED, base_of, canonical, clear_of, compose
+from packtrust._compat import const, lay_into
+from packtrust.arbitration import ENCRYPTED, TOGGLE, base_of, canonical, clear_of, compose
 from packtrust.crypto import sha256, wipe
 from packtrust.errors import ChannelError
-from packtrust.handshake import HELLO, INITIATOR, RESPONDER, Handshake, SessionKeys, epoch_of
+from packtrust.handshake import HELLO, INITIATOR, RESPONDER, Handshake, epoch_of
 from packtrust.isotp import IsoTpLink
 from packtrust.keys import SIDE_A, SIDE_B, Relationship
 from packtrust.pairing import is_pairing
-from packtrust.policy import DEFAULT_POLICY
-from packtrust.record import OVERHEAD, counter_of, iv_base_of
-from packtrust.replay import SentTimes, Strict, Window
-from packtrust.segmentation import FD_PAYLOAD_MAX, PAYLOAD_MAX, Reassembler, Segmenter
+from packtrust.policy import CITED, DEFAULT_POLICY, SEALABLE
+from packtrust.record import AAD_LENGTH, AAD_ROOM, IV_BASE_LENGTH, OVERHEAD, VERSION
+from packtrust.segmentation import CHUNK, FD_PAYLOAD_MAX, NEXT_CHUNK, PAYLOAD_MAX, SILENCE_MS, cut, fd_room
+from packtrust.session import Opener, Sender, Session
+from packtrust.workspace import (
+    CITATION_LENGTH,
+    DATA_AT,
+    ESTABLISHED,
+    OPENED,
+    REFUSED,
+    Event,
+    Workspace,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,14 +47,28 @@ if TYPE_CHECKING:
     from packtrust.handshake import KeyLog
     from packtrust.policy import Policy
 
-OPENED = "opened"
-REFUSED = "refused"
-ESTABLISHED = "established"
+__all__ = ["CITATION_LENGTH", "ESTABLISHED", "OPENED", "REFUSED", "Channel", "Event", "Link", "Workspace"]
 
-CITATION_LENGTH = const(4)
 HANDSHAKE_RETRY_MS = const(1100)
 HELLO_INTERVAL_MS = const(1000)
 MAX_RECORDS = const(0x3FFFFFFF)
+_COUNTERS = const(0xFFFFFFFF)
+
+# The stream of an ID, as small as an integer has to be to need no heap.
+_STREAM = const(0x1FFE00FF)
+# In the heads of `Channel._heads`: bit 8, of the segmentation fields, says that records of this ID cite.
+_CITES = const(0x100)
+
+# A work buffer up to its data (see packtrust.crypto.AESGCM.seal_in_place): AAD, padded, and IV. Then the citation, and
+# the data, up to what fits into 16 chunks.
+_WORK = ">BI5sHI8sI100s"
+_WORK_CITING = ">BI5sHI8sII96s"
+# AAD, and then a record as it came.
+_RECEIVED = ">BI5sHI128s"
+# What of a record's data fits into 128 bytes with the rest.
+_SHORT = const(100)
+
+_number = int.from_bytes
 
 
 class Link:
@@ -53,54 +81,6 @@ class Link:
 
 MODULE_LINK = Link((0x539, 0x531), (0x538, 0x530))
 VCU_LINK = Link((0x433, 0x434), (0x431, 0x432))
-
-
-class Event:
-    """What `Channel.feed` found out.
-
-    kind            OPENED, REFUSED or ESTABLISHED
-    arbitration_id  the clear ID of the message (OPENED, REFUSED)
-    data            plaintext (OPENED)
-    counter, epoch  of the record (OPENED)
-    reason          why (REFUSED): "clear", "unknown-session", "tag", "replay", "old", "stale", "short",
-                    "handshake-mac", "handshake-role", "handshake-version", "handshake-epoch", ...
-    """
-
-    __slots__ = ("arbitration_id", "counter", "data", "epoch", "kind", "reason")
-
-    def __init__(
-        self,
-        kind: str,
-        arbitration_id: int = 0,
-        data: bytes = b"",
-        counter: int = 0,
-        epoch: int = 0,
-        reason: str = "",
-    ) -> None:
-        self.kind = kind
-        self.arbitration_id = arbitration_id
-        self.data = data
-        self.counter = counter
-        self.epoch = epoch
-        self.reason = reason
-
-    def __repr__(self) -> str:
-        what = self.reason if self.kind == REFUSED else "%d bytes" % len(self.data)
-        return "<Event %s 0x%08x %s>" % (self.kind, self.arbitration_id, what)
-
-
-class _Session:
-    """A live session: its keys, the windows of what we receive and the times of what we sent."""
-
-    def __init__(self, keys: SessionKeys, now_ms: int) -> None:
-        self.keys = keys
-        self.epoch = keys.epoch
-        self.window = Window()
-        self.strict = Strict()
-        self.sent = SentTimes(now_ms)
-        self.tx_counter = 0
-        self.rx_latest = 0
-        self.opened = 0
 
 
 def _name(component: "str | bytes") -> str:
@@ -124,6 +104,7 @@ class Channel:
     max_records   stop sealing after this many records of a session
     receive_max   longest record taken by ISO-TP, in bytes: the memory a peer can make us allocate
     key_log       called with (direction, key, iv_base, sender) of each session: for an owner who wants to read along
+    workspace     what the channels of one node share; one of its own if not given
     """
 
     def __init__(
@@ -145,6 +126,7 @@ class Channel:
         max_records: int = MAX_RECORDS,
         receive_max: int = 1024,
         key_log: "KeyLog | None" = None,
+        workspace: "Workspace | None" = None,
     ) -> None:
         if role not in (INITIATOR, RESPONDER):
             raise ChannelError("role is INITIATOR or RESPONDER, not %r" % (role,))
@@ -161,32 +143,34 @@ class Channel:
         self.node = node
         self.policy = policy
         self.relationship = relationship
-        self.stats = {OPENED: 0, "sealed": 0}  # type: dict[str, int]
+        self.epoch = epoch
+        self.last_opened_ms = None  # type: int | None
+        self._shared = Workspace() if workspace is None else workspace
         self._side = side
         self._clock = clock
         self._urandom = urandom
+        self._link = link
         self._boot_counter = boot_counter
         self._fd = fd
-        self._max_records = max_records
+        self._short = (FD_PAYLOAD_MAX if fd else PAYLOAD_MAX) - OVERHEAD  # data that needs no ISO-TP
+        self._max_records = min(max_records, _COUNTERS)
+        self._receive_max = receive_max
         self._key_log = key_log
         self._roots = {epoch: bytearray(secret)}  # type: dict[int, bytearray]
-        self.epoch = epoch
-        ours, theirs = (0, 1) if role == INITIATOR else (1, 0)
-        self._tx_handshake = compose(link.handshake[ours], node)
-        self._rx_handshake = compose(link.handshake[theirs], node)
-        self._rx_isotp = compose(link.isotp[theirs], node, True)
-        self._segmenter = Segmenter()
-        self._reassembler = Reassembler()
-        self._isotp = IsoTpLink(compose(link.isotp[ours], node, True), self._rx_isotp, receive_max, fd)
+        self._opened = 0
+        self._sealed = 0
+        self._counts = {}  # type: dict[str, int]  # of what is rare: refusals by reason, sessions
+        self._heads = {}  # type: dict[int, int]  # by clear ID, of its next record: canonical ID, toggle and _CITES
+        self._toggle = 0  # of the next handshake message
         self._out = []  # type: list[Frame]
+        self._isotp = None  # type: IsoTpLink | None
         self._handshake = None  # type: Handshake | None
         self._handshake_ms = 0
         self._hello_answered_ms = None  # type: int | None
         self._connecting = False
-        self._session = None  # type: _Session | None
-        self._pending = None  # type: _Session | None  # a responder's, until the initiator has proved itself
-        self._previous = None  # type: _Session | None
-        self.last_opened_ms = None  # type: int | None
+        self._session = None  # type: Session | None
+        self._pending = None  # type: Session | None  # a responder's, until the initiator has proved itself
+        self._previous = None  # type: Session | None
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -201,9 +185,26 @@ class Channel:
         return -1 if self._session is None else self._session.epoch
 
     @property
+    def stats(self) -> "dict[str, int]":
+        """How many records were opened and sealed, sessions established and messages refused, the last by reason."""
+        stats = {OPENED: self._opened, "sealed": self._sealed}
+        stats.update(self._counts)
+        return stats
+
+    @property
     def dropped(self) -> "dict[str, int]":
-        """Segmented payloads dropped, by cause."""
-        return self._reassembler.dropped
+        """Segmented payloads dropped, by cause, of all channels that share the workspace."""
+        return self._shared.reassembler.dropped
+
+    @property
+    def dropped_transfers(self) -> "dict[str, int]":
+        """Sealed ISO-TP transfers given up, by cause."""
+        return {} if self._isotp is None else self._isotp.dropped
+
+    @property
+    def has_outgoing(self) -> bool:
+        """Whether `outgoing` has frames."""
+        return bool(self._out) or (self._isotp is not None and self._isotp.has_outgoing)
 
     def __repr__(self) -> str:
         return "<Channel node 0x%02x epoch %d %s>" % (
@@ -213,11 +214,29 @@ class Channel:
         )
 
     def _count(self, what: str) -> None:
-        self.stats[what] = self.stats.get(what, 0) + 1
+        self._counts[what] = self._counts.get(what, 0) + 1
 
     def _refuse(self, arbitration_id: int, reason: str) -> Event:
         self._count(reason)
-        return Event(REFUSED, clear_of(arbitration_id), reason=reason)
+        return self._event(REFUSED, clear_of(arbitration_id), 0, reason)
+
+    def _event(self, kind: str, arbitration_id: int, epoch: int, reason: str) -> Event:
+        event = self._shared.event
+        event.kind = kind
+        event.arbitration_id = arbitration_id
+        event.data = b""
+        event.counter = 0
+        event.epoch = epoch
+        event.reason = reason
+        return event
+
+    @property
+    def _rx_handshake(self) -> int:
+        return compose(self._link.handshake[1 if self.role == INITIATOR else 0], self.node)
+
+    @property
+    def _rx_isotp(self) -> int:
+        return compose(self._link.isotp[1 if self.role == INITIATOR else 0], self.node, True)
 
     # -- keys and handshake --------------------------------------------------------------------------------------------
 
@@ -264,7 +283,9 @@ class Channel:
         self._send_handshake(self._new_handshake(self.epoch).hello())
 
     def _send_handshake(self, payload: bytes) -> None:
-        self._out.extend(self._segmenter.split(self._tx_handshake, payload))
+        arbitration_id = compose(self._link.handshake[0 if self.role == INITIATOR else 1], self.node)
+        self._out.extend(cut(arbitration_id | self._toggle, payload))
+        self._toggle ^= TOGGLE
 
     def send_pairing(self, payload: bytes) -> None:
         """Send a message of a pair exchange on this link's handshake row, in order with the handshake's own."""
@@ -289,7 +310,7 @@ class Channel:
             self._hello_answered_ms = now_ms
             self._drop_pending()
             if handshake.keys is not None:
-                self._pending = _Session(handshake.keys, now_ms)
+                self._pending = self._begin(handshake, now_ms)
             self._send_handshake(answer)
             return None
         handshake_or_none = self._handshake
@@ -307,39 +328,83 @@ class Channel:
             if not self._connecting:
                 return None  # a repeated REPLY: FINISH is sent again, the session is live already
             self._connecting = False
-            return self._establish(_Session(handshake.keys, self._clock()))
+            return self._establish(self._begin(handshake, self._clock()))
         if self._pending is None:
             return None
         session = self._pending
         self._pending = None
         return self._establish(session)
 
-    def _establish(self, session: _Session) -> Event:
-        if self._previous is not None:
-            self._previous.keys.wipe()
+    def _begin(self, handshake: Handshake, now_ms: int) -> Session:
+        keys = handshake.keys
+        if keys is None:
+            raise ChannelError("a handshake without session keys was taken for a proved one: please report this")
+        session = Session(keys, now_ms)
+        keys.wipe()
+        return session
+
+    def _establish(self, session: Session) -> Event:
+        self._end(self._previous)
         self._previous = self._session
         self._session = session
         self._count(ESTABLISHED)
-        return Event(ESTABLISHED, epoch=session.epoch)
+        return self._event(ESTABLISHED, 0, session.epoch, "")
+
+    def _end(self, session: "Session | None") -> None:
+        """Destroy the keys of a session."""
+        if session is not None:
+            self._shared.dismiss(session.tx)
+            self._shared.dismiss(session.rx)
+            session.wipe()
 
     def _drop_pending(self) -> None:
-        if self._pending is not None:
-            self._pending.keys.wipe()
-            self._pending = None
+        self._end(self._pending)
+        self._pending = None
 
-    def _first_record(self, session: _Session) -> None:
-        """The peer uses the new session: the one before it, and the epochs before its epoch, are over."""
-        if self._previous is not None and session is self._session:
-            self._previous.keys.wipe()
+    def _first_record(self, session: Session) -> None:
+        """The peer uses the session: its handshake, the session before it and the epochs before its own are over."""
+        if session is self._pending:
+            # FINISH was lost, but this record proves the same.
+            self._pending = None
+            self._establish(session)
+        if session is self._session:
+            self._end(self._previous)
             self._previous = None
+            if self._handshake is not None and not self._connecting and self._pending is None:
+                self._handshake.wipe()  # kept till now to say FINISH again
+                self._handshake = None
         for old in list(self._roots):
             if old < session.epoch:
                 wipe(self._roots.pop(old))
+
+    def _direction(self, direction: int) -> bytes:
+        """What the AAD says of who sends: direction and sender."""
+        initiators = direction == 0
+        side = self._side if initiators == (self.role == INITIATOR) else self._side ^ 1
+        return bytes((direction,)) + self.relationship.fingerprint_of(side)[:4]
+
+    def _sender(self, session: Session) -> Sender:
+        tx = session.tx = Sender(session, self._direction(0 if self.role == INITIATOR else 1))
+        self._shared.admit(tx)
+        return tx
+
+    def _opener(self, iv_base: "Buffer") -> "Opener | None":
+        """The direction that a record with this IV base is of, of a live session."""
+        for session in (self._session, self._pending, self._previous):
+            if session is not None and session.receives(iv_base):
+                rx = session.rx
+                if rx is None:
+                    rx = session.rx = Opener(session, self._direction(1 if self.role == INITIATOR else 0))
+                    self._shared.admit(rx)
+                return rx
+        return None
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
     def seal(self, arbitration_id: int, data: "Buffer") -> "list[Frame]":
         """The frames of `data` sealed as the message `arbitration_id` (its clear ID, bits 17..8 zero).
+
+        They belong to the channel: send them, or queue copies, before the next `seal`.
 
         Up to 100 bytes (96 for classes that cite; 36 and 32 in a CAN FD frame) give all frames at once. Longer data
         goes by ISO-TP: the frame returned is the first one, the rest appear in `outgoing()` as the peer asks for them.
@@ -348,123 +413,258 @@ class Channel:
         session = self._session
         if session is None:
             raise ChannelError("no session: connect() and feed() frames until `established`")
-        self.policy.check_sealable(base_of(arbitration_id))
-        if session.tx_counter >= self._max_records:
+        head = self._heads.get(arbitration_id)
+        if head is None:
+            head = self._head(arbitration_id)
+        tx = session.tx
+        if tx is None:
+            tx = self._sender(session)
+        counter = tx.latest + 1
+        if counter > self._max_records:
             raise ChannelError("this session has sealed its %d records: rotate to a new epoch" % self._max_records)
-        if self.policy.needs_citation(base_of(arbitration_id)):
-            data = pack(">I", session.rx_latest & 0xFFFFFFFF) + bytes(data)
-        full_id = canonical(arbitration_id)
-        session.tx_counter += 1
-        counter = session.tx_counter
-        record = session.keys.tx.seal(full_id, counter, data)
         now_ms = self._clock()
-        session.sent.sent(counter, now_ms)
-        self.stats["sealed"] += 1
-        if self._fd and len(record) <= FD_PAYLOAD_MAX:
-            return [self._segmenter.single_fd(full_id, record)]
-        if not self._fd and len(record) <= PAYLOAD_MAX:
-            return self._segmenter.split(full_id, record)
-        self._isotp.send(pack(">I", full_id) + record, now_ms)
-        return self._isotp.outgoing()
+        if now_ms >= tx.ends_ms:
+            tx.turn(now_ms)
+        tx.latest = counter
+        tx.recent = True
+        self._sealed += 1
+        size = len(data)
+        if head & _CITES:
+            size += CITATION_LENGTH
+        if size > self._short:
+            return self._seal_long(tx, head, data, now_ms)
+        shared = self._shared
+        work = shared.tx
+        if head & _CITES:
+            rx = session.rx
+            cited = (session.highest if rx is None else rx.highest) & 0xFFFFFFFF
+            lay_into(
+                _WORK_CITING, work, 0, VERSION, head & _STREAM, tx.binding, size, 0, tx.prefix, counter, cited, data
+            )
+        else:
+            lay_into(_WORK, work, 0, VERSION, head & _STREAM, tx.binding, size, 0, tx.prefix, counter, data)
+        tx.seal(work, size, AAD_LENGTH)
+        self._heads[arbitration_id] = head ^ TOGGLE
+        head &= ~_CITES
+        size += OVERHEAD
+        if self._fd:
+            frames = shared.fd_frame(fd_room(size))
+            frames[0].arbitration_id = head | size << 8
+            return frames
+        last = size - 1 >> 3
+        frames = shared.frames[last] or shared.frames_of(last)
+        head |= last << 8
+        for frame in frames:
+            frame.arbitration_id = head
+            head += NEXT_CHUNK
+        lay_into("8s", shared.tail, 0, shared.chunks[last])
+        size -= last << 3
+        frame.data = shared.tails[size]
+        frame.dlc = size
+        return frames
+
+    def _head(self, arbitration_id: int) -> int:
+        """The entry in `_heads` of an ID that is sealed for the first time. Raises PolicyError."""
+        base = base_of(arbitration_id)
+        self.policy.check_sealable(base)
+        return canonical(arbitration_id) | (_CITES if self.policy.needs_citation(base) else 0)
+
+    def _seal_long(self, tx: Sender, head: int, data: "Buffer", now_ms: int) -> "list[Frame]":
+        """A record that does not fit, by ISO-TP."""
+        full_id = canonical(head)
+        data = bytes(data)
+        if head & _CITES and tx.session is not None:
+            data = pack(">I", tx.session.highest & 0xFFFFFFFF) + data
+        iv = tx.prefix + pack(">I", tx.latest)
+        aad = pack(">BI", VERSION, full_id) + tx.binding + pack(">H", len(data))
+        link = self._transfers()
+        link.send(pack(">I", full_id) + iv + tx.aead.encrypt(iv, data, aad), now_ms)
+        return link.outgoing()
+
+    def _transfers(self) -> IsoTpLink:
+        """The ISO-TP link of long records, made when first needed."""
+        if self._isotp is None:
+            ours = self._link.isotp[0 if self.role == INITIATOR else 1]
+            self._isotp = IsoTpLink(compose(ours, self.node, True), self._rx_isotp, self._receive_max, self._fd)
+        return self._isotp
 
     def outgoing(self) -> "list[Frame]":
         """Frames to send now, in order (handshake, flow control, rest of a long record); the list is then empty."""
         frames = self._out
         self._out = []
-        frames.extend(self._isotp.outgoing())
+        if self._isotp is not None:
+            frames.extend(self._isotp.outgoing())
         return frames
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
     def feed(self, frame: "FrameLike") -> "Event | None":
-        """Take any frame of the bus. An Event, or None: not ours, or nothing complete yet. Never raises on bytes."""
-        arbitration_id = frame.arbitration_id
-        if not frame.is_extended_id or arbitration_id & 0xFF != self.node:
+        """Take any frame of the bus. An Event, or None: not ours, or nothing complete yet. Never raises on bytes.
+
+        The event belongs to the channel: deal with it, or copy it, before the next `feed`.
+        """
+        head = frame.arbitration_id
+        if head & 0xFF != self.node or not frame.is_extended_id:
             return None
-        if clear_of(arbitration_id) == self._rx_handshake:
-            payload = self._reassembler.feed(frame, self._clock())
-            return None if payload is None else self._on_handshake(payload)
-        if arbitration_id & ENCRYPTED:
-            if arbitration_id == self._rx_isotp:
+        # Here is what is hot: the chunks of records, each as it should be. `Reassembler.take` knows all the rest.
+        partial = self._shared.partials.get(head & _STREAM)
+        if partial is None or frame.is_fd:
+            return self._feed_any(frame, head)
+        data = frame.data
+        size = len(data)
+        now_ms = self._clock()
+        at = head >> 9 & 0x78
+        end = head >> 5 & 0x78
+        if head == partial.awaited:
+            if now_ms - partial.time_ms > SILENCE_MS:
+                return self._feed_any(frame, head)
+        elif at or partial.awaited >= 0 or end >= partial.room or not end:
+            return self._feed_any(frame, head)
+        if at != end:
+            if size != CHUNK:
+                return self._feed_any(frame, head)
+            lay_into("8s", partial.buffer, at, data)
+            partial.time_ms = now_ms
+            partial.awaited = head + NEXT_CHUNK
+            return None
+        if not 0 < size <= CHUNK:
+            return self._feed_any(frame, head)
+        lay_into("8s", partial.buffer, at, data)
+        partial.awaited = -1
+        partial.newest = head
+        if not head & ENCRYPTED:
+            return self._on_handshake(memoryview(partial.buffer)[: at + size])
+        return self._open(head & _STREAM, partial.buffer, at + size, partial.cites, now_ms)
+
+    def _feed_any(self, frame: "FrameLike", head: int) -> "Event | None":
+        """What `feed` does with a frame that is for this node."""
+        if head & ENCRYPTED:
+            if head == self._rx_isotp:
                 return self._on_isotp(frame)
-            if self.policy.is_sealable(base_of(arbitration_id)):
-                payload = self._reassembler.feed(frame, self._clock())
-                return None if payload is None else self._open(canonical(arbitration_id), payload)
-            return None
-        if self._session is not None and not self.policy.clear_allowed(base_of(arbitration_id), True):
-            return self._refuse(arbitration_id, "clear")
+            flags = self.policy.flags_of(base_of(head))
+            if not flags & SEALABLE:
+                return None
+            if frame.is_fd:
+                size = self._shared.reassembler.fd_length(frame)
+                if not size:
+                    return None
+                return self._open(head & _STREAM, frame.data, size, flags & CITED != 0, self._clock())
+            now_ms = self._clock()
+            shared = self._shared
+            completed = shared.reassembler.take(head, frame.data, now_ms)
+            partial = shared.partials.get(head & _STREAM)
+            if partial is None:
+                return None
+            partial.cites = flags & CITED != 0
+            if completed is None:
+                return None
+            return self._open(head & _STREAM, partial.buffer, partial.length, partial.cites, now_ms)
+        if clear_of(head) == self._rx_handshake:
+            payload = self._shared.reassembler.feed(frame, self._clock())
+            return None if payload is None else self._on_handshake(payload)
+        if self._session is not None and not self.policy.clear_allowed(base_of(head), True):
+            return self._refuse(head, "clear")
         return None
 
     def _on_isotp(self, frame: "FrameLike") -> "Event | None":
-        payload = self._isotp.feed(frame, self._clock())
+        now_ms = self._clock()
+        payload = self._transfers().feed(frame, now_ms)
         if payload is None:
             return None
         if len(payload) < 4 + OVERHEAD:
             return self._refuse(self._rx_isotp, "short")
         full_id = int.from_bytes(payload[:4], "big")
-        if full_id != canonical(full_id) or not self.policy.is_sealable(base_of(full_id)):
+        flags = self.policy.flags_of(base_of(full_id))
+        if full_id != canonical(full_id) or not flags & SEALABLE:
             return self._refuse(self._rx_isotp, "unsealable")
-        return self._open(full_id, payload[4:])
+        return self._open(full_id, memoryview(payload)[4:], len(payload) - 4, flags & CITED != 0, now_ms)
 
-    def _open(self, full_id: int, record: "Buffer") -> Event:
-        if len(record) < OVERHEAD:
+    def _open(self, full_id: int, record: "Buffer", size: int, cites: bool, now_ms: int) -> Event:
+        """Judge the record in the first `size` bytes of a buffer, and open it."""
+        shared = self._shared
+        size -= OVERHEAD
+        if size < 0:
             return self._refuse(full_id, "short")
-        iv_base = iv_base_of(record)
-        session = None
-        for candidate in (self._session, self._pending, self._previous):
-            if candidate is not None and candidate.keys.rx.iv_base == iv_base:
-                session = candidate
-                break
-        if session is None:
-            return self._refuse(full_id, "unknown-session")
-        counter = counter_of(record)
-        cited_class = self.policy.needs_citation(base_of(full_id))
-        reason = session.window.refusal(counter)
-        if not reason and cited_class:
-            reason = session.strict.refusal(counter)
-        if reason:
-            return self._refuse(full_id, reason)
-        plaintext = session.keys.rx.open(full_id, record)
-        if plaintext is None:
+        work = shared.rx
+        form = _RECEIVED
+        session = self._session
+        rx = None if session is None else session.rx
+        if size > _SHORT:
+            rx = None
+            work = bytearray(AAD_ROOM + OVERHEAD + size)
+            form = ">BI5sHI%ds" % (OVERHEAD + size)
+        counter = 0
+        if rx is not None:
+            lay_into(form, work, 0, VERSION, full_id, rx.binding, size, 0, record)
+            if shared.rx_prefix == rx.prefix:
+                counter = _number(shared.rx_counter, "big")
+            else:
+                rx = None
+        if rx is None:
+            # Another session, a direction that is not ready for use, a counter beyond 32 bits, a long record.
+            rx = self._opener(record[:IV_BASE_LENGTH])
+            if rx is None:
+                return self._refuse(full_id, "unknown-session")
+            lay_into(form, work, 0, VERSION, full_id, rx.binding, size, 0, record)
+            counter = _number(work[AAD_ROOM + IV_BASE_LENGTH : DATA_AT], "big")
+        highest = rx.highest
+        if counter <= highest or not counter:
+            reason = rx.refusal(counter)
+            if reason:
+                return self._refuse(full_id, reason)
+        if cites and counter <= rx.strict:
+            return self._refuse(full_id, "replay")
+        if not rx.open(work, size, AAD_LENGTH):
             return self._refuse(full_id, "tag")
-        session.window.accept(counter)
-        if counter > session.rx_latest:
-            session.rx_latest = counter
-        if session is self._pending:
-            # FINISH was lost, but this record proves the same.
-            self._pending = None
-            self._establish(session)
-        if session.opened == 0:
-            self._first_record(session)
-        session.opened += 1
-        now_ms = self._clock()
+        rx.accept(counter)
+        rx.recent = True
+        if not highest:
+            self._first_record(rx.session)
         self.last_opened_ms = now_ms
-        if cited_class:
-            session.strict.accept(counter)
-            if len(plaintext) < CITATION_LENGTH:
+        start = DATA_AT
+        if cites:
+            rx.strict = counter
+            if size < CITATION_LENGTH:
                 return self._refuse(full_id, "short")
-            if not session.sent.is_fresh(int.from_bytes(plaintext[:CITATION_LENGTH], "big"), now_ms):
+            start = DATA_AT + CITATION_LENGTH
+            size -= CITATION_LENGTH
+            cited = _number(shared.rx_cited if work is shared.rx else work[DATA_AT:start], "big")
+            if not rx.session.is_fresh(cited, now_ms):
                 return self._refuse(full_id, "stale")
-            plaintext = plaintext[CITATION_LENGTH:]
-        self.stats[OPENED] += 1
-        return Event(OPENED, clear_of(full_id), plaintext, counter, session.epoch)
+        self._opened += 1
+        event = shared.event
+        event.kind = OPENED
+        event.arbitration_id = full_id ^ ENCRYPTED
+        event.counter = counter
+        event.epoch = rx.epoch
+        event.reason = ""
+        if work is not shared.rx:
+            event.data = bytes(work[start : start + size])
+        elif cites:
+            event.data = shared.cited[size] if size in shared.cited else shared.cited_of(size)
+        else:
+            event.data = shared.plain[size] if size in shared.plain else shared.plain_of(size)
+        return event
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Call every 10..100 ms: repeats an unanswered HELLO, ends what timed out."""
         now_ms = self._clock()
-        self._reassembler.expire(now_ms)
-        self._isotp.tick(now_ms)
+        self._shared.expire(now_ms)
+        if self._isotp is not None:
+            self._isotp.tick(now_ms)
         if self._connecting and now_ms - self._handshake_ms >= HANDSHAKE_RETRY_MS:
             self._hello()
 
     def close(self) -> None:
         """Destroy every key; the channel is then of no use."""
         for session in (self._session, self._pending, self._previous):
-            if session is not None:
-                session.keys.wipe()
+            self._end(session)
         self._session = self._pending = self._previous = None
+        if self._handshake is not None:
+            self._handshake.wipe()
+            self._handshake = None
         for root in self._roots.values():
             wipe(root)
         self._roots = {}

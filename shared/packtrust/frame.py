@@ -48,6 +48,18 @@ class Frame:
         self.bitrate_switch = bitrate_switch
         self.dlc = len(data) if dlc is None else dlc
 
+    def copy(self) -> "Frame":
+        """A frame of its own, with its own data: for frames that belong to whoever handed them out."""
+        return Frame(
+            self.arbitration_id,
+            bytes(self.data),
+            self.is_extended_id,
+            self.is_fd,
+            self.is_remote_frame,
+            self.bitrate_switch,
+            self.dlc,
+        )
+
     def __eq__(self, other: object) -> bool:
         """Equal on the wire.  A ``can.Message`` compares by the same attributes."""
         try:

@@ -5,7 +5,7 @@ from struct import pack, unpack_from
 from packtrust._compat import const
 from packtrust.crypto import compare_digest, hkdf_expand, hmac_sha256, sha256, wipe
 from packtrust.keys import BOTH, INITIATOR_TO_RESPONDER, RESPONDER_TO_INITIATOR, Relationship
-from packtrust.record import IV_BASE_LENGTH, VERSION, RecordCipher
+from packtrust.record import IV_BASE_LENGTH, VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +39,17 @@ def epoch_of(payload: "Buffer") -> int:
     return -1
 
 
+_KEY_LENGTH = const(32)
+_MATERIAL_LENGTH = const(36)
+_LABEL = b"packtrust v1 "
+
+
 class SessionKeys:
-    """Both directions of a session, as its owner sees them: `tx` seals, `rx` opens.
+    """Both directions of a session, as its owner sees them.
+
+    `context` is `Relationship.context(epoch)`; `senders` are the fingerprints of who sends in direction 0 and 1.
+
+    material   our key (32), the peer's (32), our IV base (4), the peer's (4): 72 bytes, secret
 
     `key_log`, if given, is called with (direction, key, iv_base, sender) of both: for an owner who wants to read along.
     """
@@ -48,28 +57,30 @@ class SessionKeys:
     def __init__(
         self,
         secret: "Buffer",
-        relationship: Relationship,
+        context: bytes,
         epoch: int,
         role: int,
-        side: int,
+        senders: "tuple[bytes, bytes]",
         key_log: "KeyLog | None" = None,
     ) -> None:
         self.epoch = epoch
-        ciphers = []
+        self.material = bytearray(2 * _MATERIAL_LENGTH)
+        info = bytearray(_LABEL + b"record\x00" + context + b"\x00")
         for direction in (INITIATOR_TO_RESPONDER, RESPONDER_TO_INITIATOR):
-            material = bytearray(relationship.expand(secret, "record", epoch, direction, 32 + IV_BASE_LENGTH))
-            we_send = (direction == INITIATOR_TO_RESPONDER) == (role == INITIATOR)
-            sender = relationship.fingerprint_of(side if we_send else side ^ 1)
+            info[-1] = direction
+            material = bytearray(hkdf_expand(secret, info, _MATERIAL_LENGTH))
             if key_log is not None:
-                key_log(direction, bytes(material[:32]), bytes(material[32:]), sender[:4])
-            ciphers.append(RecordCipher(material[:32], material[32:], direction, sender[:4]))
+                key_log(direction, bytes(material[:_KEY_LENGTH]), bytes(material[_KEY_LENGTH:]), senders[direction][:4])
+            ours = (direction == INITIATOR_TO_RESPONDER) == (role == INITIATOR)
+            at = 0 if ours else _KEY_LENGTH
+            self.material[at : at + _KEY_LENGTH] = material[:_KEY_LENGTH]
+            at = 2 * _KEY_LENGTH if ours else 2 * _KEY_LENGTH + IV_BASE_LENGTH
+            self.material[at : at + IV_BASE_LENGTH] = material[_KEY_LENGTH:]
             wipe(material)
-        self.tx, self.rx = ciphers if role == INITIATOR else (ciphers[1], ciphers[0])
 
     def wipe(self) -> None:
         """Destroy both keys."""
-        self.tx.wipe()
-        self.rx.wipe()
+        wipe(self.material)
 
 
 class Handshake:
@@ -99,13 +110,14 @@ class Handshake:
         self.proved = False
         self.reason = ""  # why the last message was refused
         self._root = root
-        self._relationship = relationship
-        self._side = side
+        self._context = relationship.context(epoch)
+        initiator = side if role == INITIATOR else side ^ 1
+        self._senders = (relationship.fingerprint_of(initiator), relationship.fingerprint_of(initiator ^ 1))
         self._policy_digest = policy_digest
         self._boot_counter = boot_counter
         self._nonce = bytes(nonce)
         self._key_log = key_log
-        self._mac_key = relationship.expand(root, "handshake", epoch)
+        self._mac_key = hkdf_expand(root, self._info(b"handshake"), 32)
         self._transcript = b""
 
     def hello(self) -> bytes:
@@ -133,23 +145,23 @@ class Handshake:
             self.reason = "handshake-role"
         return None
 
+    def _info(self, label: bytes, more: bytes = b"") -> bytes:
+        return b"".join((_LABEL, label, b"\x00", self._context, bytes((BOTH,)), more))
+
     def _bind(self, boot_initiator: int, boot_responder: int, nonce_initiator: bytes, nonce_responder: bytes) -> None:
-        context = self._relationship.context(self.epoch)
         self._transcript = sha256(
             b"packtrust v1 handshake"
             + bytes((VERSION, INITIATOR))
             + self._policy_digest
-            + context
+            + self._context
             + pack(">II", boot_initiator, boot_responder)
             + nonce_initiator
             + nonce_responder
         )
 
     def _derive(self) -> None:
-        relationship = self._relationship
-        info = relationship.info("session", self.epoch, BOTH) + self._transcript
-        secret = bytearray(hkdf_expand(self._root, info, 32))
-        self.keys = SessionKeys(secret, relationship, self.epoch, self.role, self._side, self._key_log)
+        secret = bytearray(hkdf_expand(self._root, self._info(b"session", self._transcript), 32))
+        self.keys = SessionKeys(secret, self._context, self.epoch, self.role, self._senders, self._key_log)
         wipe(secret)
 
     def _on_hello(self, payload: "Buffer") -> "bytes | None":

@@ -62,6 +62,11 @@ class IsoTpLink:
         """Whether a payload is still under way."""
         return bool(self._payload) or bool(self._waiting)
 
+    @property
+    def has_outgoing(self) -> bool:
+        """Whether `outgoing` has frames."""
+        return bool(self._frames)
+
     def _drop(self, cause: str) -> None:
         self.dropped[cause] = self.dropped.get(cause, 0) + 1
 

@@ -158,7 +158,8 @@ class Policy:
         at = len(packed) - _ROW_LENGTH
         return at if at >= 0 and packed[at] == 0xFF else -1
 
-    def _flags(self, base: int) -> int:
+    def flags_of(self, base: int) -> int:
+        """The flags of `base`: SEALABLE, CITED, CLEAR_...; 0 if the policy does not know it."""
         at = self._find(base)
         return 0 if at < 0 else self._packed[at + 3]
 
@@ -169,7 +170,7 @@ class Policy:
 
     def is_sealable(self, base: int) -> bool:
         """Whether bit 17 of a 29-bit ID with this base means a record bound to this ID."""
-        return self._flags(base) & SEALABLE != 0
+        return self.flags_of(base) & SEALABLE != 0
 
     def check_sealable(self, base: int) -> None:
         """Raise PolicyError unless `is_sealable(base)`."""
@@ -181,7 +182,7 @@ class Policy:
 
     def needs_citation(self, base: int) -> bool:
         """Whether records of this base go in strict order only and cite the peer's newest."""
-        return self._flags(base) & CITED != 0
+        return self.flags_of(base) & CITED != 0
 
     def clear_allowed(self, base: int, keyed: bool, extended: bool = True) -> bool:
         """Whether a clear frame may be taken by a node with (`keyed`) or without the keys.
@@ -189,14 +190,14 @@ class Policy:
         `extended` False: the field's 11-bit frame of this base; only what old VCUs listen to is
         then allowed.
         """
-        flags = self._flags(base)
+        flags = self.flags_of(base)
         if not extended:
             return flags & CLEAR_STANDARD != 0
         return flags & (CLEAR_KEYED if keyed else CLEAR_UNKEYED) != 0
 
     def clear_without_session(self, base: int) -> bool:
         """Whether a keyed node obeys the clear frame while it has no live session (isolate)."""
-        return self._flags(base) & CLEAR_WITHOUT_SESSION != 0
+        return self.flags_of(base) & CLEAR_WITHOUT_SESSION != 0
 
     @property
     def digest(self) -> bytes:

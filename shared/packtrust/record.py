@@ -19,6 +19,8 @@ TAG_LENGTH = const(16)
 OVERHEAD = const(28)
 IV_BASE_LENGTH = const(4)
 AAD_LENGTH = const(12)
+# Room of the AAD before a record in a work buffer: a whole block.
+AAD_ROOM = const(16)
 
 
 def iv_base_of(record: "Buffer") -> bytes:

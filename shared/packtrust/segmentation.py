@@ -2,9 +2,11 @@
 
 Sans-I/O: `Segmenter` turns a payload into frames, `Reassembler` turns frames into payloads.
 Frames from the wire never raise; what is dropped is counted by cause.
+
+`Channel` does by itself what is hot here, on the same `Partial`s: the chunks of a record that come as they should.
 """
 
-from packtrust._compat import const
+from packtrust._compat import const, lay_into
 from packtrust.arbitration import stream_of
 from packtrust.frame import Frame
 
@@ -15,10 +17,31 @@ if TYPE_CHECKING:
 CHUNK = const(8)
 PAYLOAD_MAX = const(128)
 SILENCE_MS = const(50)
+NEXT_CHUNK = const(0x1000)
+
+# Most payloads are records of 8 bytes: their buffers need no more.
+_SMALL = const(40)
 
 # What one CAN FD data field can hold (ISO 11898-1, 8.4.2.4: DLC).
 FD_LENGTHS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64)
 FD_PAYLOAD_MAX = const(64)
+
+
+def cut(arbitration_id: int, payload: "Buffer") -> "list[Frame]":
+    """Frames of a payload of 1..128 bytes; `arbitration_id` has its toggle, and bits 15..8 zero.
+
+    Raises ValueError for another length.
+    """
+    size = len(payload)
+    if not 1 <= size <= PAYLOAD_MAX:
+        raise ValueError("a segmented payload has 1..128 bytes, not %d: send it by ISO-TP" % size)
+    last = (size - 1) // CHUNK
+    head = arbitration_id | last << 8
+    frames = []
+    for chunk in range(last + 1):
+        at = chunk * CHUNK
+        frames.append(Frame(head | chunk << 12, bytes(payload[at : at + CHUNK])))
+    return frames
 
 
 class Segmenter:
@@ -37,125 +60,151 @@ class Segmenter:
 
         Raises ValueError for another length.
         """
-        size = len(payload)
-        if not 1 <= size <= PAYLOAD_MAX:
-            raise ValueError("a segmented payload has 1..128 bytes, not %d: send it by ISO-TP" % size)
-        last = (size - 1) // CHUNK
-        head = arbitration_id | self._toggle(arbitration_id) | last << 8
-        frames = []
-        for chunk in range(last + 1):
-            at = chunk * CHUNK
-            frames.append(Frame(head | chunk << 12, bytes(payload[at : at + CHUNK])))
-        return frames
+        return cut(arbitration_id | self._toggle(arbitration_id), payload)
 
     def single_fd(self, arbitration_id: int, payload: "Buffer") -> Frame:
         """One CAN FD frame with a payload of 1..64 bytes, its true length in bits 15..8 of the ID."""
         size = len(payload)
         if not 1 <= size <= FD_PAYLOAD_MAX:
             raise ValueError("a CAN FD payload has 1..64 bytes, not %d: send it by ISO-TP" % size)
-        room = size
-        for room in FD_LENGTHS:
-            if room >= size:
-                break
-        data = bytearray(room)
+        data = bytearray(fd_room(size))
         data[:size] = payload
         head = arbitration_id | self._toggle(arbitration_id) | size << 8
         return Frame(head, bytes(data), True, True)
 
 
-class _Partial:
-    """The one reassembly buffer of a stream."""
+def fd_room(size: int) -> int:
+    """The length of the CAN FD data field that `size` bytes (0..64) take."""
+    for room in FD_LENGTHS:
+        if room >= size:
+            return room
+    return FD_PAYLOAD_MAX
+
+
+class Partial:
+    """The one reassembly buffer of a stream.
+
+    buffer   the chunks taken; room for `room` bytes, grown once if a payload is longer.
+    awaited  ID that the next chunk must have, -1 when nothing is under way.
+    newest   ID of the last chunk of the payload that was completed, -1 after a drop: to know an identical repeat.
+    length   of the completed payload, in bytes.
+    cites    whether records of this stream need a citation: for its owner.
+    """
 
     def __init__(self) -> None:
-        self.buffer = bytearray(PAYLOAD_MAX)
+        self.buffer = bytearray(_SMALL)
+        self.room = _SMALL
+        self.awaited = -1
+        self.newest = -1
         self.length = 0
-        self.expected = 0  # next chunk; 0: nothing under way
-        self.head = -1  # ID of the newest chunk taken, to know an identical repeat
-        self.tail = b""  # and its data
         self.time_ms = 0
+        self.cites = False
+
+    def holds(self, at: int, data: "Buffer") -> bool:
+        """Whether `data` stands in the buffer at `at`."""
+        buffer = self.buffer
+        for byte in data:
+            if buffer[at] != byte:
+                return False
+            at += 1
+        return True
 
 
 class Reassembler:
-    """Puts payloads together, one buffer a stream, at most `streams` buffers.
+    """Puts payloads together, one buffer a stream, at most `streams` buffers, each made when it is first needed.
 
     `dropped` counts by cause: "restarted", "gap", "timeout", "malformed", "streams".
     """
 
     def __init__(self, streams: int = 8) -> None:
         self.dropped = {}  # type: dict[str, int]
-        self._partials = {}  # type: dict[int, _Partial]
+        self.partials = {}  # type: dict[int, Partial]
         self._cap = streams
 
-    def _drop(self, cause: str, partial: "_Partial | None" = None) -> None:
+    def _drop(self, cause: str, partial: "Partial | None" = None) -> None:
         self.dropped[cause] = self.dropped.get(cause, 0) + 1
         if partial is not None:
-            partial.expected = 0
-            partial.head = -1
+            partial.awaited = -1
+            partial.newest = -1
 
-    def _partial(self, stream: int, now_ms: int) -> "_Partial | None":
-        partial = self._partials.get(stream)
+    def _partial(self, stream: int, now_ms: int) -> "Partial | None":
+        partials = self.partials
+        partial = partials.get(stream)
         if partial is None:
-            if len(self._partials) >= self._cap:
+            if len(partials) < self._cap:
+                partial = Partial()
+            else:
                 # Make room only by forgetting a stream that is silent: a flood of new IDs must not
                 # push out a transfer that is under way.
-                for other, old in self._partials.items():
-                    if old.expected == 0 or now_ms - old.time_ms > SILENCE_MS:
-                        del self._partials[other]
+                silent = -1
+                for other, old in partials.items():
+                    if old.awaited < 0 or now_ms - old.time_ms > SILENCE_MS:
+                        silent = other
                         break
-                else:
+                if silent < 0:
                     self._drop("streams")
                     return None
-            partial = _Partial()
-            self._partials[stream] = partial
+                partial = partials.pop(silent)
+                partial.awaited = -1
+                partial.newest = -1
+            partials[stream] = partial
         return partial
 
-    def feed(self, frame: "FrameLike", now_ms: int) -> "memoryview | None":
-        """Take one frame; the complete payload, valid until the next call, or None."""
-        head = frame.arbitration_id
-        data = frame.data
+    def take(self, head: int, data: "Buffer", now_ms: int) -> "Partial | None":
+        """Take one chunk of a classic frame; the stream's buffer if it completes a payload."""
         size = len(data)
-        if frame.is_fd:
-            return self._feed_fd(head, data)
-        chunk = head >> 12 & 15
-        last = head >> 8 & 15
-        if chunk > last or not 1 <= size <= CHUNK or (chunk < last and size != CHUNK):
+        at = head >> 9 & 0x78
+        end = head >> 5 & 0x78  # where the last chunk stands
+        if at > end or not 1 <= size <= CHUNK or (at < end and size != CHUNK):
             self._drop("malformed")
             return None
         partial = self._partial(stream_of(head), now_ms)
         if partial is None:
             return None
-        if head == partial.head and partial.tail == data:
+        awaited = partial.awaited
+        if head == (partial.newest if awaited < 0 else awaited - NEXT_CHUNK) and partial.holds(at, data):
             return None  # CAN may deliver a frame twice (ISO 11898-1: error in the last bit of EOF)
-        if partial.expected and now_ms - partial.time_ms > SILENCE_MS:
+        if awaited >= 0 and now_ms - partial.time_ms > SILENCE_MS:
             self._drop("timeout", partial)
-        if chunk == 0:
-            if partial.expected:
+            awaited = -1
+        if at == 0:
+            if awaited >= 0:
                 self._drop("restarted", partial)
-        elif chunk != partial.expected or (head ^ partial.head) & 0x10F00:
-            if partial.expected:
+            if end >= partial.room:
+                partial.buffer = bytearray(PAYLOAD_MAX)
+                partial.room = PAYLOAD_MAX
+        elif head != awaited:
+            if awaited >= 0:
                 self._drop("gap", partial)
             return None
-        at = chunk * CHUNK
-        partial.buffer[at : at + size] = data
-        partial.length = at + size
-        partial.head = head
-        partial.tail = bytes(data)
+        lay_into("8s", partial.buffer, at, data)
         partial.time_ms = now_ms
-        if chunk < last:
-            partial.expected = chunk + 1
+        if at < end:
+            partial.awaited = head + NEXT_CHUNK
             return None
-        partial.expected = 0
-        return memoryview(partial.buffer)[: partial.length]
+        partial.awaited = -1
+        partial.newest = head
+        partial.length = at + size
+        return partial
 
-    def _feed_fd(self, head: int, data: "Buffer") -> "memoryview | None":
-        size = head >> 8 & 0xFF
-        if not 1 <= size <= len(data):
-            self._drop("malformed")
-            return None
-        return memoryview(data)[:size]
+    def feed(self, frame: "FrameLike", now_ms: int) -> "memoryview | None":
+        """Take one frame; the complete payload, valid until the next call, or None."""
+        if frame.is_fd:
+            size = self.fd_length(frame)
+            return memoryview(frame.data)[:size] if size else None
+        partial = self.take(frame.arbitration_id, frame.data, now_ms)
+        return None if partial is None else memoryview(partial.buffer)[: partial.length]
+
+    def fd_length(self, frame: "FrameLike") -> int:
+        """The true length of the payload in a CAN FD frame, 0 if it is malformed."""
+        size = frame.arbitration_id >> 8 & 0xFF
+        if 1 <= size <= len(frame.data):
+            return size
+        self._drop("malformed")
+        return 0
 
     def expire(self, now_ms: int) -> None:
         """Drop what has been silent for more than 50 ms."""
-        for partial in self._partials.values():
-            if partial.expected and now_ms - partial.time_ms > SILENCE_MS:
+        for partial in self.partials.values():
+            if partial.awaited >= 0 and now_ms - partial.time_ms > SILENCE_MS:
                 self._drop("timeout", partial)

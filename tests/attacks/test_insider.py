@@ -7,7 +7,7 @@ Success    would be to speak as module 2 or as the pack, or to read what is betw
 
 import pytest
 
-from attacker import Tap, attacker, modules_of, obeyed, total, unharmed
+from attacker import Tap, attacker, modules_of, obeyed, opening, sealing, skip, total, unharmed
 from packtrust.arbitration import ENCRYPTED, TOGGLE, compose
 from packtrust.frame import Frame
 from packtrust.messages import by_name, encode
@@ -25,9 +25,9 @@ def insider(keyed):
 
 def sealed(module, full_id, data, ahead=5):
     """A record under his own session keys, for whatever ID he likes."""
-    session = module._pack.channel._session
-    session.tx_counter += ahead
-    record = session.keys.tx.seal(full_id, session.tx_counter, data)
+    channel = module._pack.channel
+    skip(channel, ahead)
+    record = sealing(channel).seal(full_id, channel._session.sealed, data)
     return Segmenter().split(full_id, record)
 
 
@@ -112,9 +112,9 @@ def test_he_cannot_read_the_others_traffic(insider):
     obeyed(bench, STATE_ON)
     bench.pack.run_for(2000)
     obeyed(bench, STATE_OFF)
-    session = one._pack.channel._session
+    channel = one._pack.channel
     relation = next(iter(one.relations.values()))
-    sides = [session.keys.rx, session.keys.tx]
+    sides = [opening(channel), sealing(channel)]
     for direction in (0, 1):
         for sender in (bytes(relation.peer_fingerprint[:4]), bytes(one.identity.fingerprint[:4])):
             sides.append(RecordCipher(bytes(relation.root), bytes(4), direction, sender))

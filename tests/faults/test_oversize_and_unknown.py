@@ -63,10 +63,10 @@ def test_a_sealed_transfer_longer_than_allowed(keyed):
     pack = keyed.pack.node("pack")
     channel = pack.app.channel
     station = attacker(keyed, "vcu")
-    limit = channel._isotp._receive_max
+    limit = channel._receive_max
     station.send(Frame(compose(0x431, PACK, True), bytes((0x10 | (limit + 1) >> 8, (limit + 1) & 255)) + bytes(6)))
     keyed.pack.run_for(20)
-    assert channel._isotp.dropped == {"oversize": 1}
+    assert channel.dropped_transfers == {"oversize": 1}
     assert any(f.data[:1] == b"\x32" for f in station.heard if f.arbitration_id == compose(0x432, PACK, True))
     unharmed(keyed)
 

@@ -316,7 +316,8 @@ class AppNode:
     def _seal(self, base: int, data: bytes) -> int:
         if self.channel is None:
             raise ChannelError("no keys with this pack: provision it first")
-        frames = self.channel.seal(compose(base, self.node), data)
+        # Copies: what the channel gave is its own, and these may wait in a queue.
+        frames = [frame.copy() for frame in self.channel.seal(compose(base, self.node), data)]
         self._send_all(frames)
         record = b"".join([bytes(frame.data) for frame in frames])
         return int(counter_of(record)) if len(record) >= OVERHEAD else 0
@@ -405,7 +406,7 @@ class AppNode:
         if event is None:
             return
         if event.kind == OPENED:
-            self._on_opened(base_of(event.arbitration_id), event.data)
+            self._on_opened(base_of(event.arbitration_id), bytes(event.data))
         elif event.kind == REFUSED:
             self._count("refused")
         elif event.kind == ESTABLISHED:

@@ -91,9 +91,9 @@ class _Driver:
     def send(self, frame: Any) -> bool:
         if self.controller.pending >= DEPTH or self.controller.state == BUS_OFF:
             return False
-        if frame.is_fd:
-            # Its driver decides on the bit rate switch, not the channel.
-            frame = Frame(frame.arbitration_id, bytes(frame.data), frame.is_extended_id, True, bitrate_switch=True)
+        frame = frame.copy()  # the queue uses its own again
+        # On the bit rate switch its driver decides, not the channel.
+        frame.bitrate_switch = frame.is_fd
         if not self.controller.send(frame):
             return False
         self.counters["sent"] += 1

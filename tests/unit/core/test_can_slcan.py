@@ -259,7 +259,7 @@ class Mailboxes:
     def send(self, frame):
         if len(self.boxes) == 3:
             return False
-        self.boxes.append(frame)
+        self.boxes.append(frame.copy())
         return True
 
     def pending(self):

@@ -5,7 +5,7 @@ from packtrust.errors import ChannelError, PolicyError
 from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR, RESPONDER
 from packtrust.policy import DEFAULT_POLICY, Policy
-from portable import raises
+from portable import kept, raises
 
 STATUS_1 = 0x502 << 18 | 5
 STATE_CHANGE = 0x514 << 18 | 5
@@ -57,7 +57,7 @@ class Bench:
                     self.log.append(frame)
                     event = receiver.feed(frame)
                     if event is not None:
-                        events.append((name, event))
+                        events.append((name, event.copy()))
             if not moved:
                 return events
 
@@ -70,11 +70,11 @@ class Bench:
 
 
 def give(channel, frames):
-    """Feed frames; the last event."""
+    """Feed frames; the last event, to keep."""
     last = None
     for frame in frames:
         event = channel.feed(frame)
-        last = event if event is not None else last
+        last = event.copy() if event is not None else last
     return last
 
 
@@ -90,7 +90,7 @@ def test_handshake_then_records_both_ways():
 
 def test_every_sealed_frame_has_bit_17_and_plaintext_stays_off_the_wire():
     bench = Bench().connect()
-    frames = bench.module.seal(STATUS_1, b"secret-secret-secret")
+    frames = kept(bench.module.seal(STATUS_1, b"secret-secret-secret"))
     assert all(frame.arbitration_id & 1 << 17 for frame in frames)
     assert all(frame.arbitration_id >> 18 == 0x502 for frame in frames)
     assert b"secret" not in b"".join(bytes(frame.data) for frame in frames)
@@ -105,7 +105,7 @@ def test_the_8_byte_message_costs_five_frames():
 def test_long_records_go_by_isotp_and_keep_their_id():
     bench = Bench().connect()
     data = bytes(i & 0xFF for i in range(700))
-    first = bench.module.seal(STATUS_1, data)
+    first = kept(bench.module.seal(STATUS_1, data))
     assert len(first) == 1
     assert all(frame.arbitration_id & 1 << 17 for frame in first)
     give(bench.pack, first)
@@ -117,7 +117,7 @@ def test_long_records_go_by_isotp_and_keep_their_id():
 
 def test_can_fd_puts_a_record_into_one_frame():
     bench = Bench(fd=True).connect()
-    frames = bench.module.seal(STATUS_1, bytes(36))
+    frames = kept(bench.module.seal(STATUS_1, bytes(36)))
     assert len(frames) == 1 and frames[0].is_fd
     assert give(bench.pack, frames).data == bytes(36)
     give(bench.pack, bench.module.seal(STATUS_1, bytes(37)))
@@ -126,9 +126,9 @@ def test_can_fd_puts_a_record_into_one_frame():
 
 def test_a_replayed_record_is_refused():
     bench = Bench().connect()
-    frames = bench.module.seal(STATUS_1, b"12345678")
+    frames = kept(bench.module.seal(STATUS_1, b"12345678"))
     assert give(bench.pack, frames).kind == OPENED
-    again = bench.module.seal(STATUS_1, b"next one")
+    again = kept(bench.module.seal(STATUS_1, b"next one"))
     give(bench.pack, again)
     event = give(bench.pack, frames)
     assert (event.kind, event.reason) == (REFUSED, "replay")
@@ -137,7 +137,7 @@ def test_a_replayed_record_is_refused():
 
 def test_each_flipped_bit_is_refused_and_moves_nothing():
     bench = Bench().connect()
-    frames = bench.module.seal(STATUS_1, b"12345678")
+    frames = kept(bench.module.seal(STATUS_1, b"12345678"))
     for index in range(5):
         for bit in range(0, 8 * len(frames[index].data), 13):
             bad = list(frames)
@@ -152,7 +152,7 @@ def test_each_flipped_bit_is_refused_and_moves_nothing():
 
 def test_a_record_moved_to_another_id_or_node_is_refused():
     bench = Bench().connect()
-    frames = bench.module.seal(STATUS_1, b"12345678")
+    frames = kept(bench.module.seal(STATUS_1, b"12345678"))
     moved = [Frame(frame.arbitration_id + (1 << 18), frame.data) for frame in frames]
     assert give(bench.pack, moved).reason == "tag"
     other = Bench()
@@ -162,13 +162,13 @@ def test_a_record_moved_to_another_id_or_node_is_refused():
 
 def test_a_record_reflected_to_its_sender_is_refused():
     bench = Bench().connect()
-    frames = bench.module.seal(STATUS_1, b"12345678")
+    frames = kept(bench.module.seal(STATUS_1, b"12345678"))
     assert give(bench.module, frames).reason == "unknown-session"
 
 
 def test_a_truncated_record_is_refused():
     bench = Bench().connect()
-    frames = bench.module.seal(STATUS_1, b"12345678")
+    frames = kept(bench.module.seal(STATUS_1, b"12345678"))
     cut = [Frame(frame.arbitration_id & ~0xF00 | 2 << 8, frame.data) for frame in frames[:3]]
     assert give(bench.pack, cut).reason == "short"
 
@@ -176,7 +176,7 @@ def test_a_truncated_record_is_refused():
 def test_a_command_held_back_for_more_than_4_seconds_does_nothing():
     bench = Bench().connect()
     give(bench.pack, bench.module.seal(STATUS_1, bytes(8)))
-    held = bench.pack.seal(STATE_CHANGE, b"\x00\x03\x00\x00")
+    held = kept(bench.pack.seal(STATE_CHANGE, b"\x00\x03\x00\x00"))
     bench.clock.now_ms += 4200
     event = give(bench.module, held)
     assert (event.kind, event.reason) == (REFUSED, "stale")
@@ -196,15 +196,15 @@ def test_a_command_of_a_sender_that_hears_nothing_goes_stale():
 
 def test_commands_have_no_window():
     bench = Bench().connect()
-    first = bench.pack.seal(STATE_CHANGE, b"\x00\x01\x00\x00")
-    second = bench.pack.seal(POLL, b"\x03")
+    first = kept(bench.pack.seal(STATE_CHANGE, b"\x00\x01\x00\x00"))
+    second = kept(bench.pack.seal(POLL, b"\x03"))
     assert give(bench.module, second).kind == OPENED
     assert give(bench.module, first).reason == "replay"
 
 
 def test_telemetry_may_arrive_out_of_order_but_once():
     bench = Bench().connect()
-    records = [bench.module.seal(STATUS_1 + (n << 18), bytes((n,))) for n in range(3)]
+    records = [kept(bench.module.seal(STATUS_1 + (n << 18), bytes((n,)))) for n in range(3)]
     for index in (2, 0, 1):
         assert give(bench.pack, records[index]).data == bytes((index,))
     assert give(bench.pack, records[0]).reason == "replay"
@@ -313,7 +313,7 @@ def test_an_unanswered_hello_is_repeated_and_a_lost_finish_does_no_harm():
 
 def test_both_ends_survive_a_reboot_of_either():
     bench = Bench().connect()
-    old = bench.module.seal(STATUS_1, b"12345678")
+    old = kept(bench.module.seal(STATUS_1, b"12345678"))
     bench.module = Channel(
         SECRET, RESPONDER, 5, urandom=Entropy(77), local="module", peer="pack", clock=bench.clock, boot_counter=2
     )
@@ -333,7 +333,7 @@ def test_both_ends_survive_a_reboot_of_either():
 
 def test_rotation_loses_no_record():
     bench = Bench().connect()
-    in_flight = bench.module.seal(STATUS_1, b"old one")
+    in_flight = kept(bench.module.seal(STATUS_1, b"old one"))
     bench.pack.install(bytes(range(32, 64)), 1)
     bench.module.install(bytes(range(32, 64)), 1)
     bench.clock.now_ms += 1000

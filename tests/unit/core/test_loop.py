@@ -27,7 +27,7 @@ class Driver:
         return 0
 
     def send(self, frame):
-        self.sent.append(frame)
+        self.sent.append(frame.copy())
         return True
 
     def accept_nodes(self, nodes):
@@ -142,6 +142,18 @@ def test_frames_go_to_the_service_or_the_node_and_answers_out():
         assert node.ticks == 1
 
     without_select(run)
+
+
+def test_a_controller_without_a_stream_is_asked_in_turn_where_there_is_select():
+    driver, node, _, loop = made()
+    driver.incoming = [Frame(5, b"")]
+    loop.step(0)
+    assert node.got == [(0, 5)] and driver.sent
+    driver.state = "lost"
+    loop.step(0)  # there is nothing to take out of the poll
+    driver.incoming = [Frame(9, b"")]
+    loop.step(0)
+    assert node.got == [(0, 5), (0, 9)]
 
 
 def test_the_driver_hears_of_new_node_filters_once():

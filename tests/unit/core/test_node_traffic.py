@@ -250,7 +250,7 @@ def test_state_command_reaches_status_and_current():
     bench, app = keyed_bench(2)
     for module in modules_of(bench):
         assert module.state == STATE_OFF and module.cells.current_ma == 0
-    counter = app.channel._session.tx_counter + 1
+    counter = app.channel._session.sealed + 1
     app.seal("COMMAND", contactor_state=STATE_ON)
     bench.deliver()
     # No time has passed: the command went through the pack, the status came back.
@@ -604,7 +604,7 @@ def test_used_up_session_is_followed_by_a_new_one():
     for _ in range(200):
         bench.run(50)
         channel = pack.slots[1].neighbour.channel
-        most = max(most, channel._session.tx_counter)
+        most = max(most, channel._session.sealed)
     assert most <= 60 and channel.stats["established"] > 3
     assert pack.stats()["modules"]["1"]["unsent"] > 0 or modules_of(bench)[0].stats()["unsent"] > 0
     assert pack.slots[1].active(bench.now_ms)

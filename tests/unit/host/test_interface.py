@@ -92,13 +92,13 @@ def test_clear_frames_pass(bus):
 
 def test_what_does_not_open_is_shown_raw(bus):
     (_, responder), sender, reader = bus
-    frames = responder.seal(STATUS_1, b"12345678")
+    frames = [frame.copy() for frame in responder.seal(STATUS_1, b"12345678")]
     frames[1].data = b"\x00" * 8
     send(sender, frames)
     shown = [reader.recv(1) for _ in range(5)]
     assert [message.arbitration_id for message in shown] == [frame.arbitration_id for frame in frames]
     assert reader.opener_stats == {"tag": 1}
-    frames = responder.seal(STATUS_1, b"12345678")
+    frames = [frame.copy() for frame in responder.seal(STATUS_1, b"12345678")]
     send(sender, frames[:2])
     send(sender, responder.seal(STATUS_1, b"87654321"))
     shown = [reader.recv(1) for _ in range(3)]

@@ -1,0 +1,173 @@
+"""What the channels of one node share, so that a channel in use needs no heap and one not in use hardly any.
+
+    workspace = Workspace(ready=6, streams=40)
+    channel = Channel(secret, ..., workspace=workspace)
+
+It holds the buffer in which a record is sealed and the frames that are views of it, the buffer in which one is opened
+and the event that tells of it, the reassembly buffers, and the few session keys that are ready for use. So frames that
+`Channel.seal` returned are valid until the next `seal`, and an event until the next `feed`, of any channel of the
+workspace. A channel made without one has its own.
+"""
+
+from packtrust._compat import const
+from packtrust.frame import Frame
+from packtrust.record import AAD_ROOM, IV_LENGTH, OVERHEAD
+from packtrust.segmentation import CHUNK, PAYLOAD_MAX, Reassembler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust._typing import Buffer
+    from packtrust.session import Opener, Sender
+
+OPENED = "opened"
+REFUSED = "refused"
+ESTABLISHED = "established"
+
+# Where the data begins in a work buffer, behind AAD and IV, and the length of a buffer for 128 bytes of record.
+DATA_AT = const(28)
+WORK_LENGTH = const(144)
+
+CITATION_LENGTH = const(4)
+
+# The field's messages have 8 bytes: for these everything is there from the start.
+_USUAL = const(8)
+
+
+class Event:
+    """What `Channel.feed` found out.
+
+    kind            OPENED, REFUSED or ESTABLISHED
+    arbitration_id  the clear ID of the message (OPENED, REFUSED)
+    data            plaintext (OPENED): a view that the next `feed` overwrites
+    counter, epoch  of the record (OPENED)
+    reason          why (REFUSED): "clear", "unknown-session", "tag", "replay", "old", "stale", "short",
+                    "handshake-mac", "handshake-role", "handshake-version", "handshake-epoch", ...
+
+    An event is valid until the next `feed`. `copy()` gives one to keep.
+    """
+
+    __slots__ = ("arbitration_id", "counter", "data", "epoch", "kind", "reason")
+
+    def __init__(
+        self,
+        kind: str,
+        arbitration_id: int = 0,
+        data: "Buffer" = b"",
+        counter: int = 0,
+        epoch: int = 0,
+        reason: str = "",
+    ) -> None:
+        self.kind = kind
+        self.arbitration_id = arbitration_id
+        self.data = data
+        self.counter = counter
+        self.epoch = epoch
+        self.reason = reason
+
+    def copy(self) -> "Event":
+        """An event to keep, with its own data."""
+        return Event(self.kind, self.arbitration_id, bytes(self.data), self.counter, self.epoch, self.reason)
+
+    def __repr__(self) -> str:
+        what = self.reason if self.kind == REFUSED else "%d bytes" % len(self.data)
+        return "<Event %s 0x%08x %s>" % (self.kind, self.arbitration_id, what)
+
+
+class Workspace:
+    """Buffers and ready keys of one node.
+
+    ready     directions of sessions whose keys are kept ready for use, with key schedule and tables: at least 1. A
+              record of another one costs a key set-up, and the direction that was not used for longest its place.
+    streams   reassembly buffers: as many messages may be on their way at once. A gateway's peers send all at once.
+    """
+
+    def __init__(self, ready: int = 4, streams: int = 8) -> None:
+        self.reassembler = Reassembler(streams)
+        self.partials = self.reassembler.partials
+        self._expired_ms = -1
+        self.event = Event("")
+        self.tx = bytearray(WORK_LENGTH)
+        self.rx = bytearray(WORK_LENGTH)
+        rx = memoryview(self.rx)
+        self.rx_prefix = rx[AAD_ROOM : AAD_ROOM + 8]
+        self.rx_counter = rx[AAD_ROOM + 8 : AAD_ROOM + IV_LENGTH]
+        self.rx_cited = rx[DATA_AT : DATA_AT + CITATION_LENGTH]
+        # Plaintexts by length: with their citation, and without.
+        self.plain = {}  # type: dict[int, memoryview]
+        self.cited = {}  # type: dict[int, memoryview]
+        # Frames of a record by the index of its last chunk. Chunks are views of `tx`, but the last: it is as long as
+        # need be in a buffer of its own.
+        self.frames = [None] * (PAYLOAD_MAX // CHUNK)  # type: list[list[Frame] | None]
+        self.chunks = []  # type: list[memoryview]
+        self.tail = bytearray(CHUNK)
+        self.tails = [memoryview(self.tail)[:size] for size in range(CHUNK + 1)]
+        self._full = []  # type: list[Frame]
+        self._last = Frame(0)
+        self.fd_frames = None  # type: list[Frame] | None
+        self._ready = []  # type: list[Sender | Opener]
+        self._ready_max = ready
+        for size in range(_USUAL + 1):
+            self.plain_of(size)
+            self.cited_of(size)
+        self.frames_of((OVERHEAD + CITATION_LENGTH + _USUAL - 1) // CHUNK)
+        self.frames_of((OVERHEAD - 1) // CHUNK)
+
+    def plain_of(self, size: int) -> memoryview:
+        """The view of a plaintext of `size` bytes."""
+        view = self.plain[size] = memoryview(self.rx)[DATA_AT : DATA_AT + size]
+        return view
+
+    def cited_of(self, size: int) -> memoryview:
+        """The same behind a citation."""
+        start = DATA_AT + CITATION_LENGTH
+        view = self.cited[size] = memoryview(self.rx)[start : start + size]
+        return view
+
+    def frames_of(self, last: int) -> "list[Frame]":
+        """The frames of a record whose last chunk is `last`."""
+        work = memoryview(self.tx)
+        while len(self.chunks) <= last:
+            at = AAD_ROOM + CHUNK * len(self.chunks)
+            self.chunks.append(work[at : at + CHUNK])
+        while len(self._full) < last:
+            self._full.append(Frame(0, self.chunks[len(self._full)]))
+        frames = self._full[:last]
+        frames.append(self._last)
+        self.frames[last] = frames
+        return frames
+
+    def fd_frame(self, room: int) -> "list[Frame]":
+        """The one CAN FD frame of a record, with a data field of `room` bytes."""
+        if self.fd_frames is None:
+            self.fd_frames = [Frame(0, b"", True, True)]
+            self._fd_views = {}  # type: dict[int, memoryview]
+        view = self._fd_views.get(room)
+        if view is None:
+            view = self._fd_views[room] = memoryview(self.tx)[AAD_ROOM : AAD_ROOM + room]
+        frame = self.fd_frames[0]
+        frame.data = view
+        frame.dlc = room
+        return self.fd_frames
+
+    def expire(self, now_ms: int) -> None:
+        """Drop what is overdue; once a millisecond, however many channels ask."""
+        if now_ms != self._expired_ms:
+            self._expired_ms = now_ms
+            self.reassembler.expire(now_ms)
+
+    def admit(self, direction: "Sender | Opener") -> None:
+        """Keep a direction ready for use; one that was not used since it was looked at last leaves for it."""
+        ready = self._ready
+        while len(ready) >= self._ready_max:
+            oldest = ready.pop(0)
+            if oldest.recent:
+                oldest.recent = False
+                ready.append(oldest)
+            else:
+                oldest.leave()
+        ready.append(direction)
+
+    def dismiss(self, direction: "Sender | Opener | None") -> None:
+        """A direction has left by itself."""
+        if direction in self._ready:
+            self._ready.remove(direction)
