@@ -50,8 +50,9 @@ CORE = {
     "curve": (
         "lib/packtrust/crypto/curve25519.py",
         "shared/packtrust/crypto/curve25519.py",
-        "121665",
-        "121664",
+        # Past the known-answer test, which disables a form that computes wrongly: the scalar loses its highest bit.
+        "clamped[31] & 127 | 64",
+        "clamped[31] & 63",
     ),
     "record": (
         "lib/packtrust/record.py",

@@ -3,6 +3,10 @@
 
 import micropython
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    ptr8 = bytearray
+
 
 @micropython.viper
 def pads(inner: ptr8, outer: ptr8, key: ptr8, size: int):
