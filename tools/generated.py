@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write the files that are made from the code, or with --check say which are not up to date.
 
-Each is what a module of ours prints. Run it with the environment's Python (`make generate`, `make
+Each is what a program of ours prints. Run it with the environment's Python (`make generate`, `make
 docs-check`).
 """
 
@@ -11,14 +11,20 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MADE_BY = {
-    "docs/messages.md": ["packtrust_host.messages_doc"],
-    "docs/packtrust.dbc": ["packtrust_host.dbc"],
+    "docs/messages.md": ["-m", "packtrust_host.messages_doc"],
+    "docs/packtrust.dbc": ["-m", "packtrust_host.dbc"],
+    "docs/performance.md": ["tests/bench/page.py"],
+    "shared/packtrust/crypto/gcm_viper.py": ["tools/gcm_kernels.py", "gcm_viper"],
+    "shared/packtrust/crypto/gcm_viper_large.py": ["tools/gcm_kernels.py", "gcm_viper_large"],
+    "shared/packtrust/crypto/gcm_viper_aligned.py": ["tools/gcm_kernels.py", "gcm_viper_aligned"],
+    "shared/packtrust/crypto/gcm_cryptolib_viper.py": ["tools/gcm_kernels.py", "gcm_cryptolib_viper"],
+    "shared/packtrust/crypto/gcm_cryptolib_aligned.py": ["tools/gcm_kernels.py", "gcm_cryptolib_aligned"],
 }
 
 
-def content(module: list[str]) -> bytes:
-    """What `python -m module ...` prints."""
-    done = subprocess.run([sys.executable, "-m", *module], cwd=CHECKOUT, stdout=subprocess.PIPE, check=True)
+def content(program: list[str]) -> bytes:
+    """What `python program ...` prints."""
+    done = subprocess.run([sys.executable, *program], cwd=CHECKOUT, stdout=subprocess.PIPE, check=True)
     return done.stdout
 
 
@@ -26,9 +32,9 @@ def main(arguments: list[str]) -> int:
     """Write, or with --check compare. 1 if something is out of date."""
     check = arguments == ["--check"]
     stale = []
-    for name, module in MADE_BY.items():
+    for name, program in MADE_BY.items():
         path = CHECKOUT / name
-        fresh = content(module)
+        fresh = content(program)
         if not path.is_file() or path.read_bytes() != fresh:
             stale.append(name)
             if not check:

@@ -79,8 +79,9 @@ class AESGCM:
 
             `work` holds 16 bytes of associated data, of which the first `aad_length` count and the others become zero,
             then the record: IV 12, text n, tag 16. The n bytes at work[28] are encrypted, the tag is written behind
-            them: work[16:44+n] is the record as it goes on the wire. CryptoError if `work` is shorter than 44 + n, or
-            `aad_length` is not 0 to 16, or the key was wiped.
+            them: work[16:44+n] is the record as it goes on the wire. n is trusted: a board's kernel writes where it says,
+            so give it a buffer of at least 44 + n bytes. CryptoError if n is negative, `aad_length` is not 0 to 16,
+            or the key was wiped.
             """
 
         def open_in_place(self, work: bytearray, n: int, aad_length: int) -> bool:

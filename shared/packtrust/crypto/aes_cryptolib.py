@@ -20,15 +20,16 @@ class BlockCipher:
     def __init__(self, key: "Buffer") -> None:
         if len(key) != 16 and len(key) != 32:
             raise KeyFormatError("an AES key has 16 or 32 bytes, not %d" % len(key))
-        self._aes = aes(key, _ECB)
+        # (source, target), of whole blocks; GHASH kernels call it themselves.
+        self.function = aes(key, _ECB).encrypt
 
     def encrypt(self, blocks: bytearray) -> None:
         """Encrypt each 16-byte block of `blocks` where it stands (ECB)."""
-        self._aes.encrypt(blocks, blocks)
+        self.function(blocks, blocks)
 
     def wipe(self) -> None:
         """Drop the key schedule.
 
         It is out of Python's reach: the collector frees it, nobody overwrites it.
         """
-        self._aes = None
+        self.function = None

@@ -60,8 +60,15 @@ class Backend:
         return multiply(scalar, point)
 
 
-# Each kind of interpreter has its own accelerated backend, and never tries the other's.
+# Each kind of interpreter has its own accelerated backends, and never tries the other's.
 _ON_A_BOARD = sys.implementation.name in ("micropython", "circuitpython")
+
+# What native code MicroPython runs here, as in a .mpy file's header; "" if none.
+_ARCHITECTURES = " x86 x64 armv6 armv6m armv7m armv7em armv7emsp armv7emdp xtensa xtensawin rv32imc".split(" ")
+_NUMBER = getattr(sys.implementation, "_mpy", 0) >> 10 & 15
+_ARCHITECTURE = _ARCHITECTURES[_NUMBER] if _NUMBER < len(_ARCHITECTURES) else ""
+# Cores that load and store words at any address. The others fault or are slow, so they get the aligned forms.
+_UNALIGNED = _ARCHITECTURE in ("x86", "x64") or _ARCHITECTURE[:5] == "armv7"
 
 
 def _host() -> Backend:
@@ -72,25 +79,120 @@ def _host() -> Backend:
     return HostBackend()
 
 
+def _needs(condition: bool) -> None:
+    if not (_ON_A_BOARD and condition):
+        raise ImportError("not for this interpreter")
+
+
+def _kernel(name: str, module: str) -> Backend:
+    """A backend that is a module of native code."""
+    from packtrust.crypto.gcm_tables import KernelGcm
+
+    kernel = getattr(__import__("packtrust.crypto." + module).crypto, module)
+    return Backend(name, lambda key: KernelGcm(kernel, key))
+
+
+def _thumb() -> Backend:
+    _needs(_ARCHITECTURE[:5] == "armv7")
+    return _kernel("thumb", "gcm_thumb")
+
+
+def _viper() -> Backend:
+    _needs(_UNALIGNED)
+    return _kernel("viper", "gcm_viper")
+
+
+def _viper_large() -> Backend:
+    _needs(_UNALIGNED)
+    return _kernel("viper-large", "gcm_viper_large")
+
+
+def _viper_aligned() -> Backend:
+    _needs(_ARCHITECTURE != "")
+    return _kernel("viper-aligned", "gcm_viper_aligned")
+
+
+def _cryptolib_over(module: str) -> Backend:
+    """The board's AES under a GHASH kernel."""
+    from packtrust.crypto.aes_cryptolib import BlockCipher
+    from packtrust.crypto.gcm_tables import KernelGcm
+
+    kernel = getattr(__import__("packtrust.crypto." + module).crypto, module)
+    name = "cryptolib-aligned" if kernel.MEMORY == 0 else "cryptolib"
+    return Backend(name, lambda key: KernelGcm(kernel, key, BlockCipher(key)))
+
+
 def _cryptolib() -> Backend:
-    if not _ON_A_BOARD:
-        raise ImportError("cryptolib is a board's module")
+    _needs(True)
+    if _UNALIGNED:
+        return _cryptolib_over("gcm_cryptolib_viper")
+    if _ARCHITECTURE:
+        return _cryptolib_over("gcm_cryptolib_aligned")
+    return _cryptolib_pure()
+
+
+def _cryptolib_aligned() -> Backend:
+    _needs(_ARCHITECTURE != "")
+    return _cryptolib_over("gcm_cryptolib_aligned")
+
+
+def _cryptolib_pure() -> Backend:
+    _needs(True)
     from packtrust.crypto.aes_cryptolib import BlockCipher
     from packtrust.crypto.gcm import Gcm
 
-    return Backend("cryptolib", lambda key: Gcm(BlockCipher(key)))
+    return Backend("cryptolib-pure", lambda key: Gcm(BlockCipher(key)))
+
+
+def _cryptolib_gcm() -> Backend:
+    _needs(True)
+    from packtrust.crypto.gcm_cryptolib import Gcm
+
+    return Backend("cryptolib-gcm", Gcm)
+
+
+def _aesio() -> Backend:
+    _needs(True)
+    from packtrust.crypto.aes_aesio import BlockCipher
+    from packtrust.crypto.gcm import Gcm
+
+    return Backend("aesio", lambda key: Gcm(BlockCipher(key)))
 
 
 def _pure() -> Backend:
-    from packtrust.crypto.aes_pure import BlockCipher
-    from packtrust.crypto.gcm import Gcm
+    from packtrust.crypto.gcm_pure import PureGcm
 
-    return Backend("pure", lambda key: Gcm(BlockCipher(key)))
+    return Backend("pure", PureGcm)
 
 
-# Best first.
-_ORDER = ("cryptography", "cryptolib", "pure")
-_MAKERS = {"cryptography": _host, "cryptolib": _cryptolib, "pure": _pure}
+# Best first: by instructions a record (docs/performance.md), and no heap on the way. `viper-large` is faster than
+# `viper`, but takes 11 KB a key, so it is for those who name it; `cryptolib-gcm` makes new bytes at every call.
+_ORDER = (
+    "cryptography",
+    "thumb",
+    "cryptolib",
+    "viper",
+    "viper-aligned",
+    "viper-large",
+    "cryptolib-aligned",
+    "cryptolib-gcm",
+    "cryptolib-pure",
+    "aesio",
+    "pure",
+)
+_MAKERS = {
+    "cryptography": _host,
+    "thumb": _thumb,
+    "cryptolib": _cryptolib,
+    "viper": _viper,
+    "viper-aligned": _viper_aligned,
+    "viper-large": _viper_large,
+    "cryptolib-aligned": _cryptolib_aligned,
+    "cryptolib-gcm": _cryptolib_gcm,
+    "cryptolib-pure": _cryptolib_pure,
+    "aesio": _aesio,
+    "pure": _pure,
+}
 
 _loaded = {}  # type: dict[str, Backend]
 _refused = {}  # type: dict[str, str]
@@ -143,8 +245,12 @@ def _load(name: str) -> "Backend | None":
         return None
     try:
         backend = _MAKERS[name]()
-    except ImportError:
+    except (ImportError, SyntaxError, ValueError):
+        # No such module, no such emitter in the compiler, or .mpy for another core.
         _refused[name] = ""
+        return None
+    except Exception as error:
+        _refused[name] = "cannot be loaded (%s) and is disabled" % error
         return None
     reason = self_test(backend)
     if reason:

@@ -1,0 +1,366 @@
+"""State of a key for the AES-GCM kernels of MicroPython: key schedule, tables of products. In viper.
+
+The layout is that of tools/gcm_kernels.py. Numbers of 128 bits are four words, the first the highest, its highest bit
+the coefficient of x^0 (NIST SP 800-38D, 6.3): "value order". In "memory order" each word holds its bytes the other way
+round, so that it is in memory what GCM has on the wire.
+"""
+
+# ruff: noqa: F821, I001
+# mypy: ignore-errors
+import micropython
+from struct import pack_into
+from uctypes import addressof
+
+from packtrust.crypto.buffers import wipe
+from packtrust.crypto.gcm import BLOCK, Gcm, InPlace, TAG_LENGTH
+from packtrust.errors import CryptoError, InvalidTag
+
+_ROUNDS_AT = micropython.const(36)
+_T_AT = micropython.const(44)
+_STREAM_AT = micropython.const(44)
+_SB_AT = micropython.const(52)
+_RT_AT = micropython.const(60)
+_LB = micropython.const(152)
+_W = micropython.const(344)
+
+_STREAM_BLOCKS = micropython.const(8)
+
+_shared = {}
+
+
+def refuse(n, aad_length):
+    """What a kernel calls instead of working."""
+    if n < 0 or not 0 <= aad_length <= BLOCK:
+        raise CryptoError(
+            "a work buffer holds no %d bytes of data and %d of associated data: give at most 16 of these"
+            % (n, aad_length)
+        )
+    raise CryptoError("this key was wiped: make a new AESGCM")
+
+
+@micropython.viper
+def _fill_t(t: ptr32, tables: int):
+    """T0 (FIPS 197 rounds by look-up): bytes 2S, S, S, 3S of S = S-box[x]; of four tables, the others turned, and the
+    S-box behind them."""
+    p = 1
+    q = 1
+    while True:
+        p = (p ^ p << 1 ^ (p >> 7) * 27) & 255
+        q = q ^ q << 1
+        q = q ^ q << 2
+        q = (q ^ q << 4) & 255
+        if q & 128:
+            q = q ^ 9
+        s = (q ^ q << 1 ^ q >> 7 ^ q << 2 ^ q >> 6 ^ q << 3 ^ q >> 5 ^ q << 4 ^ q >> 4 ^ 99) & 255
+        t[p] = s
+        if p == 1:
+            break
+    t[0] = 99
+    x = 0
+    while x < 256:
+        s = t[x]
+        d = (s << 1 ^ (s >> 7) * 27) & 255
+        t[x] = d | s << 8 | s << 16 | (d ^ s) << 24
+        if tables == 4:
+            t[256 + x] = d ^ s | d << 8 | s << 16 | s << 24
+            t[512 + x] = s | (d ^ s) << 8 | d << 16 | s << 24
+            t[768 + x] = s | s << 8 | (d ^ s) << 16 | d << 24
+            p = int(t) + 4096
+            ptr8(p)[x] = s
+        x += 1
+
+
+@micropython.viper
+def _fill_r(t: ptr8):
+    """What byte b, x^128 too high, is modulo GCM's polynomial: two bytes amid zeros, 8 bytes an entry."""
+    x = 0
+    while x < 256:
+        v = x << 8
+        v = v ^ v >> 1 ^ v >> 2 ^ v >> 7
+        t[(x << 3) + 3] = v >> 8
+        t[(x << 3) + 4] = v
+        x += 1
+
+
+@micropython.viper
+def _fill_r16(t: ptr16):
+    """The same without the zeros, 2 bytes an entry."""
+    x = 0
+    while x < 256:
+        v = x << 8
+        v = v ^ v >> 1 ^ v >> 2 ^ v >> 7
+        t[x] = v >> 8 | (v & 255) << 8
+        x += 1
+
+
+@micropython.viper
+def _expand(w: ptr32, key: ptr8, size: int, t: ptr8):
+    """The key schedule (FIPS 197, 5.2), words in memory order; t is T0."""
+    i = 0
+    while i < size:
+        w[i] = key[0] | key[1] << 8 | key[2] << 16 | key[3] << 24
+        key = ptr8(int(key) + 4)
+        i += 1
+    t = ptr8(int(t) + 1)
+    last = size * 4 + 28
+    rcon = 1
+    step = 0
+    while i < last:
+        v = w[i - 1]
+        if step == 0:
+            v = (t[v >> 6 & 1020] | t[v >> 14 & 1020] << 8 | t[v >> 22 & 1020] << 16 | t[(v & 255) << 2] << 24) ^ rcon
+            rcon = (rcon << 1 ^ (rcon >> 7) * 27) & 255
+        elif step == 4 and size == 8:
+            v = t[(v & 255) << 2] | t[v >> 6 & 1020] << 8 | t[v >> 14 & 1020] << 16 | t[v >> 22 & 1020] << 24
+        w[i] = w[i - size] ^ v
+        i += 1
+        step += 1
+        if step == size:
+            step = 0
+
+
+@micropython.viper
+def _load(v: ptr32, subkey: ptr8):
+    """v = 16 bytes as a number, in value order."""
+    i = 0
+    while i < 4:
+        v[i] = subkey[0] << 24 | subkey[1] << 16 | subkey[2] << 8 | subkey[3]
+        subkey = ptr8(int(subkey) + 4)
+        i += 1
+
+
+@micropython.viper
+def _multiply(v: ptr32, h: ptr32, keep: ptr32, memory: int):
+    """v[4..7] = v[0..3] * h; v[0..3] is destroyed. With keep, the state at _LB: v times x^60, x^116, and from x^124
+    down to x^117, these in memory order if asked for."""
+    v[4] = 0
+    v[5] = 0
+    v[6] = 0
+    v[7] = 0
+    i = 0
+    m = 0
+    while i < 128:
+        if i & 31 == 0:
+            m = h[i >> 5]
+        if m >> 31 & 1:
+            v[4] = v[4] ^ v[0]
+            v[5] = v[5] ^ v[1]
+            v[6] = v[6] ^ v[2]
+            v[7] = v[7] ^ v[3]
+        m = m << 1
+        if int(keep) != 0 and i >= 60:
+            k = 0
+            if i == 60:
+                k = int(keep)
+            elif i >= 116 and i <= 124:
+                k = int(keep) + 16
+                if i > 116:
+                    k = int(keep) + 32 + (124 - i << 4)
+            if k:
+                j = 0
+                while j < 4:
+                    if memory != 0 and i > 116:
+                        c = v[j]
+                        ptr32(k)[j] = c << 24 ^ c << 8 & 16711680 ^ c >> 8 & 65280 ^ c >> 24 & 255
+                    else:
+                        ptr32(k)[j] = v[j]
+                    j += 1
+        c = v[3] & 1
+        v[3] = uint(v[3]) >> 1 | v[2] << 31
+        v[2] = uint(v[2]) >> 1 | v[1] << 31
+        v[1] = uint(v[1]) >> 1 | v[0] << 31
+        v[0] = uint(v[0]) >> 1 ^ c * 225 << 24
+        i += 1
+
+
+@micropython.viper
+def _fill(t: ptr32, v: ptr32, shape: int):
+    """t[b] = b * v for all numbers b of some bits, of which the highest is x^0; v times x^bits after that.
+
+    shape: bits << 8 | words from entry to entry << 1 | memory order.
+    """
+    bits = shape >> 8
+    stride = shape >> 1 & 127
+    b = 1 << bits - 1
+    while b:
+        p = int(t) + (b * stride << 2)
+        j = 0
+        while j < 4:
+            c = v[j]
+            if shape & 1:
+                c = c << 24 ^ c << 8 & 16711680 ^ c >> 8 & 65280 ^ c >> 24 & 255
+            ptr32(p)[j] = c
+            j += 1
+        c = v[3] & 1
+        v[3] = uint(v[3]) >> 1 | v[2] << 31
+        v[2] = uint(v[2]) >> 1 | v[1] << 31
+        v[1] = uint(v[1]) >> 1 | v[0] << 31
+        v[0] = uint(v[0]) >> 1 ^ c * 225 << 24
+        b = b >> 1
+    b = 3
+    last = 1 << bits
+    stride = stride << 2
+    while b < last:
+        low = b & 0 - b
+        if low != b:
+            p = int(t) + b * stride
+            q = int(t) + low * stride
+            r = int(t) + (b ^ low) * stride
+            ptr32(p)[0] = ptr32(q)[0] ^ ptr32(r)[0]
+            ptr32(p)[1] = ptr32(q)[1] ^ ptr32(r)[1]
+            ptr32(p)[2] = ptr32(q)[2] ^ ptr32(r)[2]
+            ptr32(p)[3] = ptr32(q)[3] ^ ptr32(r)[3]
+        b += 1
+
+
+def _table(name, size, fill):
+    """A table that all keys share, made when first called for."""
+    table = _shared.get(name)
+    if table is None:
+        table = bytearray(size)
+        fill(table)
+        _shared[name] = table
+    return table
+
+
+def shared_bytes():
+    """Bytes of tables made so far that all keys share, by name."""
+    return {name: len(table) for name, table in _shared.items() if isinstance(table, bytearray)}
+
+
+class KernelGcm(InPlace):
+    """AES-GCM under one key by a kernel, a module made by tools/gcm_kernels.py or gcm_thumb."""
+
+    def __init__(self, kernel, key, cipher=None):
+        """Key 16 or 32 bytes; cipher: the block cipher of a kernel that has none."""
+        self._state = state = bytearray(kernel.SIZE)
+        self._cipher = cipher
+        address = addressof(state)
+        subkey = bytearray(BLOCK)
+        call = kernel.Call
+        if cipher is None:
+            words = len(key) >> 2
+            if kernel.SHARED == 1:
+                t = _table("T0", 1024, lambda table: _fill_t(table, 1))
+                box = addressof(t) + 1
+            else:
+                t = _table("T", 4096 + 256, lambda table: _fill_t(table, 4))
+                box = addressof(t) + 4096
+            _expand(address + _W, key, words, t)
+            pack_into("<IiQQ", state, _ROUNDS_AT, (words >> 1) + 2, -1, addressof(t), box)
+            work = bytearray(44)
+            raw = call(12)
+            pack_into("<QI", raw, 0, address, 2)
+            raw.run(work, 0, 0)
+            subkey[:] = work[:BLOCK]
+            wipe(work)
+        else:
+            cipher.encrypt(subkey)
+            stream = _table("stream", BLOCK * _STREAM_BLOCKS, len)
+            pack_into("<Ii", state, _ROUNDS_AT, 1, -1)
+            pack_into("<Q", state, _STREAM_AT, addressof(stream))
+        if kernel.REDUCTION == 8:
+            pack_into("<Q", state, _RT_AT, addressof(_table("R", 2048 + 8, _fill_r)))
+        elif kernel.REDUCTION == 2:
+            pack_into("<Q", state, _RT_AT, addressof(_table("R16", 512, _fill_r16)))
+        self._products(kernel, address, subkey)
+        self._seal = seal = call(12)
+        pack_into("<QI", seal, 0, address, 0)
+        self._open = opening = call(12)
+        pack_into("<QI", opening, 0, address, 1)
+        if cipher is not None:
+            views = _shared.get("views")
+            if views is None:
+                view = memoryview(stream)
+                views = _shared["views"] = [view[: BLOCK * count] for count in range(_STREAM_BLOCKS + 1)]
+            seal.views = opening.views = views
+            seal.encrypt = opening.encrypt = cipher.function
+        # The kernel itself is what a caller calls.
+        self.seal_in_place = seal.run
+        self.open_in_place = opening.run
+
+    @staticmethod
+    def _products(kernel, address, subkey):
+        """The tables of H^2 and H^3 and the products for the lengths."""
+        scratch = bytearray(48)
+        at = addressof(scratch)
+        _load(scratch, subkey)
+        _load(at + 32, subkey)
+        _multiply(scratch, at + 32, address + _LB, kernel.MEMORY)
+        scratch[:16] = scratch[16:32]
+        shape = kernel.BITS << 8 | kernel.STRIDE >> 1 | kernel.MEMORY
+        low = 16 * kernel.STRIDE
+        again = bytearray(scratch[:16])
+        _fill(address + kernel.H2, scratch, shape)
+        if kernel.BITS == 4:
+            _fill(address + kernel.H2 + low, scratch, shape)
+        scratch[:16] = again
+        _multiply(scratch, at + 32, 0, 0)
+        scratch[:16] = scratch[16:32]
+        _fill(address + kernel.H3, scratch, shape)
+        if kernel.BITS == 4:
+            _fill(address + kernel.H3 + low, scratch, shape)
+        wipe(scratch)
+        wipe(again)
+        wipe(subkey)
+
+    def encrypt(self, nonce, data, aad):
+        """Ciphertext and tag: len(data) + 16 bytes."""
+        n = len(data)
+        if len(aad) > BLOCK:
+            return self._slow().encrypt(nonce, data, aad)
+        work = bytearray(44 + n)
+        work[: len(aad)] = aad
+        work[16:28] = nonce
+        work[28 : 28 + n] = data
+        self.seal_in_place(work, n, len(aad))
+        return bytes(memoryview(work)[28:])
+
+    def decrypt(self, nonce, data, aad):
+        """The plaintext of ciphertext and tag. InvalidTag if not authentic."""
+        n = len(data) - TAG_LENGTH
+        if len(aad) > BLOCK:
+            return self._slow().decrypt(nonce, data, aad)
+        work = bytearray(44 + n)
+        work[: len(aad)] = aad
+        work[16:28] = nonce
+        work[28:] = data
+        if not self.open_in_place(work, n, len(aad)):
+            raise InvalidTag("record refused: wrong key, nonce or associated data, or it was changed on the way")
+        text = bytes(memoryview(work)[28 : 28 + n])
+        wipe(work)
+        return text
+
+    def _slow(self):
+        """For associated data of more than a block: the portable GHASH over this key's block cipher."""
+        return Gcm(self._cipher or _CounterBlocks(self._seal))
+
+    def wipe(self):
+        """Overwrite schedule and tables."""
+        wipe(self._state)
+        if self._cipher is not None:
+            self._cipher.wipe()
+            self._seal.encrypt = self._open.encrypt = None
+
+
+class _CounterBlocks:
+    """The AES in a kernel: it encrypts blocks that end in a counter below 65536."""
+
+    def __init__(self, call):
+        self._call = type(call)(call)
+        pack_into("<I", self._call, 8, 2)
+        self._work = bytearray(44)
+
+    def encrypt(self, blocks):
+        """Encrypt whole 16-byte blocks in place."""
+        work = self._work
+        for at in range(0, len(blocks), BLOCK):
+            if blocks[at + 12] | blocks[at + 13]:
+                raise CryptoError("data of more than 1 MB: cut it into several records")
+            work[16:28] = blocks[at : at + 12]
+            self._call.run(work, blocks[at + 14] << 8 | blocks[at + 15], 0)
+            blocks[at : at + 16] = work[:16]
+
+    def wipe(self):
+        """Its owner wipes the key."""
+        wipe(self._work)
