@@ -148,7 +148,7 @@ class Endpoint:
             raise Refusal(provision.REFUSED_NOT_OWNER)
         try:
             content, package_hash, receipt_key = packages.open_sealed(
-                body, identity.private, identity.fingerprint, identity.claim_code
+                body, identity.private, identity.fingerprint, identity.claim_code, identity.public
             )
         except KeyFormatError:
             raise Refusal(provision.REFUSED_KEYS)

@@ -259,8 +259,11 @@ def open_sealed(
     device_private: "Buffer",
     device_fingerprint: "Buffer",
     claim_code: "Buffer" = b"",
+    device_public: "Buffer" = b"",
 ) -> "tuple[KeyPackage | Release, bytes, bytearray]":
     """Open the body of a PACKAGE message: (content, package hash, receipt key).
+
+    Who knows the public key of `device_private` gives it: that saves a third of the time.
 
     It proves that `sender_of(body)` sealed it; whether that is the owner is the caller's question.
     Raises CryptoError or PackageError; nothing of a package that does not open is used.
@@ -281,6 +284,7 @@ def open_sealed(
         psk=claim_code,
         psk_id=device_fingerprint if claim_code else b"",
         pk_s=bytes(body[1:33]),
+        pk_r=device_public,
     )
     receipt_key = bytearray(context.export(_RECEIPT, 32))
     context.wipe()

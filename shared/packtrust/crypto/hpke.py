@@ -139,13 +139,13 @@ def setup_sender(
     """`enc`, the 32 bytes the recipient needs, and the context that seals (5.1, SetupS)."""
     mode = _mode(psk, psk_id, sk_s)
     ephemeral, enc = derive_key_pair(entropy, backend)
-    dh = bytearray(x25519(ephemeral, pk_r, backend))
+    pairs = [(ephemeral, pk_r)]  # type: list[tuple[Buffer, Buffer]]
     parties = enc + pk_r
     if sk_s:
-        dh = _append(dh, x25519(sk_s, pk_r, backend))
+        pairs.append((sk_s, pk_r))
         parties += x25519_public(sk_s, backend)
+    shared_secret = _shared_secret(pairs, parties, backend)
     wipe(ephemeral)
-    shared_secret = _shared_secret(dh, parties, backend)
     return enc, SenderContext(mode, shared_secret, info, psk, psk_id, aead, backend)
 
 
@@ -157,17 +157,21 @@ def setup_receiver(
     psk: "Buffer" = b"",
     psk_id: "Buffer" = b"",
     pk_s: "Buffer | None" = None,
+    pk_r: "Buffer | None" = None,
     aead: int = AES_256_GCM,
     backend: "str | None" = None,
 ) -> ReceiverContext:
-    """The context that opens what came with `enc` (5.1, SetupR)."""
+    """The context that opens what came with `enc` (5.1, SetupR).
+
+    Who knows the public key of `sk_r` gives it as `pk_r`: that saves a third of the time.
+    """
     mode = _mode(psk, psk_id, pk_s)
-    dh = bytearray(x25519(sk_r, enc, backend))
-    parties = bytes(enc) + x25519_public(sk_r, backend)
+    pairs = [(sk_r, enc)]  # type: list[tuple[Buffer, Buffer]]
+    parties = bytes(enc) + bytes(pk_r or x25519_public(sk_r, backend))
     if pk_s:
-        dh = _append(dh, x25519(sk_r, pk_s, backend))
+        pairs.append((sk_r, pk_s))
         parties += pk_s
-    shared_secret = _shared_secret(dh, parties, backend)
+    shared_secret = _shared_secret(pairs, parties, backend)
     return ReceiverContext(mode, shared_secret, info, psk, psk_id, aead, backend)
 
 
@@ -204,6 +208,7 @@ def open(  # noqa: A001  (the RFC's name; always called as hpke.open)
     psk: "Buffer" = b"",
     psk_id: "Buffer" = b"",
     pk_s: "Buffer | None" = None,
+    pk_r: "Buffer | None" = None,
     aead: int = AES_256_GCM,
     backend: "str | None" = None,
 ) -> "tuple[bytes, ReceiverContext]":
@@ -211,7 +216,7 @@ def open(  # noqa: A001  (the RFC's name; always called as hpke.open)
 
     InvalidTag if not authentic.
     """
-    context = setup_receiver(enc, sk_r, info, psk=psk, psk_id=psk_id, pk_s=pk_s, aead=aead, backend=backend)
+    context = setup_receiver(enc, sk_r, info, psk=psk, psk_id=psk_id, pk_s=pk_s, pk_r=pk_r, aead=aead, backend=backend)
     try:
         return context.open(aad, ciphertext), context
     except CryptoError:
@@ -226,17 +231,13 @@ def _mode(psk: "Buffer", psk_id: "Buffer", sender_key: "Buffer | None") -> int:
     return (_PSK if psk else 0) | (_AUTH if sender_key else 0)
 
 
-def _append(secret: bytearray, more: bytes) -> bytearray:
-    """Both secrets in a new buffer; the old one is wiped, as growing in place might not."""
-    joined = bytearray(len(secret) + len(more))
-    joined[: len(secret)] = secret
-    joined[len(secret) :] = more
-    wipe(secret)
-    return joined
-
-
-def _shared_secret(dh: bytearray, parties: bytes, backend: "str | None") -> bytearray:
-    """ExtractAndExpand (4.1). Wipes `dh`."""
+def _shared_secret(pairs: "list[tuple[Buffer, Buffer]]", parties: bytes, backend: "str | None") -> bytearray:
+    """What both Encap and Decap end in (4.1): pairs of our private key and the public key it meets, who takes part."""
+    dh = bytearray(_HASH_LENGTH * len(pairs))
+    at = 0
+    for private, public in pairs:
+        dh[at : at + _HASH_LENGTH] = x25519(private, public, backend)
+        at += _HASH_LENGTH
     prk = bytearray(_extract(_KEM, b"", b"eae_prk", dh, backend))
     wipe(dh)
     secret = bytearray(_expand(_KEM, prk, b"shared_secret", (parties,), _HASH_LENGTH, backend))

@@ -138,6 +138,24 @@ def test_nonces_run_out():
     raises(CryptoError, sender.seal, b"", b"one too many")
 
 
+def test_the_recipients_public_key_need_not_be_computed_again():
+    """With `pk_r`, opening costs one exchange for the message and one for its sender; a wrong one opens nothing."""
+    sealed = _seal(psk=PSK, psk_id=PSK_ID, sk_s=SENDER)
+    right = {"psk": PSK, "psk_id": PSK_ID, "pk_s": SENDER_PUBLIC}
+    exchanges = []
+    real = hpke.x25519, hpke.x25519_public
+    hpke.x25519 = lambda *arguments: exchanges.append(0) or real[0](*arguments)
+    hpke.x25519_public = lambda *arguments: exchanges.append(0) or real[1](*arguments)
+    try:
+        assert _open(sealed, **right) == b"secret"
+        assert len(exchanges) == 3
+        assert _open(sealed, pk_r=RECIPIENT_PUBLIC, **right) == b"secret"
+        assert len(exchanges) == 5
+    finally:
+        hpke.x25519, hpke.x25519_public = real
+    raises(InvalidTag, _open, sealed, pk_r=ROGUE_PUBLIC, **right)
+
+
 def test_bad_keys():
     raises(KeyFormatError, hpke.setup_sender, RECIPIENT_PUBLIC, INFO, entropy=bytes(31))
     raises(KeyFormatError, hpke.setup_sender, RECIPIENT_PUBLIC[:31], INFO, entropy=ENTROPY)
