@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import board, bridge, demo, deploy, monitor, pack, provision, tables, verify
+from . import board, bridge, demo, deploy, flash, monitor, pack, provision, tables, verify
 
 app = typer.Typer(
     name="packtrust",
@@ -29,6 +29,7 @@ boards.command("power-cycle")(board.power_cycle)
 app.command("demo")(demo.demo)
 app.command("pack")(pack.pack)
 app.command("deploy")(deploy.deploy)
+app.command("flash")(flash.flash)
 app.command("bridge")(bridge.bridge)
 app.command("provision")(provision.provision)
 app.add_typer(claims, name="claim")

@@ -140,7 +140,7 @@ def read_profile(path: Path) -> Profile:
             folder=path.parent,
             virtual=bool(board.get("virtual", False)),
             arch=board.get("arch", ""),
-            layout=board.get("layout", "mpy"),
+            layout=board.get("layout", "romfs" if "rom" in board else "mpy"),
             can=_strings(board.get("can")),
             files=_strings(board.get("files")),
             usb=usb,
