@@ -14,6 +14,7 @@ A channel in use allocates nothing, so what it hands out is used again: the fram
 record under an ID, and the first of a length above 8 bytes, makes its entry in a table.
 """
 
+import sys
 from struct import pack
 
 from packtrust._compat import const, lay_into
@@ -27,7 +28,7 @@ from packtrust.pairing import is_pairing
 from packtrust.policy import CITED, DEFAULT_POLICY, SEALABLE
 from packtrust.record import AAD_LENGTH, AAD_ROOM, IV_BASE_LENGTH, OVERHEAD, VERSION
 from packtrust.segmentation import CHUNK, FD_PAYLOAD_MAX, NEXT_CHUNK, PAYLOAD_MAX, SILENCE_MS, cut, fd_room
-from packtrust.session import Opener, Sender, Session
+from packtrust.session import SMALL, Opener, Sender, Session
 from packtrust.workspace import (
     CITATION_LENGTH,
     DATA_AT,
@@ -146,6 +147,7 @@ class Channel:
         self.epoch = epoch
         self.last_opened_ms = None  # type: int | None
         self._shared = Workspace() if workspace is None else workspace
+        self._partials = self._shared.partials
         self._side = side
         self._clock = clock
         self._urandom = urandom
@@ -154,6 +156,9 @@ class Channel:
         self._fd = fd
         self._short = (FD_PAYLOAD_MAX if fd else PAYLOAD_MAX) - OVERHEAD  # data that needs no ISO-TP
         self._max_records = min(max_records, _COUNTERS)
+        # For channel_viper: what it takes by itself, with small integers and in classic frames.
+        self._small_max = min(max_records, SMALL)
+        self._room = -1 if fd else self._short
         self._receive_max = receive_max
         self._key_log = key_log
         self._roots = {epoch: bytearray(secret)}  # type: dict[int, bytearray]
@@ -463,6 +468,8 @@ class Channel:
         frame.dlc = size
         return frames
 
+    _seal = seal
+
     def _head(self, arbitration_id: int) -> int:
         """The entry in `_heads` of an ID that is sealed for the first time. Raises PolicyError."""
         base = base_of(arbitration_id)
@@ -504,10 +511,10 @@ class Channel:
         The event belongs to the channel: deal with it, or copy it, before the next `feed`.
         """
         head = frame.arbitration_id
-        if head & 0xFF != self.node or not frame.is_extended_id:
+        if head & 0xFF != self.node:
             return None
         # Here is what is hot: the chunks of records, each as it should be. `Reassembler.take` knows all the rest.
-        partial = self._shared.partials.get(head & _STREAM)
+        partial = self._partials.get(head & _STREAM)
         if partial is None or frame.is_fd:
             return self._feed_any(frame, head)
         data = frame.data
@@ -533,11 +540,16 @@ class Channel:
         partial.awaited = -1
         partial.newest = head
         if not head & ENCRYPTED:
-            return self._on_handshake(memoryview(partial.buffer)[: at + size])
+            return self._on_message(partial.buffer, at + size)
         return self._open(head & _STREAM, partial.buffer, at + size, partial.cites, now_ms)
 
+    def _on_message(self, buffer: "Buffer", length: int) -> "Event | None":
+        return self._on_handshake(memoryview(buffer)[:length])
+
     def _feed_any(self, frame: "FrameLike", head: int) -> "Event | None":
-        """What `feed` does with a frame that is for this node."""
+        """What `feed` does with a frame that has our node byte."""
+        if not frame.is_extended_id:
+            return None
         if head & ENCRYPTED:
             if head == self._rx_isotp:
                 return self._on_isotp(frame)
@@ -552,7 +564,7 @@ class Channel:
             now_ms = self._clock()
             shared = self._shared
             completed = shared.reassembler.take(head, frame.data, now_ms)
-            partial = shared.partials.get(head & _STREAM)
+            partial = self._partials.get(head & _STREAM)
             if partial is None:
                 return None
             partial.cites = flags & CITED != 0
@@ -646,6 +658,8 @@ class Channel:
             event.data = shared.plain[size] if size in shared.plain else shared.plain_of(size)
         return event
 
+    _open_any = _open
+
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
@@ -669,3 +683,16 @@ class Channel:
             wipe(root)
         self._roots = {}
         self._connecting = False
+
+
+# The board's own way for records that are as they should be; the methods above know them all.
+if sys.implementation.name == "micropython":
+    try:
+        from packtrust.channel_viper import feed, open_record, seal
+
+        Channel.seal = seal  # type: ignore[method-assign]
+        Channel.feed = feed  # type: ignore[method-assign]
+        Channel._open = open_record  # type: ignore[method-assign]
+    # A port without the emitter refuses the source (SyntaxError) or the compiled file (ValueError).
+    except (ImportError, SyntaxError, ValueError):
+        pass  # the methods above do all of it

@@ -9,7 +9,7 @@ keeps a few of them (`workspace.Workspace`). `leave` writes back what they alone
 
 from packtrust._compat import const
 from packtrust.crypto import AESGCM, wipe
-from packtrust.record import IV_BASE_LENGTH
+from packtrust.record import AAD_ROOM, IV_BASE_LENGTH, VERSION
 from packtrust.replay import SentTimes, Window
 
 TYPE_CHECKING = False
@@ -31,6 +31,15 @@ _SENT = const(104)
 _LENGTH = const(128)
 
 _HIGH_HALF = b"\x00\x00\x00\x00"
+
+
+# The largest integer that needs no heap on a 32-bit board.
+SMALL = const(0x3FFFFFFF)
+
+
+def _template(binding: bytes, prefix: bytes) -> bytes:
+    """What is the same in the work buffer of every record: AAD without ID and length, padded, and the prefix."""
+    return bytes((VERSION, 0, 0, 0, 0)) + binding + bytes(AAD_ROOM - 10) + prefix
 
 
 class Session:
@@ -99,6 +108,7 @@ class Sender(SentTimes):
 
     prefix   the constant half of the IV: iv_base and the high half of the counter, 8 bytes
     binding  the constant half of the AAD: direction and sender, 5 bytes
+    template both in their places of a work buffer, 24 bytes
     recent   whether it was used since the workspace looked last
     """
 
@@ -110,6 +120,7 @@ class Sender(SentTimes):
         self.seal = self.aead.seal_in_place
         self.prefix = bytes(state[_TX_IV_BASE : _TX_IV_BASE + IV_BASE_LENGTH]) + _HIGH_HALF
         self.binding = binding
+        self.template = _template(binding, self.prefix)
         self.recent = True
         self.session = session
 
@@ -123,7 +134,10 @@ class Sender(SentTimes):
 
 
 class Opener(Window):
-    """The peer's direction of a session, ready for use: the window of what it sent. See `Sender`."""
+    """The peer's direction of a session, ready for use: the window of what it sent. See `Sender`.
+
+    small    whether the highest counter needs no heap
+    """
 
     def __init__(self, session: Session, binding: bytes) -> None:
         state = session.state
@@ -134,8 +148,15 @@ class Opener(Window):
         self.open = self.aead.open_in_place
         self.prefix = bytes(state[_RX_IV_BASE : _RX_IV_BASE + IV_BASE_LENGTH]) + _HIGH_HALF
         self.binding = binding
+        self.template = _template(binding, self.prefix)
+        self.small = self.highest <= SMALL
         self.recent = True
         self.session = session
+
+    def accept(self, counter: int) -> None:
+        """Mark a fresh counter as taken. Call only after its tag verified."""
+        Window.accept(self, counter)
+        self.small = self.highest <= SMALL
 
     def leave(self) -> None:
         """Write back the counters, wipe the tables."""

@@ -33,6 +33,9 @@ CITATION_LENGTH = const(4)
 _USUAL = const(8)
 
 
+_number = int.from_bytes
+
+
 class Event:
     """What `Channel.feed` found out.
 
@@ -111,6 +114,10 @@ class Workspace:
             self.cited_of(size)
         self.frames_of((OVERHEAD + CITATION_LENGTH + _USUAL - 1) // CHUNK)
         self.frames_of((OVERHEAD - 1) // CHUNK)
+
+    def cited_counter(self) -> int:
+        """The citation before an opened plaintext."""
+        return _number(self.rx_cited, "big")
 
     def plain_of(self, size: int) -> memoryview:
         """The view of a plaintext of `size` bytes."""
