@@ -14,6 +14,7 @@ import tempfile
 import textwrap
 import threading
 import time
+from binascii import b2a_base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +28,7 @@ from .rawrepl import Execution, RawRepl
 STOP_S = 5.0
 POWER_COMMAND_S = 60.0
 UHUBCTL_OFF_S = "2"
-FILE_CHUNK = 256
+FILE_CHUNK = 510
 
 _numbers = itertools.count(1)
 
@@ -285,6 +286,7 @@ class Board:
         made = ["/".join(path.split("/")[:count]) for count in range(1, path.count("/") + 1)]
         self.exec(
             "import os\n"
+            "from binascii import a2b_base64 as _bytes\n"
             "for _folder in %r:\n"
             "    if _folder:\n"
             "        try:\n"
@@ -295,8 +297,8 @@ class Board:
             "_file = open(%r, 'wb')" % (made, path)
         )
         for at in range(0, len(data), FILE_CHUNK):
-            part = data[at : at + FILE_CHUNK]
-            self.exec("_file.write(bytes.fromhex(%r))" % part.hex() if b"\x04" in part else "_file.write(%r)" % part)
+            part = b2a_base64(data[at : at + FILE_CHUNK], newline=False)
+            self.exec("_file.write(_bytes(%r))" % part)
         size = self.exec("_file.close()\nprint(os.stat(%r)[6])" % path)
         if int(size) != len(data):
             raise BoardError("%s has %s bytes on %s instead of %d" % (path, size.strip(), self.name, len(data)))

@@ -62,6 +62,19 @@ class Execution:
         """What it has printed as far as it was read."""
         return self._output.decode("utf-8", "replace").replace("\r\n", "\n")
 
+    def poll(self) -> bool:
+        """Whether it still runs, without waiting. Raises ScriptError if it ended by an exception."""
+        __tracebackhide__ = True
+        while not self._printed and self._repl.console.has_input():
+            byte = self._repl.read(1, self._timeout)
+            if byte == CTRL_D:
+                self._printed = True
+            else:
+                self._output += byte
+        if self._printed:
+            self.finish()
+        return not self.done
+
     def interrupt(self) -> None:
         """Ctrl-C."""
         self._repl.console.write(CTRL_C)
