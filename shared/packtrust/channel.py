@@ -15,6 +15,7 @@ record under an ID, and the first of a length above 8 bytes, makes its entry in 
 """
 
 import sys
+from array import array
 from struct import pack
 
 from packtrust._compat import const, lay_into
@@ -27,7 +28,19 @@ from packtrust.keys import SIDE_A, SIDE_B, Relationship
 from packtrust.pairing import is_pairing
 from packtrust.policy import CITED, DEFAULT_POLICY, SEALABLE
 from packtrust.record import AAD_LENGTH, AAD_ROOM, IV_BASE_LENGTH, OVERHEAD, VERSION
-from packtrust.segmentation import CHUNK, FD_PAYLOAD_MAX, NEXT_CHUNK, PAYLOAD_MAX, SILENCE_MS, cut, fd_room
+from packtrust.segmentation import (
+    AWAITED,
+    CHUNK,
+    FD_PAYLOAD_MAX,
+    NEWEST,
+    NEXT_CHUNK,
+    PAYLOAD_MAX,
+    SILENCE_MS,
+    TAKEN_MS,
+    TIME_MASK,
+    cut,
+    fd_room,
+)
 from packtrust.session import SMALL, Opener, Sender, Session
 from packtrust.workspace import (
     CITATION_LENGTH,
@@ -70,6 +83,12 @@ _RECEIVED = ">BI5sHI128s"
 _SHORT = const(100)
 
 _number = int.from_bytes
+
+
+# In `Channel._counts`.
+_OPENED = const(0)
+_SEALED = const(1)
+_OPENED_MS = const(2)
 
 
 class Link:
@@ -145,7 +164,6 @@ class Channel:
         self.policy = policy
         self.relationship = relationship
         self.epoch = epoch
-        self.last_opened_ms = None  # type: int | None
         self._shared = Workspace() if workspace is None else workspace
         self._partials = self._shared.partials
         self._side = side
@@ -162,9 +180,8 @@ class Channel:
         self._receive_max = receive_max
         self._key_log = key_log
         self._roots = {epoch: bytearray(secret)}  # type: dict[int, bytearray]
-        self._opened = 0
-        self._sealed = 0
-        self._counts = {}  # type: dict[str, int]  # of what is rare: refusals by reason, sessions
+        self._counts = array("i", (0, 0, -1))  # see _OPENED, _SEALED, _OPENED_MS
+        self._rare = {}  # type: dict[str, int]  # of what is rare: refusals by reason, sessions
         self._heads = {}  # type: dict[int, int]  # by clear ID, of its next record: canonical ID, toggle and _CITES
         self._toggle = 0  # of the next handshake message
         self._out = []  # type: list[Frame]
@@ -192,9 +209,18 @@ class Channel:
     @property
     def stats(self) -> "dict[str, int]":
         """How many records were opened and sealed, sessions established and messages refused, the last by reason."""
-        stats = {OPENED: self._opened, "sealed": self._sealed}
-        stats.update(self._counts)
+        stats = {OPENED: self._counts[_OPENED], "sealed": self._counts[_SEALED]}
+        stats.update(self._rare)
         return stats
+
+    @property
+    def last_opened_ms(self) -> "int | None":
+        """When a record was opened last, by `clock`; None if there was none yet."""
+        then = self._counts[_OPENED_MS]
+        if then < 0:
+            return None
+        now_ms = self._clock()
+        return now_ms - ((now_ms - then) & TIME_MASK)
 
     @property
     def dropped(self) -> "dict[str, int]":
@@ -219,7 +245,7 @@ class Channel:
         )
 
     def _count(self, what: str) -> None:
-        self._counts[what] = self._counts.get(what, 0) + 1
+        self._rare[what] = self._rare.get(what, 0) + 1
 
     def _refuse(self, arbitration_id: int, reason: str) -> Event:
         self._count(reason)
@@ -432,7 +458,7 @@ class Channel:
             tx.turn(now_ms)
         tx.latest = counter
         tx.recent = True
-        self._sealed += 1
+        self._counts[_SEALED] += 1
         size = len(data)
         if head & _CITES:
             size += CITATION_LENGTH
@@ -515,30 +541,32 @@ class Channel:
             return None
         # Here is what is hot: the chunks of records, each as it should be. `Reassembler.take` knows all the rest.
         partial = self._partials.get(head & _STREAM)
-        if partial is None or frame.is_fd:
+        if partial is None:
             return self._feed_any(frame, head)
         data = frame.data
         size = len(data)
         now_ms = self._clock()
         at = head >> 9 & 0x78
         end = head >> 5 & 0x78
-        if head == partial.awaited:
-            if now_ms - partial.time_ms > SILENCE_MS:
+        marks = partial.marks
+        awaited = marks[AWAITED]
+        if head == awaited:
+            if (now_ms - marks[TAKEN_MS]) & TIME_MASK > SILENCE_MS:
                 return self._feed_any(frame, head)
-        elif at or partial.awaited >= 0 or end >= partial.room or not end:
+        elif at or awaited >= 0 or end >= partial.room or not end:
             return self._feed_any(frame, head)
         if at != end:
             if size != CHUNK:
                 return self._feed_any(frame, head)
             lay_into("8s", partial.buffer, at, data)
-            partial.time_ms = now_ms
-            partial.awaited = head + NEXT_CHUNK
+            marks[TAKEN_MS] = now_ms & TIME_MASK
+            marks[AWAITED] = head + NEXT_CHUNK
             return None
         if not 0 < size <= CHUNK:
             return self._feed_any(frame, head)
         lay_into("8s", partial.buffer, at, data)
-        partial.awaited = -1
-        partial.newest = head
+        marks[AWAITED] = -1
+        marks[NEWEST] = head
         if not head & ENCRYPTED:
             return self._on_message(partial.buffer, at + size)
         return self._open(head & _STREAM, partial.buffer, at + size, partial.cites, now_ms)
@@ -632,7 +660,7 @@ class Channel:
         rx.recent = True
         if not highest:
             self._first_record(rx.session)
-        self.last_opened_ms = now_ms
+        self._counts[_OPENED_MS] = now_ms & TIME_MASK
         start = DATA_AT
         if cites:
             rx.strict = counter
@@ -643,22 +671,17 @@ class Channel:
             cited = _number(shared.rx_cited if work is shared.rx else work[DATA_AT:start], "big")
             if not rx.session.is_fresh(cited, now_ms):
                 return self._refuse(full_id, "stale")
-        self._opened += 1
-        event = shared.event
-        event.kind = OPENED
+        counts = self._counts
+        counts[_OPENED] += 1
+        event = shared.opened
         event.arbitration_id = full_id ^ ENCRYPTED
         event.counter = counter
         event.epoch = rx.epoch
-        event.reason = ""
         if work is not shared.rx:
             event.data = bytes(work[start : start + size])
-        elif cites:
-            event.data = shared.cited[size] if size in shared.cited else shared.cited_of(size)
         else:
-            event.data = shared.plain[size] if size in shared.plain else shared.plain_of(size)
+            event.data = shared.view(start, size)
         return event
-
-    _open_any = _open
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -688,11 +711,10 @@ class Channel:
 # The board's own way for records that are as they should be; the methods above know them all.
 if sys.implementation.name == "micropython":
     try:
-        from packtrust.channel_viper import feed, open_record, seal
+        from packtrust.channel_viper import feed, seal
 
         Channel.seal = seal  # type: ignore[method-assign]
         Channel.feed = feed  # type: ignore[method-assign]
-        Channel._open = open_record  # type: ignore[method-assign]
     # A port without the emitter refuses the source (SyntaxError) or the compiled file (ValueError).
     except (ImportError, SyntaxError, ValueError):
         pass  # the methods above do all of it

@@ -3,34 +3,42 @@
 
 Never imported by CPython or CircuitPython; `channel` asks for it, and puts these functions in the place of its methods
 of the same names. Those are the reference: whatever is not as it should be goes to them (`_seal`, `_feed_any`,
-`_open_any`), before anything was changed. Integers are 32 bits here: counters beyond 2^30 go there too.
+`_open`), before anything was changed. Integers are 32 bits here: counters beyond 2^30 go there too.
 """
 
 import micropython
 
+# Of the module, for here builtins are looked for last and slowly; and `is None` does not compile, while the truth of an
+# instance is asked of its class.
+_len = len
+_NONE = None
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
+
     ptr8 = bytearray
+    ptr32 = array
 
 
 @micropython.viper
 def seal(self, arbitration_id, data):
     """`Channel.seal` of a short record, with the sending direction ready for use, in classic frames."""
     session = self._session
-    if not session:
+    if session is _NONE:
         return self._seal(arbitration_id, data)
     tx = session.tx
     head_then = self._heads.get(arbitration_id)
-    if not head_then or not tx:
+    if head_then is _NONE or tx is _NONE:
         return self._seal(arbitration_id, data)
     head = int(head_then)
     counter = int(tx.latest) + 1
-    size = int(len(data))  # noqa: RUF046
+    size = int(_len(data))
     cited = 0
     start = 28
     if head & 0x100:
         rx = session.rx
-        if not rx:
+        if rx is _NONE:
             return self._seal(arbitration_id, data)
         cited = int(rx.highest)
         start = 32
@@ -42,7 +50,8 @@ def seal(self, arbitration_id, data):
         tx.turn(now_ms)
     tx.latest = counter
     tx.recent = True
-    self._sealed = int(self._sealed) + 1 & 0x3FFFFFFF
+    counts = ptr32(self._counts)
+    counts[1] = counts[1] + 1
     shared = self._shared
     whole = shared.tx
     work = ptr8(whole)
@@ -73,7 +82,7 @@ def seal(self, arbitration_id, data):
     tx.seal(whole, size, 12)
     self._heads[arbitration_id] = head ^ 0x10000
     frames = shared.frames[last]
-    if not frames:
+    if frames is _NONE:
         frames = shared.frames_of(last)
     head = head & 0x1FFF00FF | last << 8
     at = 0
@@ -99,60 +108,63 @@ def seal(self, arbitration_id, data):
 
 @micropython.viper
 def feed(self, frame):
-    """`Channel.feed` of the chunks of a stream that is known."""
+    """`Channel.feed` of the chunks of a stream that is known, and `Channel._open` of the record they end up as.
+
+    The record is short, above the window of the present session, and not the first one in it.
+    """
     identifier = frame.arbitration_id
     head = int(identifier)
     if head & 0xFF != int(self.node):
         return None
     partial = self._partials.get(head & 0x1FFE00FF)
-    if not partial or frame.is_fd:
+    if partial is _NONE:
         return self._feed_any(frame, identifier)
+    marks = ptr32(partial.marks)
     payload = frame.data
-    size = int(len(payload))  # noqa: RUF046
-    now_ms = self._clock()
-    awaited = int(partial.awaited)
+    size = int(_len(payload))
+    clock = self._clock()
+    now_ms = int(clock) & 0x3FFFFFFF
     at = head >> 9 & 0x78
     end = head >> 5 & 0x78
-    if head == awaited:
-        if int(now_ms) - int(partial.time_ms) > 50:
+    if head == marks[0]:
+        if now_ms - marks[2] & 0x3FFFFFFF > 50:
             return self._feed_any(frame, identifier)
-    elif at != 0 or awaited >= 0 or end == 0 or end >= int(partial.room):
+    elif at != 0 or marks[0] >= 0 or end == 0 or end >= int(partial.room):
         return self._feed_any(frame, identifier)
     if size != 8:
         if at != end or size < 1 or size > 8:
             return self._feed_any(frame, identifier)
     whole = partial.buffer
-    buffer = ptr8(whole)
+    source = ptr8(whole)
     data = ptr8(payload)
+    end -= at
     index = 0
     while index < size:
-        buffer[at + index] = data[index]
+        source[at] = data[index]
+        at += 1
         index += 1
-    if at != end:
-        partial.time_ms = now_ms
-        partial.awaited = head + 0x1000
+    if end != 0:
+        marks[2] = now_ms
+        marks[0] = head + 0x1000
         return None
-    partial.awaited = -1
-    partial.newest = identifier
-    if head & 0x20000:
-        return self._open(head & 0x1FFE00FF, whole, at + size, partial.cites, now_ms)
-    return self._on_message(whole, at + size)
+    marks[0] = -1
+    marks[1] = head
+    if head & 0x20000 == 0:
+        return self._on_message(whole, at)
 
-
-@micropython.viper
-def open_record(self, identifier, record, length, cites, now_ms):
-    """`Channel._open` of a short record above the window of the present session, which it is not the first of."""
+    # The record is complete.
+    head = head & 0x1FFE00FF
+    cites = partial.cites
     session = self._session
-    if not session:
-        return self._open_any(identifier, record, length, cites, now_ms)
+    if session is _NONE:
+        return self._open(head, whole, at, cites, clock)
     rx = session.rx
-    if not rx:
-        return self._open_any(identifier, record, length, cites, now_ms)
-    size = int(length) - 28
-    source = ptr8(record)
+    if rx is _NONE:
+        return self._open(head, whole, at, cites, clock)
+    size = at - 28
     template = ptr8(rx.template)
     at = 0
-    if size < 0 or size > 100:
+    if size < 0 or size > 100 or source[8] >= 0x40:
         at = 9
     while at < 8:
         if source[at] == template[16 + at]:
@@ -163,31 +175,30 @@ def open_record(self, identifier, record, length, cites, now_ms):
     highest = int(rx.highest)
     if not rx.small:
         at = 9
-    if at != 8 or source[8] >= 0x40 or counter <= highest or highest == 0:
-        return self._open_any(identifier, record, length, cites, now_ms)
     if cites:
         if counter <= int(rx.strict):
-            return self._open_any(identifier, record, length, cites, now_ms)
+            at = 9
+    if at != 8 or counter <= highest or highest == 0:
+        return self._open(head, whole, size + 28, cites, clock)
     shared = self._shared
-    whole = shared.rx
-    work = ptr8(whole)
-    head = int(identifier)
-    at = 0
-    while at < 16:
-        work[at] = template[at]
-        at += 1
+    buffer = shared.rx
+    work = ptr8(buffer)
+    index = 0
+    while index < 16:
+        work[index] = template[index]
+        index += 1
     work[1] = head >> 24
     work[2] = head >> 16
     work[3] = head >> 8
     work[4] = head
     work[11] = size
-    end = size + 28
-    at = 0
-    while at < end:
-        work[16 + at] = source[at]
-        at += 1
-    if not rx.open(whole, size, 12):
-        return self._refuse(identifier, "tag")
+    at = size + 28
+    index = 0
+    while index < at:
+        work[16 + index] = source[index]
+        index += 1
+    if not rx.open(buffer, size, 12):
+        return self._refuse(head, "tag")
     if counter == highest + 1:
         seen = ptr8(session.state)
         at = 96 + (counter >> 3 & 7)
@@ -196,29 +207,34 @@ def open_record(self, identifier, record, length, cites, now_ms):
     else:
         rx.accept(counter)
     rx.recent = True
-    self.last_opened_ms = now_ms
-    views = shared.plain
+    counts = ptr32(self._counts)
+    counts[2] = now_ms
+    at = 28
     if cites:
         rx.strict = counter
         if size < 4:
-            return self._refuse(identifier, "short")
+            return self._refuse(head, "short")
+        at = 0
+        tx = session.tx
+        if tx is not _NONE:
+            # Sent in the present step of the sent times: that is less than four seconds ago, or asked below.
+            index = work[28] << 24 | work[29] << 16 | work[30] << 8 | work[31]
+            if index <= int(tx.latest) and index > int(tx.before) and int(clock) - int(tx.ends_ms) <= 3750:
+                at = 32
+        if at == 0:
+            if not session.is_fresh(shared.cited_counter(), clock):
+                return self._refuse(head, "stale")
+            at = 32
         size -= 4
-        if not session.is_fresh(shared.cited_counter(), now_ms):
-            return self._refuse(identifier, "stale")
-        views = shared.cited
-    self._opened = int(self._opened) + 1 & 0x3FFFFFFF
-    event = shared.event
-    event.kind = "opened"
+    counts[0] = counts[0] + 1
+    event = shared.opened
     event.arbitration_id = head ^ 0x20000
     event.counter = counter
     event.epoch = rx.epoch
-    event.reason = ""
-    event.data = b""
-    if size:
-        view = views.get(size)
-        if not view and cites:
-            view = shared.cited_of(size)
-        elif not view:
-            view = shared.plain_of(size)
-        event.data = view
+    if size > 8:
+        event.data = shared.view(at, size)
+    elif at == 28:
+        event.data = shared.plain[size]
+    else:
+        event.data = shared.cited[size]
     return event

@@ -77,12 +77,15 @@ class SentTimes:
 
     `kept` holds SENT_BYTES bytes from `at` on: how many records were sent in each step, and the number of the newest
     step. A step counts 255 records at most. What is beyond is taken for older than it is, and so is all before it.
+
+    latest   newest counter sent
+    before   newest one before the present step, which ends at `ends_ms`
     """
 
     def __init__(self, now_ms: int, kept: "bytearray | None" = None, at: int = 0) -> None:
         self.latest = 0  # counter 0: the handshake itself
         self.ends_ms = 0  # when the present step does
-        self._before = -1  # newest counter of the steps before
+        self.before = -1  # newest counter of the steps before
         self._step = 0
         self._kept = bytearray(SENT_BYTES) if kept is None else kept
         self._kept_at = at
@@ -97,7 +100,7 @@ class SentTimes:
         kept = self._kept
         at = self._kept_at
         step = self._step
-        kept[at + step % _STEPS] = min(_FULL, self.latest - self._before)
+        kept[at + step % _STEPS] = min(_FULL, self.latest - self.before)
         at += _STEPS
         for place in range(at + 3, at - 1, -1):
             kept[place] = step & 0xFF
@@ -108,15 +111,15 @@ class SentTimes:
         at = self._kept_at + _STEPS
         self._begin(int.from_bytes(self._kept[at : at + 4], "big"))
         self.latest = latest
-        self._before = latest - self._kept[self._kept_at + self._step % _STEPS]
+        self.before = latest - self._kept[self._kept_at + self._step % _STEPS]
 
     def turn(self, now_ms: int) -> None:
         """Begin the step of `now_ms`, which is past `ends_ms`; before its first record is noted in `latest`."""
         kept = self._kept
         at = self._kept_at
         step = self._step
-        kept[at + step % _STEPS] = min(_FULL, self.latest - self._before)
-        self._before = self.latest
+        kept[at + step % _STEPS] = min(_FULL, self.latest - self.before)
+        self.before = self.latest
         self._begin(now_ms // STEP_MS)
         skipped = max(step + 1, self._step - _STEPS + 1)
         while skipped < self._step:
@@ -134,7 +137,7 @@ class SentTimes:
         behind = self.latest - cited
         if behind < 0:
             return -1
-        count = min(_FULL, self.latest - self._before)
+        count = min(_FULL, self.latest - self.before)
         step = self._step
         oldest = step - _STEPS
         while behind >= count:

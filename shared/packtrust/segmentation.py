@@ -6,6 +6,8 @@ Frames from the wire never raise; what is dropped is counted by cause.
 `Channel` does by itself what is hot here, on the same `Partial`s: the chunks of a record that come as they should.
 """
 
+from array import array
+
 from packtrust._compat import const, lay_into
 from packtrust.arbitration import stream_of
 from packtrust.frame import Frame
@@ -81,24 +83,42 @@ def fd_room(size: int) -> int:
     return FD_PAYLOAD_MAX
 
 
+# In `Partial.marks`.
+AWAITED = const(0)
+NEWEST = const(1)
+TAKEN_MS = const(2)
+
+# Times are kept in 30 bits: they need no heap, and a silence is no longer.
+TIME_MASK = const(0x3FFFFFFF)
+
+
 class Partial:
     """The one reassembly buffer of a stream.
 
     buffer   the chunks taken; room for `room` bytes, grown once if a payload is longer.
-    awaited  ID that the next chunk must have, -1 when nothing is under way.
-    newest   ID of the last chunk of the payload that was completed, -1 after a drop: to know an identical repeat.
     length   of the completed payload, in bytes.
     cites    whether records of this stream need a citation: for its owner.
+    marks    [AWAITED]   ID that the next chunk must have, -1 when nothing is under way
+             [NEWEST]    ID of the last chunk of the payload that was completed, -1 after a drop: to know an identical
+                         repeat
+             [TAKEN_MS]  when the newest chunk was taken, & TIME_MASK
     """
 
     def __init__(self) -> None:
         self.buffer = bytearray(_SMALL)
         self.room = _SMALL
-        self.awaited = -1
-        self.newest = -1
         self.length = 0
-        self.time_ms = 0
         self.cites = False
+        self.marks = array("i", (-1, -1, 0))
+
+    def reset(self) -> None:
+        """Nothing is under way, nothing was taken."""
+        self.marks[AWAITED] = -1
+        self.marks[NEWEST] = -1
+
+    def is_silent(self, now_ms: int) -> bool:
+        """Whether the newest chunk came more than 50 ms ago."""
+        return (now_ms - self.marks[TAKEN_MS]) & TIME_MASK > SILENCE_MS
 
     def holds(self, at: int, data: "Buffer") -> bool:
         """Whether `data` stands in the buffer at `at`."""
@@ -124,8 +144,7 @@ class Reassembler:
     def _drop(self, cause: str, partial: "Partial | None" = None) -> None:
         self.dropped[cause] = self.dropped.get(cause, 0) + 1
         if partial is not None:
-            partial.awaited = -1
-            partial.newest = -1
+            partial.reset()
 
     def _partial(self, stream: int, now_ms: int) -> "Partial | None":
         partials = self.partials
@@ -138,15 +157,14 @@ class Reassembler:
                 # push out a transfer that is under way.
                 silent = -1
                 for other, old in partials.items():
-                    if old.awaited < 0 or now_ms - old.time_ms > SILENCE_MS:
+                    if old.marks[AWAITED] < 0 or old.is_silent(now_ms):
                         silent = other
                         break
                 if silent < 0:
                     self._drop("streams")
                     return None
                 partial = partials.pop(silent)
-                partial.awaited = -1
-                partial.newest = -1
+                partial.reset()
             partials[stream] = partial
         return partial
 
@@ -161,10 +179,11 @@ class Reassembler:
         partial = self._partial(stream_of(head), now_ms)
         if partial is None:
             return None
-        awaited = partial.awaited
-        if head == (partial.newest if awaited < 0 else awaited - NEXT_CHUNK) and partial.holds(at, data):
+        marks = partial.marks
+        awaited = marks[AWAITED]
+        if head == (marks[NEWEST] if awaited < 0 else awaited - NEXT_CHUNK) and partial.holds(at, data):
             return None  # CAN may deliver a frame twice (ISO 11898-1: error in the last bit of EOF)
-        if awaited >= 0 and now_ms - partial.time_ms > SILENCE_MS:
+        if awaited >= 0 and partial.is_silent(now_ms):
             self._drop("timeout", partial)
             awaited = -1
         if at == 0:
@@ -178,12 +197,12 @@ class Reassembler:
                 self._drop("gap", partial)
             return None
         lay_into("8s", partial.buffer, at, data)
-        partial.time_ms = now_ms
+        marks[TAKEN_MS] = now_ms & TIME_MASK
         if at < end:
-            partial.awaited = head + NEXT_CHUNK
+            marks[AWAITED] = head + NEXT_CHUNK
             return None
-        partial.awaited = -1
-        partial.newest = head
+        marks[AWAITED] = -1
+        marks[NEWEST] = head
         partial.length = at + size
         return partial
 
@@ -206,5 +225,5 @@ class Reassembler:
     def expire(self, now_ms: int) -> None:
         """Drop what has been silent for more than 50 ms."""
         for partial in self.partials.values():
-            if partial.awaited >= 0 and now_ms - partial.time_ms > SILENCE_MS:
+            if partial.marks[AWAITED] >= 0 and partial.is_silent(now_ms):
                 self._drop("timeout", partial)

@@ -30,7 +30,7 @@ WORK_LENGTH = const(144)
 CITATION_LENGTH = const(4)
 
 # The field's messages have 8 bytes: for these everything is there from the start.
-_USUAL = const(8)
+USUAL = const(8)
 
 
 _number = int.from_bytes
@@ -89,15 +89,18 @@ class Workspace:
         self.partials = self.reassembler.partials
         self._expired_ms = -1
         self.event = Event("")
+        self.opened = Event(OPENED)  # of its own, for it is the usual one
         self.tx = bytearray(WORK_LENGTH)
         self.rx = bytearray(WORK_LENGTH)
         rx = memoryview(self.rx)
         self.rx_prefix = rx[AAD_ROOM : AAD_ROOM + 8]
         self.rx_counter = rx[AAD_ROOM + 8 : AAD_ROOM + IV_LENGTH]
         self.rx_cited = rx[DATA_AT : DATA_AT + CITATION_LENGTH]
-        # Plaintexts by length: with their citation, and without.
-        self.plain = {}  # type: dict[int, memoryview]
-        self.cited = {}  # type: dict[int, memoryview]
+        # Plaintexts by length, without a citation before them and behind one; the usual ones, and all others so far.
+        self.plain = [rx[DATA_AT : DATA_AT + size] for size in range(USUAL + 1)]
+        behind = DATA_AT + CITATION_LENGTH
+        self.cited = [rx[behind : behind + size] for size in range(USUAL + 1)]
+        self._longer = {}  # type: dict[int, memoryview]
         # Frames of a record by the index of its last chunk. Chunks are views of `tx`, but the last: it is as long as
         # need be in a buffer of its own.
         self.frames = [None] * (PAYLOAD_MAX // CHUNK)  # type: list[list[Frame] | None]
@@ -109,25 +112,21 @@ class Workspace:
         self.fd_frames = None  # type: list[Frame] | None
         self._ready = []  # type: list[Sender | Opener]
         self._ready_max = ready
-        for size in range(_USUAL + 1):
-            self.plain_of(size)
-            self.cited_of(size)
-        self.frames_of((OVERHEAD + CITATION_LENGTH + _USUAL - 1) // CHUNK)
+        self.frames_of((OVERHEAD + CITATION_LENGTH + USUAL - 1) // CHUNK)
         self.frames_of((OVERHEAD - 1) // CHUNK)
 
     def cited_counter(self) -> int:
         """The citation before an opened plaintext."""
         return _number(self.rx_cited, "big")
 
-    def plain_of(self, size: int) -> memoryview:
-        """The view of a plaintext of `size` bytes."""
-        view = self.plain[size] = memoryview(self.rx)[DATA_AT : DATA_AT + size]
-        return view
-
-    def cited_of(self, size: int) -> memoryview:
-        """The same behind a citation."""
-        start = DATA_AT + CITATION_LENGTH
-        view = self.cited[size] = memoryview(self.rx)[start : start + size]
+    def view(self, start: int, size: int) -> memoryview:
+        """The opened plaintext, `size` bytes from `start` on in the buffer."""
+        if size <= USUAL:
+            return self.plain[size] if start == DATA_AT else self.cited[size]
+        name = start << 8 | size
+        view = self._longer.get(name)
+        if view is None:
+            view = self._longer[name] = memoryview(self.rx)[start : start + size]
         return view
 
     def frames_of(self, last: int) -> "list[Frame]":
