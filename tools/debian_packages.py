@@ -27,6 +27,7 @@ KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
 )
+INSTALLED = Path("/var/lib/dpkg/status")
 # How to reach the mirror: kept from the machine's configuration. Everything else (hooks above all)
 # is left behind.
 KEPT_OPTIONS = (
@@ -144,8 +145,8 @@ def architecture() -> str:
     return _output(["dpkg", "--print-architecture"]).strip()
 
 
-def _output(command: Sequence[str], env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+def _output(command: Sequence[str], env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("E:")]
         detail = said or done.stderr.splitlines() or ["exit code %d" % done.returncode]
@@ -182,18 +183,33 @@ def _keyring(source: Source, root: Path) -> Path:
     raise PackageError("Debian's keyring is missing: apt install debian-archive-keyring")
 
 
-def _configuration(root: Path, source: Source, suite: str, arch: str) -> Path:
-    """An apt.conf that keeps every file apt reads or writes inside `root`."""
+def _configuration(
+    root: Path, source: Source, suite: str, arch: str, *, installed: bool = False, more: Iterable[Source] = ()
+) -> Path:
+    """An apt.conf that keeps every file apt reads or writes inside `root`.
+
+    With `installed` apt reads what this machine has installed, and leaves that out of what is needed.
+    `more` are further sources of packages, each with its own suites.
+    """
     if root.exists():
         shutil.rmtree(root)
     for name in ("lists/partial", "cache/archives/partial", "parts"):
         (root / name).mkdir(parents=True)
     root.chmod(0o700)  # the options may hold a proxy's password
-    (root / "status").touch()
+    status = INSTALLED
+    if not installed or not status.is_file():
+        status = root / "status"
+        status.touch()
     keyring = _keyring(source, root)
-    (root / "sources.list").write_text("deb [arch=%s signed-by=%s] %s %s main\n" % (arch, keyring, source.uri, suite))
+    lines = ["deb [arch=%s signed-by=%s] %s %s main" % (arch, keyring, source.uri, suite)]
+    for entry in more:
+        for name in entry.suites:
+            line = "deb [arch=%s signed-by=%s] %s %s main" % (arch, _keyring(entry, root), entry.uri, name)
+            if line not in lines:
+                lines.append(line)
+    (root / "sources.list").write_text("\n".join(lines) + "\n")
     q = _quoted
-    lines = [
+    options = [
         *_kept_options(),
         "Dir::Etc::main %s;" % q("/dev/null"),
         "Dir::Etc::parts %s;" % q(root / "parts"),
@@ -203,7 +219,7 @@ def _configuration(root: Path, source: Source, suite: str, arch: str) -> Path:
         "Dir::Etc::preferencesparts %s;" % q(root / "parts"),
         "Dir::State %s;" % q(root),
         "Dir::State::lists %s;" % q(root / "lists"),
-        "Dir::State::status %s;" % q(root / "status"),
+        "Dir::State::status %s;" % q(status),
         "Dir::Cache %s;" % q(root / "cache"),
         "Dir::Cache::archives %s;" % q(root / "cache" / "archives"),
         "Dir::Log %s;" % q(root),
@@ -220,7 +236,7 @@ def _configuration(root: Path, source: Source, suite: str, arch: str) -> Path:
         'APT::Get::AllowUnauthenticated "false";',
     ]
     conf = root / "apt.conf"
-    conf.write_text("\n".join(lines) + "\n")
+    conf.write_text("\n".join(options) + "\n")
     return conf
 
 
@@ -246,6 +262,17 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _environment(conf: Path) -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", "APT_CONFIG": str(conf)}
+
+
+def _mirrors() -> list[Source]:
+    found = debian_mirrors(read_sources())
+    if not found:
+        raise PackageError("this machine's apt knows no Debian mirror (DEBIAN_MIRROR in the environment names one)")
+    return found
+
+
 def download(package: str, suites: Sequence[str], cache: Path) -> list[Path]:
     """The .deb files of `package` and of all it depends on, from the first suite that has it.
 
@@ -257,16 +284,12 @@ def download(package: str, suites: Sequence[str], cache: Path) -> list[Path]:
         say("  %s: %d packages already downloaded" % (package, len(kept)))
         return kept
     arch = architecture()
-    mirrors = debian_mirrors(read_sources())
-    if not mirrors:
-        raise PackageError("this machine's apt knows no Debian mirror (DEBIAN_MIRROR in the environment names one)")
     reasons = []
-    for source in mirrors:
+    for source in _mirrors():
         for suite in suites:
             root = cache.parent / (cache.name + ".apt")
             try:
-                env = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-                env["APT_CONFIG"] = str(_configuration(root, source, suite, arch))
+                env = _environment(_configuration(root, source, suite, arch))
                 say("  %s: reading Debian %s's package list ..." % (package, suite))
                 _output(["apt-get", "update", "-q"], env)
                 say("  %s: downloading it and what it needs ..." % package)
@@ -279,17 +302,97 @@ def download(package: str, suites: Sequence[str], cache: Path) -> list[Path]:
     raise PackageError("; ".join(reasons))
 
 
-def _keep(archives: Path, cache: Path) -> list[Path]:
+def own_suite(os_release: Path = Path("/etc/os-release")) -> str:
+    """The Debian suite this machine runs, e.g. bookworm. PackageError if it runs none."""
+    text = os_release.read_text() if os_release.is_file() else ""
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    codename = fields.get("VERSION_CODENAME", "").strip('"')
+    if fields.get("ID", "").strip('"') != "debian" or codename not in DEBIAN_SUITES:
+        raise PackageError("this machine runs no released Debian")
+    return codename
+
+
+def download_missing(packages: Sequence[str], cache: Path) -> list[Path]:
+    """The .deb files that this machine lacks to have `packages`, from the suite it runs itself.
+
+    What is installed is counted on and not fetched again, not even in a newer version: unpacked, the files need
+    the machine's own. Kept in `cache` as by `download`. Raises PackageError.
+    """
+    kept = _cached(cache)
+    if kept:
+        say("  %s: %d packages already downloaded" % (packages[0], len(kept)))
+        return kept
+    arch = architecture()
+    suite = own_suite()
+    root = cache.parent / (cache.name + ".apt")
+    sources = read_sources()
+    # Updates and security fixes too: what is installed may be newer than the release.
+    more = [
+        Source(source.uri, tuple(name for name in source.suites if name.split("-")[0] == suite), source.signed_by)
+        for source in sources
+        if "debian" in source.uri
+    ]
+    try:
+        env = _environment(_configuration(root, _mirrors()[0], suite, arch, installed=True, more=more))
+        say("  reading Debian %s's package list ..." % suite)
+        _output(["apt-get", "update", "-q"], env)
+        say("  downloading %s and what they need ..." % ", ".join(packages))
+        _output(["apt-get", "install", "-y", "-q", "--download-only", *packages], env)
+        return _keep(root / "cache" / "archives", cache)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def download_source(packages: Sequence[str], suites: Sequence[str], cache: Path) -> list[Path]:
+    """The files of source packages, signatures checked by apt, from the first suite that has them all.
+
+    They are kept in `cache` as by `download`. Raises PackageError.
+    """
+    kept = _cached(cache)
+    if kept:
+        say("  sources of %s already downloaded" % ", ".join(packages))
+        return kept
+    arch = architecture()
+    reasons = []
+    for source in _mirrors():
+        for suite in suites:
+            root = cache.parent / (cache.name + ".apt")
+            try:
+                conf = _configuration(root, source, suite, arch)
+                entries = root / "sources.list"
+                entries.write_text(entries.read_text().replace("deb [", "deb-src ["))
+                env = _environment(conf)
+                say("  reading Debian %s's list of sources ..." % suite)
+                _output(["apt-get", "update", "-q"], env)
+                say("  downloading the sources of %s ..." % ", ".join(packages))
+                files = root / "source"
+                files.mkdir()
+                _output(["apt-get", "source", "-q", "--only-source", "--download-only", *packages], env, cwd=files)
+                return _keep(files, cache, "*")
+            except PackageError as error:
+                reasons.append("Debian %s: %s" % (suite, error))
+            finally:
+                shutil.rmtree(root, ignore_errors=True)
+    raise PackageError("; ".join(reasons))
+
+
+def _keep(archives: Path, cache: Path, pattern: str = "*.deb") -> list[Path]:
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir(parents=True)
     sums = {}
-    for path in sorted(archives.glob("*.deb")):
+    for path in sorted(archives.glob(pattern)):
         # apt writes a version's colon as %3a; the shell likes a plain name better.
         target = cache / path.name.replace("%3a", "_")
         shutil.move(path, target)
         sums[target.name] = _sha256(target)
     (cache / "record.json").write_text(json.dumps(sums, indent=1) + "\n")
     return [cache / name for name in sums]
+
+
+def installed_packages() -> set[str]:
+    """Names of the packages installed on this machine."""
+    text = _output(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\\n"])
+    return {line.split()[1] for line in text.splitlines() if line.startswith("ii ")}
 
 
 def unpack(packages: Iterable[Path], root: Path) -> None:

@@ -107,6 +107,7 @@ class QemuMachine:
     persistent  True: what is written stays in the image, whatever ends the machine; False: the image is not touched,
                 what was written survives a reset of the board but not the end of the process
     entropy     the UART that os.urandom reads; False: nothing arrives and os.urandom raises OSError
+    text        the console carries text only (no byte 0xff), and comes in several times faster
     icount      True: time follows the instructions executed, 2 ** shift ns each; for counting only
     program     the emulator, see `find_qemu`
     """
@@ -117,6 +118,7 @@ class QemuMachine:
     can: Sequence[int | str | None] = ()
     persistent: bool = True
     entropy: bool = True
+    text: bool = False
     icount: bool = False
     shift: int = ICOUNT_SHIFT
     program: str | None = None
@@ -140,13 +142,17 @@ class QemuMachine:
                 "memory-backend-file,id=flash,size=%d,mem-path=%s,share=%s"
                 % (FLASH_SIZE, _escaped(self.flash), "on" if self.persistent else "off"),
             ),
-            *("-nodefaults", "-display", "none", "-monitor", "none", "-nic", "none"),
+            *("-nodefaults", "-display", "none", "-monitor", "none"),
+            # The machine has a network interface in any case; it leads nowhere.
+            *("-nic", "user,restrict=on,model=lan9118"),
+            # Escape character of multiplexers, see _chardev.
+            *("-echr", "0xff"),
             *("-kernel", str(self.firmware)),
         ]
         ends = [self.console, *self.can]
         ends += [None] * (1 + CAN_PORTS - len(ends))
         for number, end in enumerate(ends):
-            words += _chardev("uart%d" % number, number, end)
+            words += _chardev("uart%d" % number, number, end, number > 0 or self.text)
         if self.entropy:
             words += ["-chardev", "pipe,id=entropy,path=/dev/urandom", "-serial", "chardev:entropy"]
         if self.icount:
@@ -163,16 +169,22 @@ def _escaped(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
-def _chardev(name: str, number: int, end: int | str | None) -> list[str]:
+def _chardev(name: str, number: int, end: int | str | None, multiplexed: bool) -> list[str]:
+    """A UART's other end.
+
+    The UART takes one byte at a time, and QEMU fetches the next one when that has been read: one change of threads
+    a byte. A multiplexer between them has 32 bytes ready and is four times as fast. It has an escape character,
+    which the bytes must not contain: SLCAN and UTF-8 text have no 0xff.
+    """
+    mux = ",mux=on" if multiplexed else ""
     if end is None:
-        return ["-chardev", "null,id=" + name, "-serial", "chardev:" + name]
-    if end == "stdio":
-        return ["-chardev", "stdio,signal=off,id=" + name, "-serial", "chardev:" + name]
-    if isinstance(end, str):
-        return ["-chardev", "serial,id=%s,path=%s" % (name, _escaped(Path(end))), "-serial", "chardev:" + name]
-    # A descriptor set serves any kind of descriptor: socket, terminal.
-    return [
-        *("-add-fd", "fd=%d,set=%d" % (end, number + 1)),
-        *("-chardev", "serial,id=%s,path=/dev/fdset/%d" % (name, number + 1)),
-        *("-serial", "chardev:" + name),
-    ]
+        kind = "null,id=" + name
+    elif end == "stdio":
+        kind = "stdio,signal=off,id=" + name + mux
+    elif isinstance(end, str):
+        kind = "serial,id=%s,path=%s%s" % (name, _escaped(Path(end)), mux)
+    else:
+        # A descriptor set serves any kind of descriptor: socket, terminal.
+        kind = "serial,id=%s,path=/dev/fdset/%d%s" % (name, number + 1, mux)
+        return ["-add-fd", "fd=%d,set=%d" % (end, number + 1), "-chardev", kind, "-serial", "chardev:" + name]
+    return ["-chardev", kind, "-serial", "chardev:" + name]

@@ -1,9 +1,9 @@
 # Before boot.py: the flash, made on first start.
 import os
 import sys
-import vfs
 
 import canboard
+import vfs
 
 
 def mount():

@@ -2,7 +2,27 @@
 #include "mbedtls/gcm.h"
 #include "py/runtime.h"
 
+// mbedTLS wants memory for its cipher's context, once a key; the one before is freed first.
+static uint8_t arena[1024] __attribute__((aligned(8)));
+static bool taken;
+
+void *calloc(size_t count, size_t size) {
+    if (taken || count * size > sizeof(arena)) {
+        return NULL;
+    }
+    taken = true;
+    memset(arena, 0, sizeof(arena));
+    return arena;
+}
+
+void free(void *pointer) {
+    if (pointer != NULL) {
+        taken = false;
+    }
+}
+
 static mbedtls_gcm_context context;
+static bool keyed;
 
 static void check(int result) {
     if (result) {
@@ -30,7 +50,11 @@ static mp_obj_t setkey(mp_obj_t key_in) {
     if (key.len != 32) {
         mp_raise_ValueError(MP_ERROR_TEXT("key has 32 bytes"));
     }
+    if (keyed) {
+        mbedtls_gcm_free(&context);
+    }
     mbedtls_gcm_init(&context);
+    keyed = true;
     check(mbedtls_gcm_setkey(&context, MBEDTLS_CIPHER_ID_AES, key.buf, 256));
     return mp_const_none;
 }

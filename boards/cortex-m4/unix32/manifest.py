@@ -1,0 +1,2 @@
+# ruff: noqa: F821  (names that MicroPython's makemanifest.py provides)
+include("$(MPY_DIR)/extmod/asyncio")
