@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packtrust.arbitration import ENCRYPTED, TOGGLE, base_of, clear_of
@@ -31,12 +31,13 @@ class LogError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LogFrame:
-    """A frame: Unix time of its end in microseconds, ID, data."""
+    """A frame: Unix time of its end in microseconds, ID, data, whether it is a CAN FD frame."""
 
     time_us: int
     identifier: int
     extended: bool
     data: bytes
+    fd: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,15 @@ def parse_line(line: str) -> LogFrame | None:
         if _REMOTE.match(line):
             return None
         raise LogError("not a candump line: %.60r" % line)
-    seconds, micros, _, identifier, _, data = match.groups()
+    seconds, micros, _, identifier, flags, data = match.groups()
     if len(data) % 2:
         raise LogError("half a byte in %.60r" % line)
     return LogFrame(
-        int(seconds) * 1_000_000 + int(micros), int(identifier, 16), len(identifier) == 8, bytes.fromhex(data)
+        int(seconds) * 1_000_000 + int(micros),
+        int(identifier, 16),
+        len(identifier) == 8,
+        bytes.fromhex(data),
+        flags is not None,
     )
 
 
@@ -122,6 +127,7 @@ class _Segmented:
         self._stream = stream
         self._chunks: list[bytes] = []
         self._head = -1
+        self._fd: LogFrame | None = None
         self._start_us = 0
         self._last_us = 0
 
@@ -133,6 +139,9 @@ class _Segmented:
 
     def feed(self, frame: LogFrame) -> None:
         """Take a frame."""
+        if frame.fd:
+            self._feed_fd(frame)
+            return
         chunk, last = frame.identifier >> 12 & 15, frame.identifier >> 8 & 15
         toggle = frame.identifier & TOGGLE
         if frame.identifier == self._head and self._chunks and self._chunks[-1] == frame.data:
@@ -161,6 +170,19 @@ class _Segmented:
             payload = b"".join(self._chunks)
             self._log.transfers.append(Transfer(self._kind, self._stream, self._start_us, frame.time_us, payload))
             self._chunks = []
+
+    def _feed_fd(self, frame: LogFrame) -> None:
+        """A whole payload in one CAN FD frame, its true length in the ID."""
+        if frame == replace(self._fd, time_us=frame.time_us) if self._fd is not None else False:
+            return  # sent twice, as above
+        self._fd = frame
+        self.abandon("a CAN FD frame began before its end")
+        size = frame.identifier >> 8 & 0xFF
+        if not 1 <= size <= len(frame.data) or any(frame.data[size:]):
+            self._log.fragments.append(Fragment(self._stream, frame.time_us, "a CAN FD frame of another length"))
+            return
+        payload = frame.data[:size]
+        self._log.transfers.append(Transfer(self._kind, self._stream, frame.time_us, frame.time_us, payload))
 
 
 class _IsoTp:
@@ -192,13 +214,16 @@ class _IsoTp:
         if not data:
             return
         kind = data[0] >> 4
-        if kind == 0 and 1 <= data[0] & 15 < len(data):
+        start, size = 1, data[0] & 15
+        if size == 0 and frame.fd and len(data) > 8:
+            start, size = 2, data[1]  # the escape of CAN FD (ISO 15765-2, 9.6.2)
+        if kind == 0 and 1 <= size <= len(data) - start:
             self.abandon("a single frame came before its end")
             self._start_us = frame.time_us
-            self._size = data[0] & 15
-            self._data += data[1:]
+            self._size = size
+            self._data += data[start:]
             self._done(frame.time_us)
-        elif kind == 1 and len(data) == 8:
+        elif kind == 1 and (len(data) == 8 or frame.fd):
             self.abandon("a new transfer began before its end")
             self._start_us = frame.time_us
             self._size = (data[0] & 15) << 8 | data[1]

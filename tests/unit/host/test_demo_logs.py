@@ -484,3 +484,50 @@ def test_records_of_kind_are_found():
     wire.seal("MODULE_POWER", PACK_NODE, 1, module_id=1, voltage_mv=48000, current_ma=0)
     found = wire.log().of_base(by_name("MODULE_POWER").base)
     assert [item.kind for item in found] == [RECORD]
+
+
+# -- CAN FD ------------------------------------------------------------------------------------------------------------
+
+
+def fd_line(identifier, data, ms):
+    return "(1.%06d) module %08X##1%s" % (ms * 1000, identifier, data.hex().upper())
+
+
+def test_a_record_in_one_fd_frame():
+    frame = Segmenter().single_fd(compose(0x508, 5) | ENCRYPTED, bytes(range(36)))
+    line = fd_line(frame.arbitration_id, bytes(frame.data), 7)
+    seen = parse_line(line)
+    assert seen == LogFrame(1_007_000, frame.arbitration_id, True, bytes(range(36)) + bytes(12), True)
+    # The same frame twice, as CAN may deliver it, is one record.
+    log = assemble("module", [seen, parse_line(fd_line(frame.arbitration_id, bytes(frame.data), 8))])
+    assert [(item.kind, item.payload, item.start_us, item.end_us) for item in log.transfers] == [
+        (RECORD, bytes(range(36)), 1_007_000, 1_007_000)
+    ]
+    assert log.fragments == []
+
+
+def test_fd_frames_of_a_wrong_length_are_fragments():
+    base = compose(0x508, 5) | ENCRYPTED
+    lines = [
+        fd_line(base | 49 << 8, bytes(48), 1),  # longer than its data
+        fd_line(base | 36 << 8, bytes(47) + b"x", 2),  # padding that is none
+        fd_line(base, bytes(48), 3),
+    ]
+    log = assemble("module", [parse_line(line) for line in lines])
+    assert log.transfers == [] and len(log.fragments) == 3
+
+
+@pytest.mark.parametrize("length", [5, 40, 62, 63, 300])
+def test_isotp_over_fd(length):
+    sender, receiver = IsoTpLink(0x14E20005, 0x14C20005, fd=True), IsoTpLink(0x14C20005, 0x14E20005, fd=True)
+    payload = bytes(number & 0xFF for number in range(length))
+    frames = []
+    sender.send(payload, 0)
+    while out := [(frame, sender) for frame in sender.outgoing()] + [
+        (frame, receiver) for frame in receiver.outgoing()
+    ]:
+        for frame, source in out:
+            frames.append(LogFrame(len(frames) * 1000, frame.arbitration_id, True, bytes(frame.data), True))
+            (receiver if source is sender else sender).feed(frame, 0)
+    log = assemble("module", frames)
+    assert [(item.kind, item.payload) for item in log.transfers] == [(ISOTP, payload)]
