@@ -1,10 +1,16 @@
 """Wiping and comparing secrets."""
 
+from packtrust._compat import const
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hmac import compare_digest
 
     from packtrust._typing import Buffer
+
+
+_STEP = const(32)
+_ZEROS = bytes(_STEP)
 
 
 def wipe(secret: "bytearray | memoryview") -> None:
@@ -13,7 +19,13 @@ def wipe(secret: "bytearray | memoryview") -> None:
     Copies made before are not reached: slices of `bytes`, integers, what a garbage collector has
     not yet swept. Keep secrets in one bytearray and hand out views.
     """
-    secret[:] = bytes(len(secret))
+    size = len(secret)
+    whole = size & -_STEP
+    # In steps: a full heap must not keep a secret from being wiped.
+    for at in range(0, whole, _STEP):
+        secret[at : at + _STEP] = _ZEROS
+    if whole < size:
+        secret[whole:] = _ZEROS[whole - size :]
 
 
 def compare_bytewise(a: "Buffer", b: "Buffer") -> bool:
