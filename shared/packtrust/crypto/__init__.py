@@ -74,14 +74,15 @@ class AESGCM:
 
     if TYPE_CHECKING:
 
-        def seal_in_place(self, work: bytearray, n: int, aad_length: int) -> None:
+        def seal_in_place(self, work: bytearray, n: int, aad_length: int) -> "bool | None":
             """Seal a record where it stands, without a byte of heap on the boards.
 
-            `work` holds 16 bytes of associated data, of which the first `aad_length` count and the others become zero,
-            then the record: IV 12, text n, tag 16. The n bytes at work[28] are encrypted, the tag is written behind
-            them: work[16:44+n] is the record as it goes on the wire. n is trusted: a board's kernel writes where it says,
-            so give it a buffer of at least 44 + n bytes. CryptoError if n is negative, `aad_length` is not 0 to 16,
-            or the key was wiped.
+            `work` holds 16 bytes of associated data, of which the first `aad_length` count and the others become
+            zero, then the record: IV 12, text n, tag 16. The n bytes at work[28] are encrypted, the tag is written
+            behind them: work[16:44+n] is the record as it goes on the wire. CryptoError if the key was wiped.
+            n is trusted: a board's kernel writes where it says, so give it a buffer of at least 44 + n bytes. A
+            negative n, and an `aad_length` beyond 0 to 16, are a CryptoError, or where the kernel cannot raise one
+            the text is overwritten with zeros and the result is False.
             """
 
         def open_in_place(self, work: bytearray, n: int, aad_length: int) -> bool:
@@ -122,7 +123,7 @@ class _Wiped:
 
     decrypt = encrypt
 
-    def seal_in_place(self, work: bytearray, n: int, aad_length: int) -> None:
+    def seal_in_place(self, work: bytearray, n: int, aad_length: int) -> "bool | None":
         raise CryptoError("this key was wiped: make a new AESGCM")
 
     def open_in_place(self, work: bytearray, n: int, aad_length: int) -> bool:

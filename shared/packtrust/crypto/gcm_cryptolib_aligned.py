@@ -8,8 +8,6 @@ Made by tools/gcm_kernels.py, which explains it. One call seals or opens a recor
 # fmt: off
 import micropython
 
-from packtrust.crypto.gcm_tables import refuse
-
 SIZE = 1912
 SHARED = 1
 REDUCTION = 0
@@ -28,8 +26,19 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
     s = ptr32(self)
     mode = s[2]
     s = ptr32(s[0] | s[1] << 31 << 1)
-    if s[9] == 0 or (n | aad_length | 16 - aad_length) < 0:
-        refuse(n, aad_length)
+    i = n | aad_length | 16 - aad_length
+    if s[9]:
+        pass
+    else:
+        i = -1
+    if i < 0:
+        if mode == 0:
+            x = w + 28
+            i = 0
+            while i < n:
+                ptr8(x)[i] = 0
+                i += 1
+        return False
     m = n + 15 >> 4
     i = aad_length
     while i < 16:
@@ -43,6 +52,7 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
             at = 0
             end = m
             first = 0
+            words = 4
             add = ptr32(int(s) + 312)
             if m < 2 and w & 3 == 0:
                 x = ptr32(w)[0] ^ ptr32(w)[1] ^ ptr32(w)[2] ^ ptr32(w)[3] ^ n
@@ -122,7 +132,7 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                             j -= 1
                             g[j] = 0
                         x = int(s) + 888
-                        i = 4
+                        i = words
                         while i:
                             if y[0]:
                                 e = ptr8(ptr8(y)[3])
@@ -164,7 +174,9 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                         u = ptr32(int(s) + 748)
                         z = ptr32(int(s) + 100)
                         while j < 8:
-                            z[0] = u[0] ^ uint(u[9]) >> 8 ^ u[8] << 24 ^ uint(u[18]) >> 16 ^ u[17] << 16 ^ uint(u[27]) >> 24 ^ u[26] << 8
+                            z[0] = u[0] ^ uint(u[9]) >> 8 ^ u[8] << 24
+                            z[0] = z[0] ^ uint(u[18]) >> 16 ^ u[17] << 16
+                            z[0] = z[0] ^ uint(u[27]) >> 24 ^ u[26] << 8
                             u = ptr32(int(u) + 4)
                             z = ptr32(int(z) + 4)
                             j += 1
@@ -211,9 +223,12 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                 x = int(s) + 888
                 y = ptr32(int(s) + 68)
                 j = 2
+                if first == 0 and m == 1 and w & 3 == 0:
+                    j = 1
+                    words = n + 3 >> 2
                 while j:
                     g = ptr32(int(s) + 744)
-                    i = 4
+                    i = words
                     while i:
                         if y[0]:
                             e = ptr8(ptr8(y)[3])
@@ -257,7 +272,9 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                 u = ptr32(int(s) + 748)
                 z = ptr32(int(s) + 100)
                 while j < 8:
-                    z[0] = u[0] ^ uint(u[9]) >> 8 ^ u[8] << 24 ^ uint(u[18]) >> 16 ^ u[17] << 16 ^ uint(u[27]) >> 24 ^ u[26] << 8
+                    z[0] = u[0] ^ uint(u[9]) >> 8 ^ u[8] << 24
+                    z[0] = z[0] ^ uint(u[18]) >> 16 ^ u[17] << 16
+                    z[0] = z[0] ^ uint(u[27]) >> 24 ^ u[26] << 8
                     u = ptr32(int(u) + 4)
                     z = ptr32(int(z) + 4)
                     j += 1
@@ -354,6 +371,6 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
 
 
 class Call(bytearray):
-    """Address of the state, then 0 to seal, 1 to open, 2 to encrypt counter block n: the kernel's first argument."""
+    """A call: address of the state; 0 to seal, 1 to open, 2 to encrypt counter block n."""
 
     run = run

@@ -8,8 +8,6 @@ Made by tools/gcm_kernels.py, which explains it. One call seals or opens a recor
 # fmt: off
 import micropython
 
-from packtrust.crypto.gcm_tables import refuse
-
 SIZE = 2016
 SHARED = 4
 REDUCTION = 8
@@ -28,8 +26,19 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
     s = ptr32(self)
     mode = s[2]
     s = ptr32(s[0] | s[1] << 31 << 1)
-    if s[9] == 0 or (n | aad_length | 16 - aad_length) < 0:
-        refuse(n, aad_length)
+    i = n | aad_length | 16 - aad_length
+    if s[9]:
+        pass
+    else:
+        i = -1
+    if i < 0:
+        if mode == 0:
+            x = w + 28
+            i = 0
+            while i < n:
+                ptr8(x)[i] = 0
+                i += 1
+        return False
     m = n + 15 >> 4
     i = aad_length
     while i < 16:
@@ -43,6 +52,7 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
             at = 0
             end = m
             first = 0
+            words = 4
             add = ptr32(int(s) + 312)
             if m < 2:
                 x = ptr32(w)[0] ^ ptr32(w)[1] ^ ptr32(w)[2] ^ ptr32(w)[3] ^ n
@@ -126,7 +136,7 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                         g[6] = 0
                         g[7] = 0
                         x = int(s) + 736
-                        i = 4
+                        i = words
                         while i:
                             if y[0]:
                                 e = ptr8(ptr8(y)[0])
@@ -151,7 +161,7 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                             i -= 1
                         g = ptr32(int(s) + 100)
                         x = s[15] | s[16] << 31 << 1
-                        j = 4
+                        j = words
                         while j:
                             y = ptr32(int(g) + 16)
                             if y[0]:
@@ -199,9 +209,12 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                 x = int(s) + 736
                 y = ptr32(int(s) + 68)
                 j = 2
+                if first == 0 and m == 1:
+                    j = 1
+                    words = n + 3 >> 2
                 while j:
                     g = ptr32(int(s) + 100)
-                    i = 4
+                    i = words
                     while i:
                         if y[0]:
                             e = ptr8(ptr8(y)[0])
@@ -228,7 +241,7 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                     j -= 1
                 g = ptr32(int(s) + 100)
                 x = s[15] | s[16] << 31 << 1
-                j = 4
+                j = words
                 while j:
                     y = ptr32(int(g) + 16)
                     if y[0]:
@@ -303,19 +316,20 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                     ptr32(x)[0] = ptr32(x)[0] ^ k[0]
                     ptr32(x)[1] = ptr32(x)[1] ^ k[1]
                     j = 8
-                s[4] = k[0]
-                s[5] = k[1]
-                s[6] = k[2]
-                s[7] = k[3]
-                while j < i:
-                    ptr8(x)[j] = ptr8(x)[j] ^ ptr8(s)[16 + j]
-                    j += 1
+                if j < i:
+                    s[4] = k[0]
+                    s[5] = k[1]
+                    s[6] = k[2]
+                    s[7] = k[3]
+                    while j < i:
+                        ptr8(x)[j] = ptr8(x)[j] ^ ptr8(s)[16 + j]
+                        j += 1
         k = ptr32(int(k) + 16)
         c += 1
         b -= 1
 
 
 class Call(bytearray):
-    """Address of the state, then 0 to seal, 1 to open, 2 to encrypt counter block n: the kernel's first argument."""
+    """A call: address of the state; 0 to seal, 1 to open, 2 to encrypt counter block n."""
 
     run = run

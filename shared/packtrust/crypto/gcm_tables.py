@@ -28,16 +28,6 @@ _STREAM_BLOCKS = micropython.const(8)
 _shared = {}
 
 
-def refuse(n, aad_length):
-    """What a kernel calls instead of working."""
-    if n < 0 or not 0 <= aad_length <= BLOCK:
-        raise CryptoError(
-            "a work buffer holds no %d bytes of data and %d of associated data: give at most 16 of these"
-            % (n, aad_length)
-        )
-    raise CryptoError("this key was wiped: make a new AESGCM")
-
-
 @micropython.viper
 def _fill_t(t: ptr32, tables: int):
     """T0 (FIPS 197 rounds by look-up): bytes 2S, S, S, 3S of S = S-box[x]; of four tables, the others turned, and the
@@ -130,87 +120,139 @@ def _load(v: ptr32, subkey: ptr8):
 
 
 @micropython.viper
-def _multiply(v: ptr32, h: ptr32, keep: ptr32, memory: int):
-    """v[4..7] = v[0..3] * h; v[0..3] is destroyed. With keep, the state at _LB: v times x^60, x^116, and from x^124
-    down to x^117, these in memory order if asked for."""
-    v[4] = 0
-    v[5] = 0
-    v[6] = 0
-    v[7] = 0
+def _derive(v: ptr32, keep: ptr32, memory: int):
+    """From H in v[0..3]: H^2 in v[4..7], H^3 in v[8..11]; the state's products for lengths, from _LB on.
+
+    These are H times x^60, x^116, and from x^124 down to x^117, the latter in memory order if asked for.
+    v has 20 words, of which the last 8 are scratch.
+    """
+    z = ptr32(int(v) + 48)
+    # Squaring puts a zero behind each coefficient.
+    j = 30
+    fives = 357913941 | 1 << j
     i = 0
-    m = 0
-    while i < 128:
-        if i & 31 == 0:
-            m = h[i >> 5]
-        if m >> 31 & 1:
-            v[4] = v[4] ^ v[0]
-            v[5] = v[5] ^ v[1]
-            v[6] = v[6] ^ v[2]
-            v[7] = v[7] ^ v[3]
-        m = m << 1
-        if int(keep) != 0 and i >= 60:
-            k = 0
-            if i == 60:
-                k = int(keep)
-            elif i >= 116 and i <= 124:
-                k = int(keep) + 16
-                if i > 116:
-                    k = int(keep) + 32 + (124 - i << 4)
-            if k:
-                j = 0
-                while j < 4:
-                    if memory != 0 and i > 116:
-                        c = v[j]
-                        ptr32(k)[j] = c << 24 ^ c << 8 & 16711680 ^ c >> 8 & 65280 ^ c >> 24 & 255
-                    else:
-                        ptr32(k)[j] = v[j]
-                    j += 1
-        c = v[3] & 1
-        v[3] = uint(v[3]) >> 1 | v[2] << 31
-        v[2] = uint(v[2]) >> 1 | v[1] << 31
-        v[1] = uint(v[1]) >> 1 | v[0] << 31
-        v[0] = uint(v[0]) >> 1 ^ c * 225 << 24
+    while i < 8:
+        c = v[i >> 1]
+        if i & 1:
+            c = c & 65535
+        else:
+            c = c >> 16 & 65535
+        c = (c | c << 8) & 16711935
+        c = (c | c << 4) & 252645135
+        c = (c | c << 2) & 858993459
+        z[i] = ((c | c << 1) & fives) << 1
+        i += 1
+    # x^128 = 1 + x + x^2 + x^7, twice: the first time leaves a few bits above.
+    c = z[4]
+    i = 4
+    while i:
+        z[0] = z[0] ^ z[4] ^ uint(z[4]) >> 1 ^ uint(z[4]) >> 2 ^ uint(z[4]) >> 7
+        z[1] = z[1] ^ z[4] << 31 ^ z[4] << 30 ^ z[4] << 25
+        z = ptr32(int(z) + 4)
+        i -= 1
+    z = ptr32(int(v) + 48)
+    z[4] = z[4] ^ c
+    z[0] = z[0] ^ z[4] ^ uint(z[4]) >> 1 ^ uint(z[4]) >> 2 ^ uint(z[4]) >> 7
+    while i < 4:
+        v[4 + i] = z[i]
+        v[8 + i] = 0
+        z[i] = v[i]
+        i += 1
+    # H^3 by Horner's rule, from the highest coefficient of H down.
+    while i:
+        i -= 1
+        m = v[i]
+        j = 32
+        while j:
+            c = v[11] & 1
+            v[11] = uint(v[11]) >> 1 | v[10] << 31
+            v[10] = uint(v[10]) >> 1 | v[9] << 31
+            v[9] = uint(v[9]) >> 1 | v[8] << 31
+            v[8] = uint(v[8]) >> 1 ^ c * 225 << 24
+            if m & 1:
+                v[8] = v[8] ^ v[4]
+                v[9] = v[9] ^ v[5]
+                v[10] = v[10] ^ v[6]
+                v[11] = v[11] ^ v[7]
+            m = m >> 1
+            j -= 1
+    # H times x^60 is 7 bytes and 4 bits on, times x^116 7 bytes more.
+    while i < 26:
+        if i < 7 or (i > 10 and i < 18):
+            c = z[3] & 255
+            z[3] = uint(z[3]) >> 8 | z[2] << 24
+            z[2] = uint(z[2]) >> 8 | z[1] << 24
+            z[1] = uint(z[1]) >> 8 | z[0] << 24
+            z[0] = uint(z[0]) >> 8 ^ c << 24 ^ c << 23 ^ c << 22 ^ c << 17
+        else:
+            c = z[3] & 1
+            z[3] = uint(z[3]) >> 1 | z[2] << 31
+            z[2] = uint(z[2]) >> 1 | z[1] << 31
+            z[1] = uint(z[1]) >> 1 | z[0] << 31
+            z[0] = uint(z[0]) >> 1 ^ c * 225 << 24
+        k = 0
+        if i == 10:
+            k = int(keep)
+        elif i == 17:
+            k = int(keep) + 16
+        elif i > 17:
+            k = int(keep) + 32 + (25 - i << 4)
+        if k:
+            j = 0
+            while j < 4:
+                c = z[j]
+                if memory != 0 and i > 17:
+                    c = c << 24 ^ c << 8 & 16711680 ^ c >> 8 & 65280 ^ c >> 24 & 255
+                ptr32(k)[j] = c
+                j += 1
         i += 1
 
 
 @micropython.viper
-def _fill(t: ptr32, v: ptr32, shape: int):
-    """t[b] = b * v for all numbers b of some bits, of which the highest is x^0; v times x^bits after that.
+def _fill(v: ptr32, t: int, shape: int):
+    """Table t[b] = b * v for all numbers b of some bits, of which the highest is x^0. Of 4 bits: the same for v * x^4
+    behind it. v is lost.
 
     shape: bits << 8 | words from entry to entry << 1 | memory order.
     """
     bits = shape >> 8
-    stride = shape >> 1 & 127
-    b = 1 << bits - 1
-    while b:
-        p = int(t) + (b * stride << 2)
-        j = 0
-        while j < 4:
-            c = v[j]
-            if shape & 1:
-                c = c << 24 ^ c << 8 & 16711680 ^ c >> 8 & 65280 ^ c >> 24 & 255
-            ptr32(p)[j] = c
-            j += 1
-        c = v[3] & 1
-        v[3] = uint(v[3]) >> 1 | v[2] << 31
-        v[2] = uint(v[2]) >> 1 | v[1] << 31
-        v[1] = uint(v[1]) >> 1 | v[0] << 31
-        v[0] = uint(v[0]) >> 1 ^ c * 225 << 24
-        b = b >> 1
-    b = 3
-    last = 1 << bits
-    stride = stride << 2
-    while b < last:
-        low = b & 0 - b
-        if low != b:
-            p = int(t) + b * stride
-            q = int(t) + low * stride
-            r = int(t) + (b ^ low) * stride
-            ptr32(p)[0] = ptr32(q)[0] ^ ptr32(r)[0]
-            ptr32(p)[1] = ptr32(q)[1] ^ ptr32(r)[1]
-            ptr32(p)[2] = ptr32(q)[2] ^ ptr32(r)[2]
-            ptr32(p)[3] = ptr32(q)[3] ^ ptr32(r)[3]
-        b += 1
+    stride = shape << 1 & 252
+    half = 8
+    while half:
+        half -= bits
+        b = 1 << bits - 1
+        while b:
+            p = ptr32(t + b * stride)
+            j = 0
+            while j < 4:
+                c = v[j]
+                if shape & 1:
+                    c = c << 24 ^ c << 8 & 16711680 ^ c >> 8 & 65280 ^ c >> 24 & 255
+                p[j] = c
+                j += 1
+            c = v[3] & 1
+            v[3] = uint(v[3]) >> 1 | v[2] << 31
+            v[2] = uint(v[2]) >> 1 | v[1] << 31
+            v[1] = uint(v[1]) >> 1 | v[0] << 31
+            v[0] = uint(v[0]) >> 1 ^ c * 225 << 24
+            b = b >> 1
+        # The others are sums: of the highest bit and what is below it.
+        b = 2
+        while b < 1 << bits:
+            q = ptr32(t + b * stride)
+            p = ptr32(t + stride)
+            r = ptr32(int(q) + stride)
+            j = b - 1
+            while j:
+                r[0] = q[0] ^ p[0]
+                r[1] = q[1] ^ p[1]
+                r[2] = q[2] ^ p[2]
+                r[3] = q[3] ^ p[3]
+                p = ptr32(int(p) + stride)
+                r = ptr32(int(r) + stride)
+                j -= 1
+            b = b << 1
+        t += stride << bits
 
 
 def _table(name, size, fill):
@@ -282,26 +324,14 @@ class KernelGcm(InPlace):
     @staticmethod
     def _products(kernel, address, subkey):
         """The tables of H^2 and H^3 and the products for the lengths."""
-        scratch = bytearray(48)
-        at = addressof(scratch)
-        _load(scratch, subkey)
-        _load(at + 32, subkey)
-        _multiply(scratch, at + 32, address + _LB, kernel.MEMORY)
-        scratch[:16] = scratch[16:32]
+        v = bytearray(80)
+        _load(v, subkey)
+        _derive(v, address + _LB, kernel.MEMORY)
         shape = kernel.BITS << 8 | kernel.STRIDE >> 1 | kernel.MEMORY
-        low = 16 * kernel.STRIDE
-        again = bytearray(scratch[:16])
-        _fill(address + kernel.H2, scratch, shape)
-        if kernel.BITS == 4:
-            _fill(address + kernel.H2 + low, scratch, shape)
-        scratch[:16] = again
-        _multiply(scratch, at + 32, 0, 0)
-        scratch[:16] = scratch[16:32]
-        _fill(address + kernel.H3, scratch, shape)
-        if kernel.BITS == 4:
-            _fill(address + kernel.H3 + low, scratch, shape)
-        wipe(scratch)
-        wipe(again)
+        at = addressof(v)
+        _fill(at + 16, address + kernel.H2, shape)
+        _fill(at + 32, address + kernel.H3, shape)
+        wipe(v)
         wipe(subkey)
 
     def encrypt(self, nonce, data, aad):

@@ -87,6 +87,6 @@ def run(r0, r1, r2, r3) -> bool:
 
 
 class Call(bytearray):
-    """Address of the state, then 0 to seal, 1 to open, 2 to encrypt counter block n: the kernel's first argument."""
+    """A call: address of the state; 0 to seal, 1 to open, 2 to encrypt counter block n."""
 
     run = run

@@ -8,8 +8,6 @@ Made by tools/gcm_kernels.py, which explains it. One call seals or opens a recor
 # fmt: off
 import micropython
 
-from packtrust.crypto.gcm_tables import refuse
-
 SIZE = 1912
 SHARED = 1
 REDUCTION = 0
@@ -26,8 +24,19 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
     s = ptr32(h)
     mode = s[2]
     s = ptr32(s[0] | s[1] << 31 << 1)
-    if s[9] == 0 or (n | aad_length | 16 - aad_length) < 0:
-        refuse(n, aad_length)
+    i = n | aad_length | 16 - aad_length
+    if s[9]:
+        pass
+    else:
+        i = -1
+    if i < 0:
+        if mode == 0:
+            x = w + 28
+            i = 0
+            while i < n:
+                ptr8(x)[i] = 0
+                i += 1
+        return False
     m = n + 15 >> 4
     i = aad_length
     while i < 16:
@@ -94,41 +103,42 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
             e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
             s[7] = int(e) ^ k[3]
             i -= 1
-            if i == 0:
+            if i:
+                e = ptr8(t0[ptr8(s)[31]])
+                h = ptr32(ptr8(s)[26])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                h = ptr32(ptr8(s)[21])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                h = ptr32(ptr8(s)[16])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                s[0] = int(e) ^ k[4]
+                e = ptr8(t0[ptr8(s)[19]])
+                h = ptr32(ptr8(s)[30])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                h = ptr32(ptr8(s)[25])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                h = ptr32(ptr8(s)[20])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                s[1] = int(e) ^ k[5]
+                e = ptr8(t0[ptr8(s)[23]])
+                h = ptr32(ptr8(s)[18])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                h = ptr32(ptr8(s)[29])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                h = ptr32(ptr8(s)[24])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                s[2] = int(e) ^ k[6]
+                e = ptr8(t0[ptr8(s)[27]])
+                h = ptr32(ptr8(s)[22])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                h = ptr32(ptr8(s)[17])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                h = ptr32(ptr8(s)[28])
+                e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
+                s[3] = int(e) ^ k[7]
+                k = ptr32(int(k) + 32)
+            else:
                 break
-            e = ptr8(t0[ptr8(s)[31]])
-            h = ptr32(ptr8(s)[26])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            h = ptr32(ptr8(s)[21])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            h = ptr32(ptr8(s)[16])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            s[0] = int(e) ^ k[4]
-            e = ptr8(t0[ptr8(s)[19]])
-            h = ptr32(ptr8(s)[30])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            h = ptr32(ptr8(s)[25])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            h = ptr32(ptr8(s)[20])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            s[1] = int(e) ^ k[5]
-            e = ptr8(t0[ptr8(s)[23]])
-            h = ptr32(ptr8(s)[18])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            h = ptr32(ptr8(s)[29])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            h = ptr32(ptr8(s)[24])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            s[2] = int(e) ^ k[6]
-            e = ptr8(t0[ptr8(s)[27]])
-            h = ptr32(ptr8(s)[22])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            h = ptr32(ptr8(s)[17])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            h = ptr32(ptr8(s)[28])
-            e = ptr8(int(e) << 8 ^ int(e) >> 24 & 255 ^ t0[int(h)])
-            s[3] = int(e) ^ k[7]
-            k = ptr32(int(k) + 32)
         k = ptr32(int(k) + 16)
         ptr8(s)[0] = sb[ptr8(s)[16] << 2]
         ptr8(s)[1] = sb[ptr8(s)[21] << 2]
@@ -178,6 +188,7 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
             at = 0
             end = m
             first = 0
+            words = 4
             add = ptr32(int(s) + 312)
             if m < 2 and w & 3 == 0:
                 x = ptr32(w)[0] ^ ptr32(w)[1] ^ ptr32(w)[2] ^ ptr32(w)[3] ^ n
@@ -257,7 +268,7 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
                             j -= 1
                             g[j] = 0
                         h = ptr32(int(s) + 888)
-                        i = 4
+                        i = words
                         while i:
                             if y[0]:
                                 e = ptr8(ptr8(y)[3])
@@ -299,7 +310,9 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
                         u = ptr32(int(s) + 748)
                         z = ptr32(int(s) + 100)
                         while j < 8:
-                            z[0] = u[0] ^ uint(u[9]) >> 8 ^ u[8] << 24 ^ uint(u[18]) >> 16 ^ u[17] << 16 ^ uint(u[27]) >> 24 ^ u[26] << 8
+                            z[0] = u[0] ^ uint(u[9]) >> 8 ^ u[8] << 24
+                            z[0] = z[0] ^ uint(u[18]) >> 16 ^ u[17] << 16
+                            z[0] = z[0] ^ uint(u[27]) >> 24 ^ u[26] << 8
                             u = ptr32(int(u) + 4)
                             z = ptr32(int(z) + 4)
                             j += 1
@@ -346,9 +359,12 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
                 h = ptr32(int(s) + 888)
                 y = ptr32(int(s) + 68)
                 j = 2
+                if first == 0 and m == 1 and w & 3 == 0:
+                    j = 1
+                    words = n + 3 >> 2
                 while j:
                     g = ptr32(int(s) + 744)
-                    i = 4
+                    i = words
                     while i:
                         if y[0]:
                             e = ptr8(ptr8(y)[3])
@@ -392,7 +408,9 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
                 u = ptr32(int(s) + 748)
                 z = ptr32(int(s) + 100)
                 while j < 8:
-                    z[0] = u[0] ^ uint(u[9]) >> 8 ^ u[8] << 24 ^ uint(u[18]) >> 16 ^ u[17] << 16 ^ uint(u[27]) >> 24 ^ u[26] << 8
+                    z[0] = u[0] ^ uint(u[9]) >> 8 ^ u[8] << 24
+                    z[0] = z[0] ^ uint(u[18]) >> 16 ^ u[17] << 16
+                    z[0] = z[0] ^ uint(u[27]) >> 24 ^ u[26] << 8
                     u = ptr32(int(u) + 4)
                     z = ptr32(int(z) + 4)
                     j += 1
@@ -443,6 +461,6 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
 
 
 class Call(bytearray):
-    """Address of the state, then 0 to seal, 1 to open, 2 to encrypt counter block n: the kernel's first argument."""
+    """A call: address of the state; 0 to seal, 1 to open, 2 to encrypt counter block n."""
 
     run = run

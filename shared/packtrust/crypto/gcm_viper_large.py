@@ -8,8 +8,6 @@ Made by tools/gcm_kernels.py, which explains it. One call seals or opens a recor
 # fmt: off
 import micropython
 
-from packtrust.crypto.gcm_tables import refuse
-
 SIZE = 10976
 SHARED = 4
 REDUCTION = 8
@@ -26,8 +24,19 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
     s = ptr32(h)
     mode = s[2]
     s = ptr32(s[0] | s[1] << 31 << 1)
-    if s[9] == 0 or (n | aad_length | 16 - aad_length) < 0:
-        refuse(n, aad_length)
+    i = n | aad_length | 16 - aad_length
+    if s[9]:
+        pass
+    else:
+        i = -1
+    if i < 0:
+        if mode == 0:
+            x = w + 28
+            i = 0
+            while i < n:
+                ptr8(x)[i] = 0
+                i += 1
+        return False
     m = n + 15 >> 4
     i = aad_length
     while i < 16:
@@ -154,41 +163,42 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
             h = ptr32(ptr8(s)[11])
             s[7] = t3[int(h)] ^ int(e) ^ k[3]
             i -= 1
-            if i == 0:
+            if i:
+                h = ptr32(ptr8(s)[16])
+                e = ptr8(t0[int(h)])
+                h = ptr32(ptr8(s)[21])
+                e = ptr8(t1[int(h)] ^ int(e))
+                h = ptr32(ptr8(s)[26])
+                e = ptr8(t2[int(h)] ^ int(e))
+                h = ptr32(ptr8(s)[31])
+                s[0] = t3[int(h)] ^ int(e) ^ k[4]
+                h = ptr32(ptr8(s)[20])
+                e = ptr8(t0[int(h)])
+                h = ptr32(ptr8(s)[25])
+                e = ptr8(t1[int(h)] ^ int(e))
+                h = ptr32(ptr8(s)[30])
+                e = ptr8(t2[int(h)] ^ int(e))
+                h = ptr32(ptr8(s)[19])
+                s[1] = t3[int(h)] ^ int(e) ^ k[5]
+                h = ptr32(ptr8(s)[24])
+                e = ptr8(t0[int(h)])
+                h = ptr32(ptr8(s)[29])
+                e = ptr8(t1[int(h)] ^ int(e))
+                h = ptr32(ptr8(s)[18])
+                e = ptr8(t2[int(h)] ^ int(e))
+                h = ptr32(ptr8(s)[23])
+                s[2] = t3[int(h)] ^ int(e) ^ k[6]
+                h = ptr32(ptr8(s)[28])
+                e = ptr8(t0[int(h)])
+                h = ptr32(ptr8(s)[17])
+                e = ptr8(t1[int(h)] ^ int(e))
+                h = ptr32(ptr8(s)[22])
+                e = ptr8(t2[int(h)] ^ int(e))
+                h = ptr32(ptr8(s)[27])
+                s[3] = t3[int(h)] ^ int(e) ^ k[7]
+                k = ptr32(int(k) + 32)
+            else:
                 break
-            h = ptr32(ptr8(s)[16])
-            e = ptr8(t0[int(h)])
-            h = ptr32(ptr8(s)[21])
-            e = ptr8(t1[int(h)] ^ int(e))
-            h = ptr32(ptr8(s)[26])
-            e = ptr8(t2[int(h)] ^ int(e))
-            h = ptr32(ptr8(s)[31])
-            s[0] = t3[int(h)] ^ int(e) ^ k[4]
-            h = ptr32(ptr8(s)[20])
-            e = ptr8(t0[int(h)])
-            h = ptr32(ptr8(s)[25])
-            e = ptr8(t1[int(h)] ^ int(e))
-            h = ptr32(ptr8(s)[30])
-            e = ptr8(t2[int(h)] ^ int(e))
-            h = ptr32(ptr8(s)[19])
-            s[1] = t3[int(h)] ^ int(e) ^ k[5]
-            h = ptr32(ptr8(s)[24])
-            e = ptr8(t0[int(h)])
-            h = ptr32(ptr8(s)[29])
-            e = ptr8(t1[int(h)] ^ int(e))
-            h = ptr32(ptr8(s)[18])
-            e = ptr8(t2[int(h)] ^ int(e))
-            h = ptr32(ptr8(s)[23])
-            s[2] = t3[int(h)] ^ int(e) ^ k[6]
-            h = ptr32(ptr8(s)[28])
-            e = ptr8(t0[int(h)])
-            h = ptr32(ptr8(s)[17])
-            e = ptr8(t1[int(h)] ^ int(e))
-            h = ptr32(ptr8(s)[22])
-            e = ptr8(t2[int(h)] ^ int(e))
-            h = ptr32(ptr8(s)[27])
-            s[3] = t3[int(h)] ^ int(e) ^ k[7]
-            k = ptr32(int(k) + 32)
         k = ptr32(int(k) + 16)
         h = ptr32(ptr8(s)[16])
         ptr8(s)[0] = sb[int(h)]
@@ -242,13 +252,14 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
                     ptr32(x)[0] = ptr32(x)[0] ^ s[0] ^ k[0]
                     ptr32(x)[1] = ptr32(x)[1] ^ s[1] ^ k[1]
                     j = 8
-                s[0] = s[0] ^ k[0]
-                s[1] = s[1] ^ k[1]
-                s[2] = s[2] ^ k[2]
-                s[3] = s[3] ^ k[3]
-                while j < i:
-                    ptr8(x)[j] = ptr8(x)[j] ^ ptr8(s)[j]
-                    j += 1
+                if j < i:
+                    s[0] = s[0] ^ k[0]
+                    s[1] = s[1] ^ k[1]
+                    s[2] = s[2] ^ k[2]
+                    s[3] = s[3] ^ k[3]
+                    while j < i:
+                        ptr8(x)[j] = ptr8(x)[j] ^ ptr8(s)[j]
+                        j += 1
             c -= 1
             if c == mode:
                 return True
@@ -256,6 +267,7 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
             at = 0
             end = m
             first = 0
+            words = 4
             add = ptr32(int(s) + 312)
             if m < 2:
                 x = ptr32(w)[0] ^ ptr32(w)[1] ^ ptr32(w)[2] ^ ptr32(w)[3] ^ n
@@ -339,7 +351,7 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
                         g[6] = 0
                         g[7] = 0
                         h = ptr32(int(s) + 736)
-                        i = 4
+                        i = words
                         while i:
                             if y[0]:
                                 a0 = ptr32(ptr8(y)[0] * 20 + int(h))
@@ -356,7 +368,7 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
                             i -= 1
                         g = ptr32(int(s) + 100)
                         x = s[15] | s[16] << 31 << 1
-                        j = 4
+                        j = words
                         while j:
                             y = ptr32(int(g) + 16)
                             if y[0]:
@@ -404,9 +416,12 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
                 h = ptr32(int(s) + 736)
                 y = ptr32(int(s) + 68)
                 j = 2
+                if first == 0 and m == 1:
+                    j = 1
+                    words = n + 3 >> 2
                 while j:
                     g = ptr32(int(s) + 100)
-                    i = 4
+                    i = words
                     while i:
                         if y[0]:
                             a0 = ptr32(ptr8(y)[0] * 20 + int(h))
@@ -425,7 +440,7 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
                     j -= 1
                 g = ptr32(int(s) + 100)
                 x = s[15] | s[16] << 31 << 1
-                j = 4
+                j = words
                 while j:
                     y = ptr32(int(g) + 16)
                     if y[0]:
@@ -466,6 +481,6 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
 
 
 class Call(bytearray):
-    """Address of the state, then 0 to seal, 1 to open, 2 to encrypt counter block n: the kernel's first argument."""
+    """A call: address of the state; 0 to seal, 1 to open, 2 to encrypt counter block n."""
 
     run = run

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         def decrypt(self, nonce: Buffer, data: Buffer, aad: Buffer) -> bytes:
             """Plaintext, or InvalidTag."""
 
-        def seal_in_place(self, work: bytearray, n: int, aad_length: int) -> None:
+        def seal_in_place(self, work: bytearray, n: int, aad_length: int) -> bool | None:
             """Encrypt the n bytes at work[28], write the tag behind them."""
 
         def open_in_place(self, work: bytearray, n: int, aad_length: int) -> bool:
@@ -40,6 +40,8 @@ class Backend:
     def __init__(self, name: str, gcm: "Callable[[Buffer], Aead]") -> None:
         self.name = name
         self.gcm = gcm
+        if TYPE_CHECKING:
+            self.kernel: object = None  # set where AES-GCM is a module of native code: that module
 
     def hmac(self, key: "Buffer", parts: "Sequence[Buffer]") -> bytes:
         """HMAC-SHA-256 of the parts, one after the other."""
@@ -89,7 +91,9 @@ def _kernel(name: str, module: str) -> Backend:
     from packtrust.crypto.gcm_tables import KernelGcm
 
     kernel = getattr(__import__("packtrust.crypto." + module).crypto, module)
-    return Backend(name, lambda key: KernelGcm(kernel, key))
+    backend = Backend(name, lambda key: KernelGcm(kernel, key))  # type: ignore[no-untyped-call]
+    backend.kernel = kernel
+    return backend
 
 
 def _thumb() -> Backend:
@@ -119,7 +123,9 @@ def _cryptolib_over(module: str) -> Backend:
 
     kernel = getattr(__import__("packtrust.crypto." + module).crypto, module)
     name = "cryptolib-aligned" if kernel.MEMORY == 0 else "cryptolib"
-    return Backend(name, lambda key: KernelGcm(kernel, key, BlockCipher(key)))
+    backend = Backend(name, lambda key: KernelGcm(kernel, key, BlockCipher(key)))  # type: ignore[no-untyped-call]
+    backend.kernel = kernel
+    return backend
 
 
 def _cryptolib() -> Backend:
