@@ -108,6 +108,7 @@ class QemuMachine:
                 what was written survives a reset of the board but not the end of the process
     entropy     the UART that os.urandom reads; False: nothing arrives and os.urandom raises OSError
     text        the console carries text only (no byte 0xff), and comes in several times faster
+    tied        the machine ends with the thread that starts it, however that ends
     icount      True: time follows the instructions executed, 2 ** shift ns each; for counting only
     program     the emulator, see `find_qemu`
     """
@@ -119,6 +120,7 @@ class QemuMachine:
     persistent: bool = True
     entropy: bool = True
     text: bool = False
+    tied: bool = False
     icount: bool = False
     shift: int = ICOUNT_SHIFT
     program: str | None = None
@@ -135,6 +137,7 @@ class QemuMachine:
     def command(self) -> list[str]:
         """The command line."""
         words = [
+            *(("setpriv", "--pdeathsig", "KILL", "--") if self.tied else ()),
             self.program or find_qemu(),
             *("-machine", "mps2-an386,memory-backend=flash"),
             *(
