@@ -468,7 +468,9 @@ class Channel:
         work = shared.tx
         if head & _CITES:
             rx = session.rx
-            cited = (session.highest if rx is None else rx.highest) & 0xFFFFFFFF
+            cited = session.highest if rx is None else rx.highest
+            if cited > SMALL:  # else the mask alone would need heap
+                cited &= 0xFFFFFFFF
             lay_into(
                 _WORK_CITING, work, 0, VERSION, head & _STREAM, tx.binding, size, 0, tx.prefix, counter, cited, data
             )
@@ -553,7 +555,7 @@ class Channel:
         if head == awaited:
             if (now_ms - marks[TAKEN_MS]) & TIME_MASK > SILENCE_MS:
                 return self._feed_any(frame, head)
-        elif at or awaited >= 0 or end >= partial.room or not end:
+        elif at or awaited or end >= partial.room or not end:
             return self._feed_any(frame, head)
         if at != end:
             if size != CHUNK:
@@ -565,11 +567,13 @@ class Channel:
         if not 0 < size <= CHUNK:
             return self._feed_any(frame, head)
         lay_into("8s", partial.buffer, at, data)
-        marks[AWAITED] = -1
+        marks[AWAITED] = 0
         marks[NEWEST] = head
         if not head & ENCRYPTED:
             return self._on_message(partial.buffer, at + size)
         return self._open(head & _STREAM, partial.buffer, at + size, partial.cites, now_ms)
+
+    _feed = feed
 
     def _on_message(self, buffer: "Buffer", length: int) -> "Event | None":
         return self._on_handshake(memoryview(buffer)[:length])

@@ -129,7 +129,7 @@ def feed(self, frame):
     if head == marks[0]:
         if now_ms - marks[2] & 0x3FFFFFFF > 50:
             return self._feed_any(frame, identifier)
-    elif at != 0 or marks[0] >= 0 or end == 0 or end >= int(partial.room):
+    elif at != 0 or marks[0] != 0 or end == 0 or end >= int(partial.room):
         return self._feed_any(frame, identifier)
     if size != 8:
         if at != end or size < 1 or size > 8:
@@ -147,7 +147,7 @@ def feed(self, frame):
         marks[2] = now_ms
         marks[0] = head + 0x1000
         return None
-    marks[0] = -1
+    marks[0] = 0
     marks[1] = head
     if head & 0x20000 == 0:
         return self._on_message(whole, at)

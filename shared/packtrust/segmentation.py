@@ -98,8 +98,8 @@ class Partial:
     buffer   the chunks taken; room for `room` bytes, grown once if a payload is longer.
     length   of the completed payload, in bytes.
     cites    whether records of this stream need a citation: for its owner.
-    marks    [AWAITED]   ID that the next chunk must have, -1 when nothing is under way
-             [NEWEST]    ID of the last chunk of the payload that was completed, -1 after a drop: to know an identical
+    marks    [AWAITED]   ID that the next chunk must have, 0 when nothing is under way
+             [NEWEST]    ID of the last chunk of the payload that was completed, 0 after a drop: to know an identical
                          repeat
              [TAKEN_MS]  when the newest chunk was taken, & TIME_MASK
     """
@@ -109,12 +109,12 @@ class Partial:
         self.room = _SMALL
         self.length = 0
         self.cites = False
-        self.marks = array("i", (-1, -1, 0))
+        self.marks = array("i", (0, 0, 0))
 
     def reset(self) -> None:
         """Nothing is under way, nothing was taken."""
-        self.marks[AWAITED] = -1
-        self.marks[NEWEST] = -1
+        self.marks[AWAITED] = 0
+        self.marks[NEWEST] = 0
 
     def is_silent(self, now_ms: int) -> bool:
         """Whether the newest chunk came more than 50 ms ago."""
@@ -157,7 +157,7 @@ class Reassembler:
                 # push out a transfer that is under way.
                 silent = -1
                 for other, old in partials.items():
-                    if old.marks[AWAITED] < 0 or old.is_silent(now_ms):
+                    if not old.marks[AWAITED] or old.is_silent(now_ms):
                         silent = other
                         break
                 if silent < 0:
@@ -181,19 +181,19 @@ class Reassembler:
             return None
         marks = partial.marks
         awaited = marks[AWAITED]
-        if head == (marks[NEWEST] if awaited < 0 else awaited - NEXT_CHUNK) and partial.holds(at, data):
+        if head == (marks[NEWEST] if not awaited else awaited - NEXT_CHUNK) and partial.holds(at, data):
             return None  # CAN may deliver a frame twice (ISO 11898-1: error in the last bit of EOF)
-        if awaited >= 0 and partial.is_silent(now_ms):
+        if awaited and partial.is_silent(now_ms):
             self._drop("timeout", partial)
-            awaited = -1
+            awaited = 0
         if at == 0:
-            if awaited >= 0:
+            if awaited:
                 self._drop("restarted", partial)
             if end >= partial.room:
                 partial.buffer = bytearray(PAYLOAD_MAX)
                 partial.room = PAYLOAD_MAX
         elif head != awaited:
-            if awaited >= 0:
+            if awaited:
                 self._drop("gap", partial)
             return None
         lay_into("8s", partial.buffer, at, data)
@@ -201,7 +201,7 @@ class Reassembler:
         if at < end:
             marks[AWAITED] = head + NEXT_CHUNK
             return None
-        marks[AWAITED] = -1
+        marks[AWAITED] = 0
         marks[NEWEST] = head
         partial.length = at + size
         return partial
@@ -225,5 +225,5 @@ class Reassembler:
     def expire(self, now_ms: int) -> None:
         """Drop what has been silent for more than 50 ms."""
         for partial in self.partials.values():
-            if partial.marks[AWAITED] >= 0 and partial.is_silent(now_ms):
+            if partial.marks[AWAITED] and partial.is_silent(now_ms):
                 self._drop("timeout", partial)

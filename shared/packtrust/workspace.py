@@ -12,7 +12,7 @@ workspace. A channel made without one has its own.
 from packtrust._compat import const
 from packtrust.frame import Frame
 from packtrust.record import AAD_ROOM, IV_LENGTH, OVERHEAD
-from packtrust.segmentation import CHUNK, PAYLOAD_MAX, Reassembler
+from packtrust.segmentation import CHUNK, FD_LENGTHS, PAYLOAD_MAX, Reassembler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class Workspace:
         self._full = []  # type: list[Frame]
         self._last = Frame(0)
         self.fd_frames = None  # type: list[Frame] | None
+        self._fd_views = {}  # type: dict[int, memoryview]
         self._ready = []  # type: list[Sender | Opener]
         self._ready_max = ready
         self.frames_of((OVERHEAD + CITATION_LENGTH + USUAL - 1) // CHUNK)
@@ -145,13 +146,12 @@ class Workspace:
     def fd_frame(self, room: int) -> "list[Frame]":
         """The one CAN FD frame of a record, with a data field of `room` bytes."""
         if self.fd_frames is None:
+            work = memoryview(self.tx)
+            for size in FD_LENGTHS[FD_LENGTHS.index(CHUNK) + 1 :]:
+                self._fd_views[size] = work[AAD_ROOM : AAD_ROOM + size]
             self.fd_frames = [Frame(0, b"", True, True)]
-            self._fd_views = {}  # type: dict[int, memoryview]
-        view = self._fd_views.get(room)
-        if view is None:
-            view = self._fd_views[room] = memoryview(self.tx)[AAD_ROOM : AAD_ROOM + room]
         frame = self.fd_frames[0]
-        frame.data = view
+        frame.data = self._fd_views[room]
         frame.dlc = room
         return self.fd_frames
 

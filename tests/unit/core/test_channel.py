@@ -1,38 +1,12 @@
 """Channel: handshake, sealing, freshness, epochs, and everything it refuses."""
 
+from channels import POLL, SECRET, STATE_CHANGE, STATUS_1, Clock, Entropy, give
 from packtrust.channel import ESTABLISHED, MODULE_LINK, OPENED, REFUSED, VCU_LINK, Channel
 from packtrust.errors import ChannelError, PolicyError
 from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR, RESPONDER
 from packtrust.policy import DEFAULT_POLICY, Policy
 from portable import kept, raises
-
-STATUS_1 = 0x502 << 18 | 5
-STATE_CHANGE = 0x514 << 18 | 5
-POLL = 0x512 << 18 | 5
-SECRET = bytes(range(32))
-
-
-class Clock:
-    def __init__(self):
-        self.now_ms = 100000
-
-    def __call__(self):
-        return self.now_ms
-
-
-class Entropy:
-    """Deterministic, different for each end."""
-
-    def __init__(self, seed):
-        self.state = seed
-
-    def __call__(self, count):
-        out = bytearray(count)
-        for at in range(count):
-            self.state = (self.state * 1103515245 + 12345) & 0x3FFFFFFF
-            out[at] = self.state >> 16 & 0xFF
-        return bytes(out)
 
 
 class Bench:
@@ -67,15 +41,6 @@ class Bench:
         assert [(name, event.kind) for name, event in events] == [("pack", ESTABLISHED), ("module", ESTABLISHED)]
         assert self.pack.established and self.module.established
         return self
-
-
-def give(channel, frames):
-    """Feed frames; the last event, to keep."""
-    last = None
-    for frame in frames:
-        event = channel.feed(frame)
-        last = event.copy() if event is not None else last
-    return last
 
 
 def test_handshake_then_records_both_ways():
