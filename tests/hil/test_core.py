@@ -15,7 +15,10 @@ from pytest_micropython_boards import Board
 
 SMALL_HEAP = 256 * 1024
 # They hold more than a board's 96 KB: both ends of a link, or long payloads with their frames.
-LARGE = {("test_isotp", "test_every_length_up_to_the_limit")}
+LARGE = {
+    ("test_isotp", "test_every_length_up_to_the_limit"),
+    ("test_crypto_aead", "test_long_records_in_place"),
+}
 
 
 @pytest.mark.parametrize("module", CHOSEN)
@@ -31,7 +34,10 @@ def test_core(prepared: Board, module: str) -> None:
         prepare(prepared)
         found |= results(prepared, module, [name])
     bad = {name: result["error"] for name, result in found.items() if not result["ok"]}
-    assert not bad, "\n".join("%s:\n%s" % item for item in bad.items())
+    text = "\n".join("%s:\n%s" % item for item in bad.items())
+    if "MemoryError" in text:
+        text += "\nIf a test by its nature takes more memory than a board has, name it in LARGE."
+    assert not bad, text
     assert list(found) == names
 
 
