@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from packtrust._typing import Buffer
 
 
-_STEP = const(32)
+_STEP = const(64)
 _ZEROS = bytes(_STEP)
 
 

@@ -18,6 +18,7 @@ _INNER = const(0x36)
 _OUTER = const(0x5C)
 _INNER_PAD = bytes([_INNER]) * _BLOCK
 _OUTER_PAD = bytes([_OUTER]) * _BLOCK
+_ZEROS = bytes(_BLOCK)
 _COUNTERS = bytes(range(256))
 
 
@@ -83,8 +84,8 @@ class Hmac:
 
     def wipe(self) -> None:
         """Overwrite the padded key."""
-        wipe(self._inner)
-        wipe(self._outer)
+        self._inner[:] = _ZEROS
+        self._outer[:] = _ZEROS
 
 
 def hmac(key: "Buffer", parts: "Sequence[Buffer]") -> bytes:
