@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,6 @@ def find_target(
     serial_number: str | None = None,
     *,
     name: str | None = None,
-    ports: Callable[[], Sequence[SerialPort]] = serial_ports,
 ) -> Target:
     """The one board that is meant.
 
@@ -101,11 +100,11 @@ def find_target(
         for state in virtual.running():
             if os.path.realpath(state["console"]) == real:
                 return Target(profile, device, state=state)
-        number = next((port.serial_number for port in ports() if port.device in (device, real)), None)
+        number = next((port.serial_number for port in serial_ports() if port.device in (device, real)), None)
         return Target(profile, device, number)
     if profile.virtual or name is not None:
         return _find_virtual(profile, name)
-    found = ports()
+    found = serial_ports()
     if serial_number is not None:
         chosen = [port for port in found if port.serial_number == serial_number]
         chosen = chosen or [
@@ -151,10 +150,10 @@ def mounted() -> list[Path]:
     return [Path(point) for point in points]
 
 
-def drives(marker: str, points: Callable[[], Sequence[Path]] = mounted) -> list[Path]:
+def drives(marker: str) -> list[Path]:
     """Mounted drives with that file in their root."""
     found = []
-    for point in points():
+    for point in mounted():
         try:
             if (point / marker).is_file():
                 found.append(point)
@@ -163,9 +162,9 @@ def drives(marker: str, points: Callable[[], Sequence[Path]] = mounted) -> list[
     return found
 
 
-def find_drive(profile: Profile, marker: str, points: Callable[[], Sequence[Path]] = mounted) -> Path:
+def find_drive(profile: Profile, marker: str) -> Path:
     """The one drive with that file that is the board's. BoardError lists those there are."""
-    every = drives(marker, points)
+    every = drives(marker)
     fitting = [
         drive for drive in every if not profile.flash.board_ids or _board_id(drive / marker) in profile.flash.board_ids
     ]
