@@ -160,7 +160,13 @@ class Link:
 
     def flush(self, channel):
         for frame in channel.outgoing():
-            assert self.ends[channel].send(frame)
+            self.send(channel, frame)
+
+    def send(self, channel, frame):
+        """As a driver does: its frames are the channel's until the next, and the rate switch is the driver's."""
+        data = bytes(frame.data)
+        sent = Frame(frame.arbitration_id, data, True, frame.is_fd, bitrate_switch=frame.is_fd)
+        assert self.ends[channel].send(sent)
 
     def run(self):
         while (time := self.bus.next_event_ns()) is not None:
@@ -171,9 +177,7 @@ class Link:
         self.frames.clear()
         self.events.clear()
         for frame in channel.seal(compose(base, 5), data):
-            assert self.ends[channel].send(
-                Frame(frame.arbitration_id, bytes(frame.data), True, frame.is_fd, bitrate_switch=frame.is_fd)
-            )
+            self.send(channel, frame)
         self.flush(channel)
         self.run()
         assert self.events == [(OPENED, bytes(data))]
