@@ -52,7 +52,11 @@ lint: setup ## ruff (rules and format) and mypy
 	@echo "mypy";        $(BIN)/mypy
 
 .PHONY: check
-check: lint docs-check ## lint, and that the documentation and the generated files are up to date
+check: lint stubs docs-check ## lint, stubs, and that the documentation and the generated files are up to date
+
+.PHONY: stubs
+stubs: setup ## type-check core, firmware and boards against the stubs of MicroPython and CircuitPython
+	@$(BIN)/python tools/check_stubs.py $(ARGS)
 
 .PHONY: docs-check
 docs-check: setup ## check links, changelog fragments and that the generated files are up to date
@@ -78,6 +82,9 @@ lock: setup ## pin the newest packages requirements.in allows in requirements.lo
 	@CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
 		--allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
 		--output-file requirements.lock requirements.in
+	@CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
+		--allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
+		--output-file requirements-stubs.lock requirements-stubs.in
 	@echo "requirements.lock: $$(grep -c '==' requirements.lock) packages pinned"
 
 .PHONY: clean

@@ -24,20 +24,21 @@ def can_port(index: int, accept):
     if index:
         raise ValueError("this board has one CAN port: it can be a module; take another board for a pack")
     settings = config()
-    bitrate = settings.get("bitrate", 500000)
-    fd = data_bitrate(settings, index)
-    if fd or not hasattr(machine, "CAN"):
-        from packtrust_node.can_pyb import PybCan
+    driver = _controller(settings.get("bitrate", 500000), data_bitrate(settings, index))
+    driver.filters(accept)
+    return driver
 
-        # The firmware cannot set the G4's data bit timing: CAN FD frames without the bit rate switch.
-        driver = PybCan(1, bitrate, fd, switch=False)
-    else:
+
+def _controller(bitrate: int, fd_bitrate: int):
+    if not fd_bitrate and hasattr(machine, "CAN"):
         # MicroPython 1.28 and newer; classic frames only
         from packtrust_node.can_machine import MachineCan
 
-        driver = MachineCan(1, bitrate)
-    driver.filters(accept)
-    return driver
+        return MachineCan(1, bitrate)
+    from packtrust_node.can_pyb import PybCan
+
+    # The firmware cannot set the G4's data bit timing: CAN FD frames without the bit rate switch.
+    return PybCan(1, bitrate, fd_bitrate, switch=False)
 
 
 def urandom(count: int) -> bytes:

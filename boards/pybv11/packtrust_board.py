@@ -19,18 +19,20 @@ def config() -> dict:
 
 def can_port(index: int, accept):
     """CAN(1), pins Y3 and Y4, as port 0; CAN(2), pins Y5 and Y6, as port 1. The F405 has no CAN FD."""
-    bitrate = config().get("bitrate", 500000)
+    driver = _controller(1 + index, config().get("bitrate", 500000))
+    driver.filters(accept)
+    return driver
+
+
+def _controller(number: int, bitrate: int):
     if hasattr(machine, "CAN"):
         # MicroPython 1.28 and newer
         from packtrust_node.can_machine import MachineCan
 
-        driver = MachineCan(1 + index, bitrate)
-    else:
-        from packtrust_node.can_pyb import PybCan
+        return MachineCan(number, bitrate)
+    from packtrust_node.can_pyb import PybCan
 
-        driver = PybCan(1 + index, bitrate)
-    driver.filters(accept)
-    return driver
+    return PybCan(number, bitrate)
 
 
 def urandom(count: int) -> bytes:

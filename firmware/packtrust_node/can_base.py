@@ -136,7 +136,7 @@ class CanPort:
         }
         self._accept = Accept()
         self._frame = Frame(0, b"")
-        self._bus_off_ms = None
+        self._bus_off_ms = None  # type: int | None
 
     def filters(self, accept) -> None:
         """Let in only 29-bit IDs with one of these (base, mask) pairs over bits 28..18; None: all."""

@@ -33,27 +33,26 @@ class CanioCan(CanPort):
         self._queue = queue
         self._frame_ns = _FRAME_BITS * 1000000000 // can.baudrate
         self._free_ns = 0  # when the last frame given will have left
-        self._listener = None
-        self._looked_ms = None
+        self._listener = self._listen()
+        self._looked_ms = None  # type: int | None
         self.state = ACTIVE
-        self._apply_filters()
         self.counters["opened"] += 1
 
-    def _apply_filters(self) -> None:
-        if self._listener is not None:
-            self._listener.deinit()
-            self._listener = None
+    def _listen(self):
         pairs = self._accept.pairs
         while True:
             matches = [Match(code, mask=mask, extended=True) for code, mask in pairs]
             try:
                 # Without matches all frames are let in; with a time-out of 0 nothing waits.
-                self._listener = self._can.listen(matches, timeout=0)
-                return
+                return self._can.listen(matches, timeout=0)
             except ValueError:
                 if len(pairs) <= 1:
                     raise
                 pairs = joined(pairs)  # more than the controller has
+
+    def _apply_filters(self) -> None:
+        self._listener.deinit()
+        self._listener = self._listen()
 
     def recover(self) -> None:
         """Restart the controller."""
@@ -92,10 +91,7 @@ class CanioCan(CanPort):
         if frame.is_fd or len(frame.data) > 8:
             self.counters["refused"] += 1
             return True  # it could wait for ever
-        if frame.is_remote_frame:
-            message = RemoteTransmissionRequest(frame.arbitration_id, frame.dlc, extended=frame.is_extended_id)
-        else:
-            message = Message(frame.arbitration_id, bytes(frame.data), extended=frame.is_extended_id)
+        message = self._message(frame)
         try:
             self._can.send(message)
         except RuntimeError:
@@ -104,6 +100,12 @@ class CanioCan(CanPort):
             self._free_ns = max(self._free_ns, monotonic_ns()) + self._frame_ns
         self.counters["sent"] += 1
         return True
+
+    def _message(self, frame):
+        ident = frame.arbitration_id
+        if frame.is_remote_frame:
+            return RemoteTransmissionRequest(ident, frame.dlc, extended=frame.is_extended_id)
+        return Message(ident, bytes(frame.data), extended=frame.is_extended_id)
 
     def recv(self):
         """The next frame received, or None."""

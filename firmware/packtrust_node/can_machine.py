@@ -31,12 +31,12 @@ class MachineCan(CanPort):
     def __init__(self, number: int, bitrate: int = 500000, sample_point: int = 75, depth: int = 32) -> None:
         CanPort.__init__(self)
         # Lists as `recv` fills them: ID, data, flags, errors.
-        self._slots = [[0, memoryview(bytearray(_DATA_MAX)), 0, 0] for _ in range(depth + 1)]
+        self._slots = [[0, memoryview(bytearray(_DATA_MAX)), 0, 0] for _ in range(depth + 1)]  # type: list[list]
         self._head = 0  # next slot to fill
         self._tail = 0  # next slot to give out; the frame given out last lies before it
-        self._figures = [0, 0, 0, 0, 0, 0, 0, 0]
+        self._figures = [0, 0, 0, 0, 0, 0, 0, 0]  # type: list[int | None]
         self._overruns = 0
-        self._looked_ms = None
+        self._looked_ms = None  # type: int | None
         self._states = {
             CAN.STATE_ACTIVE: ACTIVE,
             CAN.STATE_WARNING: WARNING,
@@ -77,9 +77,10 @@ class MachineCan(CanPort):
             self._looked_ms = now_ms
             self._enter(self._states.get(self._can.state(), BUS_OFF))
             figures = self._can.get_counters(self._figures)
-            self.counters["tec"] = figures[0]
-            self.counters["rec"] = figures[1]
-            overruns = figures[7] or 0  # None: not counted here
+            # None: not counted by this controller.
+            self.counters["tec"] = figures[0] or 0
+            self.counters["rec"] = figures[1] or 0
+            overruns = figures[7] or 0
             self.counters["lost"] += overruns - self._overruns
             self._overruns = overruns
         if self.state == BUS_OFF:
@@ -88,7 +89,7 @@ class MachineCan(CanPort):
 
     def pending(self) -> int:
         """Frames in the controller, not yet on the wire."""
-        return self._can.get_counters(self._figures)[5]
+        return self._can.get_counters(self._figures)[5] or 0
 
     def send(self, frame) -> bool:
         """Give a frame to the controller; False: no room now, one of the same ID is in it, or bus-off."""

@@ -145,7 +145,7 @@ class Mcp2515(CanPort):
         self._tail = 0  # next slot to give out; the frame given out last lies before it
         self._step = _STEP_RESET
         self._since_ms = 0
-        self._retry_ms = None
+        self._retry_ms = None  # type: int | None
         self._looked_ms = 0
         self._priority = 0
         self._buffer = 0

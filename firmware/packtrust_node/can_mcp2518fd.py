@@ -155,7 +155,7 @@ class Mcp2518fd(CanPort):
         self._interrupt = interrupt
         self._step = _STEP_RESET
         self._since_ms = 0
-        self._retry_ms = None
+        self._retry_ms = None  # type: int | None
         self._looked_ms = 0
         self._next = 0  # object of the transmit FIFO that the next frame gets
 

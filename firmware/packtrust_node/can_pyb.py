@@ -52,7 +52,7 @@ class PybCan(CanPort):
         if self.fd and not self._is_fdcan:
             raise ValueError("this board's CAN controller has no CAN FD: leave data_bitrate away")
         self._switch = switch
-        self._arguments = {"baudrate": bitrate, "sample_point": sample_point, "auto_restart": False}
+        self._arguments = {"baudrate": bitrate, "sample_point": sample_point, "auto_restart": False}  # type: dict
         if self._is_fdcan:
             # Newer firmware repeats frames that lost arbitration only with this; older firmware ignores it.
             self._arguments["auto_restart"] = True
@@ -60,14 +60,13 @@ class PybCan(CanPort):
                 self._arguments["brs_baudrate"] = data_bitrate
                 self._arguments["brs_sample_point"] = sample_point
         # Lists as `recv` fills them: ID, extended, remote, filter, data.
-        self._slots = [
-            [0, False, False, 0, memoryview(bytearray(64 if self._is_fdcan else 8))] for _ in range(depth + 1)
-        ]
+        size = 64 if self._is_fdcan else 8
+        self._slots = [[0, False, False, 0, memoryview(bytearray(size))] for _ in range(depth + 1)]  # type: list[list]
         self._head = 0  # next slot to fill
         self._tail = 0  # next slot to give out; the frame given out last lies before it
         self._figures = [0, 0, 0, 0, 0, 0, 0, 0]
         self._lost = 0  # counted by the handler
-        self._looked_ms = None
+        self._looked_ms = None  # type: int | None
         self._states = {
             CAN.ERROR_ACTIVE: ACTIVE,
             CAN.ERROR_WARNING: WARNING,
@@ -93,25 +92,29 @@ class PybCan(CanPort):
                 can.clearfilter(bank, extframe=True)
             can.clearfilter(0, extframe=False)
             for bank in range(len(pairs)):
-                can.setfilter(bank, CAN.MASK, bank & 1, pairs[bank], extframe=True)
+                self._set_filter(bank, CAN.MASK, bank & 1, pairs[bank], True)
             if not pairs:
-                can.setfilter(0, CAN.MASK, 0, (0, 0), extframe=False)
-                can.setfilter(0, CAN.MASK, 1, (0, 0), extframe=True)
+                self._set_filter(0, CAN.MASK, 0, (0, 0), False)
+                self._set_filter(0, CAN.MASK, 1, (0, 0), True)
             return
         pairs = fitted(pairs, _BANKS)
         for bank in range(_BANKS):
             can.clearfilter(bank)
         for bank in range(len(pairs)):
-            can.setfilter(bank, CAN.MASK32, bank & 1, pairs[bank], extframe=True)
+            self._set_filter(bank, CAN.MASK32, bank & 1, pairs[bank], True)
         if not pairs:
             # 16-bit masks do not compare the kind of ID: nothing compared lets in both kinds.
             can.setfilter(0, CAN.MASK16, 0, (0, 0, 0, 0))
 
+    def _set_filter(self, bank: int, mode: int, fifo: int, params: "tuple[int, int]", extended: bool) -> None:
+        # Stubs 1.29 leave out `extframe`, which the documentation has.
+        self._can.setfilter(bank, mode, fifo, params, extframe=extended)  # type: ignore[call-overload]
+
     def recover(self) -> None:
         """Set up the controller anew: `restart` would send what waits in it."""
         can = self._can
-        can.rxcallback(0, None)
-        can.rxcallback(1, None)
+        for fifo in (0, 1):
+            can.rxcallback(fifo, None)  # type: ignore[arg-type]  # "off" is in the module, not in its stubs
         can.deinit()
         can.init(CAN.NORMAL, **self._arguments)
         self._begin()

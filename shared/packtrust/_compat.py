@@ -4,6 +4,7 @@ from struct import pack_into
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hashlib import sha256
     from typing import TypeVar
 
     from packtrust._typing import Buffer
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
         """`struct.pack_into` whose last value is any buffer."""
 
 else:
+    try:
+        from hashlib import sha256
+    except ImportError:
+        # CircuitPython has `new` only.
+        from hashlib import new
+
+        def sha256(data=b""):
+            """A hash object, fed with `data`."""
+            return new("sha256", data)
+
     try:
         # MicroPython and CircuitPython fold `const(...)` while they compile.
         from micropython import const
@@ -35,4 +46,4 @@ else:
             pack_into(form, into, at, *values[:-1], bytes(values[-1]))
 
 
-__all__ = ["const", "lay_into"]
+__all__ = ["const", "lay_into", "sha256"]

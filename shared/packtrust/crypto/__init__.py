@@ -11,9 +11,8 @@ first the best one here. A backend passes a known-answer test before it is given
 is disabled, and `disabled` says why.
 """
 
-from hashlib import sha256 as _sha256
-
 from packtrust._compat import const
+from packtrust._compat import sha256 as _sha256
 from packtrust.crypto.buffers import compare_digest, wipe
 from packtrust.crypto.registry import disabled, select, use
 from packtrust.crypto.registry import names as backends

@@ -6,6 +6,8 @@ from packtrust.errors import KeyFormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from packtrust._typing import Buffer
 
 _BLOCK = 16
@@ -17,7 +19,7 @@ class BlockCipher:
     def __init__(self, key: "Buffer") -> None:
         if len(key) != 16 and len(key) != 32:
             raise KeyFormatError("an AES key has 16 or 32 bytes, not %d" % len(key))
-        self._aes = aesio.AES(bytes(key), aesio.MODE_ECB)
+        self._aes: "Any" = aesio.AES(bytes(key), aesio.MODE_ECB)
 
     def encrypt(self, blocks: bytearray) -> None:
         """Encrypt each 16-byte block of `blocks` where it stands (ECB)."""

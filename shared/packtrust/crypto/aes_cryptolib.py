@@ -9,6 +9,8 @@ from packtrust.errors import KeyFormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from packtrust._typing import Buffer
 
 _ECB = 1
@@ -21,7 +23,7 @@ class BlockCipher:
         if len(key) != 16 and len(key) != 32:
             raise KeyFormatError("an AES key has 16 or 32 bytes, not %d" % len(key))
         # (source, target), of whole blocks; GHASH kernels call it themselves.
-        self.function = aes(key, _ECB).encrypt
+        self.function: "Any" = aes(key, _ECB).encrypt
 
     def encrypt(self, blocks: bytearray) -> None:
         """Encrypt each 16-byte block of `blocks` where it stands (ECB)."""

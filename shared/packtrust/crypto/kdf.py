@@ -1,14 +1,13 @@
 """HMAC (RFC 2104) and HKDF (RFC 5869) with SHA-256, on the interpreter's own hash."""
 
 import sys
-from hashlib import sha256
 
-from packtrust._compat import const
+from packtrust._compat import const, sha256
 from packtrust.crypto.buffers import wipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from packtrust._typing import Buffer
 
@@ -31,7 +30,7 @@ def _portable_pads(inner: bytearray, outer: bytearray, key: "Buffer", size: int)
         outer[at] = byte ^ _OUTER
 
 
-_pads = _portable_pads
+_pads: "Callable[..., None]" = _portable_pads
 if sys.implementation.name == "micropython":
     try:
         from packtrust.crypto.kdf_viper import pads as _viper_pads
