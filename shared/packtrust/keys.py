@@ -3,7 +3,7 @@
 from struct import pack
 
 from packtrust._compat import const
-from packtrust.crypto import hkdf_expand, hkdf_extract, sha256
+from packtrust.crypto import hkdf_expand, hmac_sha256, sha256
 from packtrust.errors import KeyFormatError
 
 TYPE_CHECKING = False
@@ -69,7 +69,7 @@ def pair_secret(half_a: "Buffer", half_b: "Buffer", salt: "Buffer") -> bytes:
     check_halves(half_a, half_b)
     if len(salt) != SALT_LENGTH:
         raise KeyFormatError("the salt has 32 bytes, not %d" % len(salt))
-    return hkdf_extract(salt, bytes(half_a) + bytes(half_b) + bytes(salt))
+    return hmac_sha256(salt, half_a, half_b, salt)
 
 
 def fingerprint(public_key: "Buffer") -> bytes:
@@ -86,12 +86,13 @@ def lct_tag(lct_id: str) -> bytes:
 
 def static_root(secret: "Buffer", dh_static: "Buffer") -> bytes:
     """PRK that authenticates the pair exchange. `dh_static` empty: a peer without a binding key."""
-    return hkdf_extract(secret, bytes(dh_static) or b"halves only")
+    return epoch_root(secret, dh_static, b"")
 
 
 def epoch_root(secret: "Buffer", dh_static: "Buffer", dh_ephemeral: "Buffer") -> bytes:
     """PRK of everything in one epoch of a relationship."""
-    return hkdf_extract(secret, bytes(dh_static) + bytes(dh_ephemeral) or b"halves only")
+    # Extract is an HMAC under the salt; taking its parts one by one makes no copy of them.
+    return hmac_sha256(secret, dh_static, dh_ephemeral, b"" if dh_static or dh_ephemeral else b"halves only")
 
 
 def _lv(value: bytes) -> bytes:

@@ -169,3 +169,64 @@ def _clamped(scalar):
     out[0] &= 248
     out[31] = out[31] & 127 | 64
     return out
+
+
+def test_thumb_takes_numbers_up_to_the_last_of_256_bits():
+    """Between steps numbers are below 2^256, not 2^255: carries that no point of 255 bits brings about at once."""
+    if "thumb" not in curve25519.forms():
+        return
+    from packtrust.crypto import curve25519_thumb
+
+    scalar = _clamped(_SCALARS[2])
+    for number in ((1 << 256) - 1, (1 << 256) - 38, (1 << 256) - 39, (1 << 255), (1 << 256) - (1 << 224)):
+        state = bytearray(288)
+        state[:32] = state[96:128] = _bytes(number)
+        state[32] = state[128] = 1
+        curve25519_thumb._run(state, scalar)
+        assert state[32:64] == curve25519.multiply(scalar, _bytes(number % _P), "viper"), number
+
+
+def test_viper_arithmetic_at_its_bounds():
+    """Limbs as large as a product may leave them, all of one sign or of both, through each instruction."""
+    if "viper" not in curve25519.forms():
+        return
+    from array import array
+
+    from packtrust.crypto import curve25519_viper
+
+    # 4, 5 = 0 +- 1; 6, 7 = 2 +- 3; 8 = 4 * 7; 9 = 4 * 4; 10 = 4^2; 11 = 7^2; 12, 13 = 8 +- 9; 4 = 121665 * 13 + 11
+    program = (
+        b"\x03\x04\x00\x01\x03\x06\x02\x03\x00\x08\x04\x07\x00\x09\x04\x04\x01\x0a\x04\x04\x01\x0b\x07\x07"
+        b"\x03\x0c\x08\x09\x02\x04\x0d\x0b\xff"
+    )
+    signs = (
+        lambda at: 1,
+        lambda at: -1,
+        lambda at: 1 if at < 20 else -1,
+        lambda at: 1 if at < 40 else -1,
+        lambda at: 1 if at & 1 else -1,
+        lambda at: 1 if at * at % 7 < 3 else -1,
+    )
+    for sign in signs:
+        state = array("i", bytes(4 * (40 + 14 * 20)))
+        for at in range(80):
+            state[40 + at] = 4100 * sign(at)
+        a, b, c, d = [_value(state, register) for register in range(4)]
+        curve25519_viper.run(state, 0, program, 0)
+        product, square = (a + b) * (c - d), (a + b) * (a + b)
+        other = (c - d) * (c - d)
+        for register, value in (
+            (8, product),
+            (9, square),
+            (10, square),
+            (11, other),
+            (13, product - square),
+            (4, (product - square) * 121665 + other),
+        ):
+            assert (_value(state, register) - value) % _P == 0, register
+            if register != 13:
+                assert max([abs(state[40 + 20 * register + at]) for at in range(20)]) <= 4100, register
+
+
+def _value(state, register):
+    return sum([state[40 + 20 * register + at] << 13 * at for at in range(20)])
