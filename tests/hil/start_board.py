@@ -13,11 +13,11 @@ import shutil
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent)]
+CHECKOUT = Path(__file__).resolve().parents[2]
+PATHS = [str(CHECKOUT / name) for name in ("tests", "shared", "host", "host/pytest_micropython_boards/src")]
+sys.path[:0] = PATHS
 
-from content import ROOT, content  # noqa: E402
-from subset import CHOSEN  # noqa: E402
-
+from hilboard import CHOSEN, ROOT, content  # noqa: E402
 from packtrust_host.sim import qemu  # noqa: E402
 
 
@@ -48,6 +48,7 @@ def main(board: str, state: str, session: str) -> None:
         fresh.rename(flash)
     code = "from packtrust_host.cli import main; main()"
     arguments = ["board", "start", board, "--name", session, "--flash", str(flash), "--json"]
+    os.environ["PYTHONPATH"] = os.pathsep.join(PATHS)
     os.execv(sys.executable, [sys.executable, "-c", code, *arguments])
 
 

@@ -7,10 +7,8 @@ time. HIL_FILES=all takes every file, HIL_FILES=test_x,test_y these.
 from __future__ import annotations
 
 import pytest
-from content import names_of, portable_files
-from subset import CHOSEN
 
-from conftest import prepare, results
+from hilboard import CHOSEN, names_of, portable_files, prepare, results
 from pytest_micropython_boards import Board
 
 SMALL_HEAP = 256 * 1024

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import prepare
+from hilboard import prepare
 from packtrust import Channel
 from packtrust.arbitration import base_of, compose
 from packtrust.channel import ESTABLISHED, OPENED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from conftest import ON_BOARD, prepare, results
+from hilboard import ON_BOARD, prepare, results
 from pytest_micropython_boards import Board, Description
 
 START = "from packtrust_host.cli import main; main()"
