@@ -2,7 +2,7 @@
 
 from packtrust.arbitration import clear_of, compose
 from packtrust.channel import Channel
-from packtrust.errors import PacktrustError
+from packtrust.errors import ChannelError, PacktrustError
 from packtrust.handshake import INITIATOR
 from packtrust.pairing import is_pairing
 from packtrust.segmentation import Reassembler, Segmenter
@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust._typing import Buffer, FrameLike
     from packtrust.channel import Event, Link
+    from packtrust.keys import Relationship
     from packtrust_node.env import Env
     from packtrust_node.relation import Relation
 
@@ -31,6 +32,7 @@ class Neighbour:
         self.connecting = False
         self.unsent = 0  # records that could not be sealed
         self._env = env
+        self._own_fingerprint = b""
         self._link = link
         ours = 0 if role == INITIATOR else 1
         self._tx_handshake = compose(link.handshake[ours], node)
@@ -59,6 +61,7 @@ class Neighbour:
             self.relation = relation
             return
         self.unkey()
+        self._own_fingerprint = own_fingerprint
         first = relation.previous or (relation.epoch, relation.root)
         self.relation = relation
         self.channel = Channel(
@@ -67,7 +70,7 @@ class Neighbour:
             self.node,
             clock=self._env.now_ms,
             urandom=self._env.urandom,
-            relationship=relation.relationship(own_fingerprint),
+            relationship=self._relationship,
             side=relation.side,
             epoch=first[0],
             link=self._link,
@@ -78,6 +81,12 @@ class Neighbour:
         )
         if relation.previous is not None:
             self.channel.install(relation.root, relation.epoch)
+
+    def _relationship(self) -> "Relationship":
+        """Made when the channel asks for it: it is seldom needed, and mostly what the relation knows anyway."""
+        if self.relation is None:
+            raise ChannelError("this neighbour has no keys: commit a package for it")
+        return self.relation.relationship(self._own_fingerprint)
 
     def unkey(self) -> None:
         """Destroy the keys there are."""

@@ -49,6 +49,7 @@ from packtrust.workspace import (
     OPENED,
     REFUSED,
     Event,
+    Terms,
     Workspace,
 )
 
@@ -85,10 +86,13 @@ _SHORT = const(100)
 _number = int.from_bytes
 
 
-# In `Channel._counts`.
+# In `Channel._counts`: of records, when one was opened last (& TIME_MASK, -1: never), of sessions; and how many bytes
+# of data need no ISO-TP. Then what channel_viper takes by itself: counters, and bytes of data, in classic frames.
 _OPENED = const(0)
 _SEALED = const(1)
 _OPENED_MS = const(2)
+_SESSIONS = const(3)
+_SHORT_DATA = const(4)
 
 
 class Link:
@@ -115,7 +119,8 @@ class Channel:
     role          INITIATOR (starts the handshake: the gateway side) or RESPONDER
     node          node byte of the link (the module's number, 0x40 + pack number)
     local, peer   names of the two ends, any text, the same on both sides (swapped); unless `relationship` is given
-    relationship  keys.Relationship with component ids, LCT and fingerprints; `side` is then ours, SIDE_A or SIDE_B
+    relationship  keys.Relationship with component ids, LCT and fingerprints, or a function that gives it: it is asked
+                  for a handshake and for keys that are made ready; `side` is then ours, SIDE_A or SIDE_B
     epoch         of `secret`
     policy        message classes; both ends must use the same one (its digest is in the handshake)
     link          bases of the link's handshake and ISO-TP rows
@@ -136,7 +141,7 @@ class Channel:
         urandom: "Callable[[int], Buffer]",
         local: "str | bytes" = "",
         peer: "str | bytes" = "",
-        relationship: "Relationship | None" = None,
+        relationship: "Relationship | Callable[[], Relationship] | None" = None,
         side: int = SIDE_A,
         epoch: int = 0,
         policy: "Policy" = DEFAULT_POLICY,
@@ -161,30 +166,23 @@ class Channel:
             relationship = Relationship(first, second, "", sha256(first.encode()), sha256(second.encode()))
         self.role = role
         self.node = node
-        self.policy = policy
-        self.relationship = relationship
         self.epoch = epoch
         self._shared = Workspace() if workspace is None else workspace
         self._partials = self._shared.partials
         self._side = side
         self._clock = clock
-        self._urandom = urandom
-        self._link = link
-        self._boot_counter = boot_counter
-        self._fd = fd
-        self._short = (FD_PAYLOAD_MAX if fd else PAYLOAD_MAX) - OVERHEAD  # data that needs no ISO-TP
-        self._max_records = min(max_records, _COUNTERS)
-        # For channel_viper: what it takes by itself, with small integers and in classic frames.
-        self._small_max = min(max_records, SMALL)
-        self._room = -1 if fd else self._short
-        self._receive_max = receive_max
-        self._key_log = key_log
+        max_records = min(max_records, _COUNTERS)
+        self._terms = self._shared.terms(
+            Terms(policy, urandom, link, boot_counter, fd, max_records, receive_max, key_log)
+        )
+        self._relationship = relationship
         self._roots = {epoch: bytearray(secret)}  # type: dict[int, bytearray]
-        self._counts = array("i", (0, 0, -1))  # see _OPENED, _SEALED, _OPENED_MS
-        self._rare = {}  # type: dict[str, int]  # of what is rare: refusals by reason, sessions
+        short = (FD_PAYLOAD_MAX if fd else PAYLOAD_MAX) - OVERHEAD
+        self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), 0 if fd else short + 1))
+        self._refused = None  # type: dict[str, int] | None  # by reason
         self._heads = {}  # type: dict[int, int]  # by clear ID, of its next record: canonical ID, toggle and _CITES
         self._toggle = 0  # of the next handshake message
-        self._out = []  # type: list[Frame]
+        self._out = None  # type: list[Frame] | None
         self._isotp = None  # type: IsoTpLink | None
         self._handshake = None  # type: Handshake | None
         self._handshake_ms = 0
@@ -195,6 +193,12 @@ class Channel:
         self._previous = None  # type: Session | None
 
     # -- state ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def relationship(self) -> Relationship:
+        """Who shares the secret."""
+        relationship = self._relationship
+        return relationship if isinstance(relationship, Relationship) else relationship()
 
     @property
     def established(self) -> bool:
@@ -210,7 +214,10 @@ class Channel:
     def stats(self) -> "dict[str, int]":
         """How many records were opened and sealed, sessions established and messages refused, the last by reason."""
         stats = {OPENED: self._counts[_OPENED], "sealed": self._counts[_SEALED]}
-        stats.update(self._rare)
+        if self._counts[_SESSIONS]:
+            stats[ESTABLISHED] = self._counts[_SESSIONS]
+        if self._refused is not None:
+            stats.update(self._refused)
         return stats
 
     @property
@@ -235,7 +242,7 @@ class Channel:
     @property
     def has_outgoing(self) -> bool:
         """Whether `outgoing` has frames."""
-        return bool(self._out) or (self._isotp is not None and self._isotp.has_outgoing)
+        return self._out is not None or (self._isotp is not None and self._isotp.has_outgoing)
 
     def __repr__(self) -> str:
         return "<Channel node 0x%02x epoch %d %s>" % (
@@ -244,11 +251,11 @@ class Channel:
             "established" if self.established else "not connected",
         )
 
-    def _count(self, what: str) -> None:
-        self._rare[what] = self._rare.get(what, 0) + 1
-
     def _refuse(self, arbitration_id: int, reason: str) -> Event:
-        self._count(reason)
+        refused = self._refused
+        if refused is None:
+            refused = self._refused = {}
+        refused[reason] = refused.get(reason, 0) + 1
         return self._event(REFUSED, clear_of(arbitration_id), 0, reason)
 
     def _event(self, kind: str, arbitration_id: int, epoch: int, reason: str) -> Event:
@@ -263,11 +270,11 @@ class Channel:
 
     @property
     def _rx_handshake(self) -> int:
-        return compose(self._link.handshake[1 if self.role == INITIATOR else 0], self.node)
+        return compose(self._terms.link.handshake[1 if self.role == INITIATOR else 0], self.node)
 
     @property
     def _rx_isotp(self) -> int:
-        return compose(self._link.isotp[1 if self.role == INITIATOR else 0], self.node, True)
+        return compose(self._terms.link.isotp[1 if self.role == INITIATOR else 0], self.node, True)
 
     # -- keys and handshake --------------------------------------------------------------------------------------------
 
@@ -302,10 +309,10 @@ class Channel:
             self.relationship,
             epoch,
             self._side,
-            self.policy.digest,
-            self._boot_counter,
-            self._urandom(16),
-            self._key_log,
+            self._terms.policy.digest,
+            self._terms.boot_counter,
+            self._terms.urandom(16),
+            self._terms.key_log,
         )
         return self._handshake
 
@@ -314,8 +321,12 @@ class Channel:
         self._send_handshake(self._new_handshake(self.epoch).hello())
 
     def _send_handshake(self, payload: bytes) -> None:
-        arbitration_id = compose(self._link.handshake[0 if self.role == INITIATOR else 1], self.node)
-        self._out.extend(cut(arbitration_id | self._toggle, payload))
+        arbitration_id = compose(self._terms.link.handshake[0 if self.role == INITIATOR else 1], self.node)
+        frames = cut(arbitration_id | self._toggle, payload)
+        if self._out is None:
+            self._out = frames
+        else:
+            self._out.extend(frames)
         self._toggle ^= TOGGLE
 
     def send_pairing(self, payload: bytes) -> None:
@@ -378,7 +389,7 @@ class Channel:
         self._end(self._previous)
         self._previous = self._session
         self._session = session
-        self._count(ESTABLISHED)
+        self._counts[_SESSIONS] += 1
         return self._event(ESTABLISHED, 0, session.epoch, "")
 
     def _end(self, session: "Session | None") -> None:
@@ -451,8 +462,8 @@ class Channel:
         if tx is None:
             tx = self._sender(session)
         counter = tx.latest + 1
-        if counter > self._max_records:
-            raise ChannelError("this session has sealed its %d records: rotate to a new epoch" % self._max_records)
+        if counter > self._terms.max_records:
+            raise ChannelError("this session has sealed its %d records: rotate to a new epoch" % tx.latest)
         now_ms = self._clock()
         if now_ms >= tx.ends_ms:
             tx.turn(now_ms)
@@ -462,7 +473,7 @@ class Channel:
         size = len(data)
         if head & _CITES:
             size += CITATION_LENGTH
-        if size > self._short:
+        if size > self._counts[_SHORT_DATA]:
             return self._seal_long(tx, head, data, now_ms)
         shared = self._shared
         work = shared.tx
@@ -480,7 +491,7 @@ class Channel:
         self._heads[arbitration_id] = head ^ TOGGLE
         head &= ~_CITES
         size += OVERHEAD
-        if self._fd:
+        if self._terms.fd:
             frames = shared.fd_frame(fd_room(size))
             frames[0].arbitration_id = head | size << 8
             return frames
@@ -501,8 +512,8 @@ class Channel:
     def _head(self, arbitration_id: int) -> int:
         """The entry in `_heads` of an ID that is sealed for the first time. Raises PolicyError."""
         base = base_of(arbitration_id)
-        self.policy.check_sealable(base)
-        return canonical(arbitration_id) | (_CITES if self.policy.needs_citation(base) else 0)
+        self._terms.policy.check_sealable(base)
+        return canonical(arbitration_id) | (_CITES if self._terms.policy.needs_citation(base) else 0)
 
     def _seal_long(self, tx: Sender, head: int, data: "Buffer", now_ms: int) -> "list[Frame]":
         """A record that does not fit, by ISO-TP."""
@@ -519,14 +530,15 @@ class Channel:
     def _transfers(self) -> IsoTpLink:
         """The ISO-TP link of long records, made when first needed."""
         if self._isotp is None:
-            ours = self._link.isotp[0 if self.role == INITIATOR else 1]
-            self._isotp = IsoTpLink(compose(ours, self.node, True), self._rx_isotp, self._receive_max, self._fd)
+            terms = self._terms
+            ours = compose(terms.link.isotp[0 if self.role == INITIATOR else 1], self.node, True)
+            self._isotp = IsoTpLink(ours, self._rx_isotp, terms.receive_max, terms.fd)
         return self._isotp
 
     def outgoing(self) -> "list[Frame]":
         """Frames to send now, in order (handshake, flow control, rest of a long record); the list is then empty."""
-        frames = self._out
-        self._out = []
+        frames = self._out or []
+        self._out = None
         if self._isotp is not None:
             frames.extend(self._isotp.outgoing())
         return frames
@@ -585,7 +597,7 @@ class Channel:
         if head & ENCRYPTED:
             if head == self._rx_isotp:
                 return self._on_isotp(frame)
-            flags = self.policy.flags_of(base_of(head))
+            flags = self._terms.policy.flags_of(base_of(head))
             if not flags & SEALABLE:
                 return None
             if frame.is_fd:
@@ -606,7 +618,7 @@ class Channel:
         if clear_of(head) == self._rx_handshake:
             payload = self._shared.reassembler.feed(frame, self._clock())
             return None if payload is None else self._on_handshake(payload)
-        if self._session is not None and not self.policy.clear_allowed(base_of(head), True):
+        if self._session is not None and not self._terms.policy.clear_allowed(base_of(head), True):
             return self._refuse(head, "clear")
         return None
 
@@ -618,7 +630,7 @@ class Channel:
         if len(payload) < 4 + OVERHEAD:
             return self._refuse(self._rx_isotp, "short")
         full_id = int.from_bytes(payload[:4], "big")
-        flags = self.policy.flags_of(base_of(full_id))
+        flags = self._terms.policy.flags_of(base_of(full_id))
         if full_id != canonical(full_id) or not flags & SEALABLE:
             return self._refuse(self._rx_isotp, "unsealable")
         return self._open(full_id, memoryview(payload)[4:], len(payload) - 4, flags & CITED != 0, now_ms)

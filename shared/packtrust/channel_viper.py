@@ -43,14 +43,14 @@ def seal(self, arbitration_id, data):
         cited = int(rx.highest)
         start = 32
     last = size + start - 1 >> 3
-    if counter < 1 or counter > int(self._small_max) or size + start - 28 > int(self._room):
+    counts = ptr32(self._counts)
+    if counter < 1 or counter > counts[5] or size + start - 28 >= counts[6]:
         return self._seal(arbitration_id, data)
     now_ms = self._clock()
     if int(now_ms) - int(tx.ends_ms) >= 0:
         tx.turn(now_ms)
     tx.latest = counter
     tx.recent = True
-    counts = ptr32(self._counts)
     counts[1] = counts[1] + 1
     shared = self._shared
     whole = shared.tx

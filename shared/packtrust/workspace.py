@@ -16,7 +16,12 @@ from packtrust.segmentation import CHUNK, FD_LENGTHS, PAYLOAD_MAX, Reassembler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from packtrust._typing import Buffer
+    from packtrust.channel import Link
+    from packtrust.handshake import KeyLog
+    from packtrust.policy import Policy
     from packtrust.session import Opener, Sender
 
 OPENED = "opened"
@@ -76,6 +81,43 @@ class Event:
         return "<Event %s 0x%08x %s>" % (self.kind, self.arbitration_id, what)
 
 
+class Terms:
+    """What the channels of a node mostly have in common, kept once: arguments of `Channel`."""
+
+    def __init__(
+        self,
+        policy: "Policy",
+        urandom: "Callable[[int], Buffer]",
+        link: "Link",
+        boot_counter: int,
+        fd: bool,
+        max_records: int,
+        receive_max: int,
+        key_log: "KeyLog | None",
+    ) -> None:
+        self.policy = policy
+        self.urandom = urandom
+        self.link = link
+        self.boot_counter = boot_counter
+        self.fd = fd
+        self.max_records = max_records
+        self.receive_max = receive_max
+        self.key_log = key_log
+
+    def same(self, other: "Terms") -> bool:
+        """Whether one can stand for the other."""
+        return (
+            self.policy is other.policy
+            and self.urandom == other.urandom
+            and self.link is other.link
+            and self.boot_counter == other.boot_counter
+            and self.fd == other.fd
+            and self.max_records == other.max_records
+            and self.receive_max == other.receive_max
+            and self.key_log == other.key_log
+        )
+
+
 class Workspace:
     """Buffers and ready keys of one node.
 
@@ -113,6 +155,7 @@ class Workspace:
         self._fd_views = {}  # type: dict[int, memoryview]
         self._ready = []  # type: list[Sender | Opener]
         self._ready_max = ready
+        self._terms = None  # type: Terms | None
         self.frames_of((OVERHEAD + CITATION_LENGTH + USUAL - 1) // CHUNK)
         self.frames_of((OVERHEAD - 1) // CHUNK)
 
@@ -154,6 +197,12 @@ class Workspace:
         frame.data = self._fd_views[room]
         frame.dlc = room
         return self.fd_frames
+
+    def terms(self, terms: Terms) -> Terms:
+        """These terms, or the same ones that the channel before had."""
+        if self._terms is None or not self._terms.same(terms):
+            self._terms = terms
+        return self._terms
 
     def expire(self, now_ms: int) -> None:
         """Drop what is overdue; once a millisecond, however many channels ask."""

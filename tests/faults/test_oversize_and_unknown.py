@@ -63,7 +63,7 @@ def test_a_sealed_transfer_longer_than_allowed(keyed):
     pack = keyed.pack.node("pack")
     channel = pack.app.channel
     station = attacker(keyed, "vcu")
-    limit = channel._receive_max
+    limit = channel._terms.receive_max
     station.send(Frame(compose(0x431, PACK, True), bytes((0x10 | (limit + 1) >> 8, (limit + 1) & 255)) + bytes(6)))
     keyed.pack.run_for(20)
     assert channel.dropped_transfers == {"oversize": 1}
