@@ -22,8 +22,9 @@ from packtrust.errors import PacktrustError
 from packtrust_host.app.errors import AppError
 from packtrust_host.bridge.errors import BridgeError
 from packtrust_host.image import ImageError
+from packtrust_host.shrink import ShrinkError
 from packtrust_host.sim.deploy import SetupError
-from packtrust_host.sim.launcher import NodeError
+from packtrust_host.sim.nodes import NodeError
 from packtrust_host.sim.qemu import QemuError
 from packtrust_host.sim.recording import RecordingError
 from packtrust_host.urls import BusUrlError
@@ -46,6 +47,7 @@ EXPECTED = (
     QemuError,
     RecordingError,
     SetupError,
+    ShrinkError,
     can.CanError,
     OSError,
 )

@@ -25,6 +25,7 @@ from .profile import Profile
 CACHE = CHECKOUT / "build" / "deploy"
 # Folders and files on a board that are ours alone: what lies there and is not in the bundle is removed.
 OWN_FOLDERS = ("packtrust_node", "lib/packtrust")
+OWN_PREFIX = "pt_"  # .mpy files in the root that packtrust_host.shrink has put together
 MAIN = "main.py"
 OWN_FILES = (
     MAIN,
@@ -100,8 +101,10 @@ def sources(profile: Profile, role: str) -> dict[str, str]:
     texts = {name: path.read_text() for name, path in deployed_files().items()}
     if profile.board_module is not None:
         texts["packtrust_board.py"] = profile.board_module.read_text()
+    extra = extra_files(profile)
+    texts |= {name: path.read_text() for name, path in extra.items()}
     modules = {module_name(path): path for path in texts}
-    todo = ["main", "packtrust_board"]
+    todo = ["main", "packtrust_board", *(module_name(name) for name in extra)]
     for driver in profile.can:
         module = "packtrust_node.can_" + driver
         if module not in modules:
@@ -124,6 +127,14 @@ def sources(profile: Profile, role: str) -> dict[str, str]:
             todo.append(name.rsplit(".", 1)[0])
         todo.extend(_named(source, name.rpartition(".")[0]))
     return {modules[name]: texts[modules[name]] for name in sorted(wanted)}
+
+
+def extra_files(profile: Profile) -> dict[str, Path]:
+    """What else lies in the board's folder and belongs onto it: boot.py. A virtual board's is the host's."""
+    if profile.virtual:
+        return {}
+    found = [CHECKOUT / name for name in profile.files if name.startswith("boards/") and name.endswith(".py")]
+    return {path.name: path for path in found if path != profile.board_module}
 
 
 def make_bundle(profile: Profile, role: str, cache: Path = CACHE) -> Bundle:
@@ -157,6 +168,7 @@ def _key(profile: Profile, role: str) -> str:
     texts: dict[str, Path] = dict(deployed_files())
     if profile.board_module is not None:
         texts["packtrust_board.py"] = profile.board_module
+    texts |= extra_files(profile)
     for tool in (shrinker.__file__, image.__file__, rom.__file__, __file__):
         texts["/" + Path(tool).name] = Path(tool)
     key = hashlib.sha256(repr((profile.arch, profile.layout, profile.can, role)).encode())
@@ -174,7 +186,7 @@ def _make(profile: Profile, role: str) -> Bundle:
         start = texts.pop(MAIN)
         return Bundle({CIRCUITPYTHON_MAIN: start.encode(), **{name: text.encode() for name, text in texts.items()}})
     # The interpreter looks for main.py, not for main.mpy, and compiles it in RAM: it only starts what is compiled.
-    files = {MAIN: texts.pop(MAIN).encode()}
+    files = {name: texts.pop(name).encode() for name in (MAIN, *extra_files(profile))}
     if profile.board_module is not None:
         # Only a program that is complete can be made smaller: a board module in a firmware uses names of it.
         texts = shrink(texts, [*rom.ENTRIES, *rom.ONLY[role]], rom.START, rom.ROOTS)

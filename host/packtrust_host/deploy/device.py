@@ -19,7 +19,7 @@ import serial
 from mpremote.transport import TransportError
 from mpremote.transport_serial import SerialTransport
 
-from .bundle import OWN_FILES, OWN_FOLDERS
+from .bundle import OWN_FILES, OWN_FOLDERS, OWN_PREFIX
 from .errors import BoardError
 from .profile import ARCHITECTURES
 
@@ -66,8 +66,19 @@ def _w(p):
             _w(p + "/" + e[0])
     else:
         _h(p)
-for _p in %r:
+for _p in %s:
     _w(_p)
+for _e in list(os.ilistdir()):
+    if _e[0].startswith(%r) and _e[0].endswith(".mpy") and _e[0] not in %s:
+        _h(_e[0])
+"""
+
+_READ = """
+try:
+    with open(%r) as _f:
+        print(_f.read())
+except OSError:
+    pass
 """
 
 _ROM_HASH = """
@@ -197,13 +208,14 @@ class Device:
 
     def hashes(self, *more: str) -> dict[str, str]:
         """SHA-256, as hex, of every file of ours, and of `more`, computed there in one go."""
-        text = self.run(_HASHES % ((*OWN_FOLDERS, *OWN_FILES, *more),))
+        inside = tuple(folder + "/" for folder in OWN_FOLDERS)
+        asked = sorted({*OWN_FOLDERS, *OWN_FILES, *(name for name in more if not name.startswith(inside))})
+        text = self.run(_HASHES % (asked, OWN_PREFIX, asked))
         return dict(line.split("\t") for line in text.splitlines() if "\t" in line)
 
-    def read(self, path: str) -> bytes:
-        """A file's content."""
-        with _told(self.device):
-            return bytes(self._transport.fs_readfile(path))
+    def read_text(self, path: str) -> str:
+        """A small file's content; empty if it is not there."""
+        return self.run(_READ % path)
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file; its folder exists."""

@@ -24,7 +24,7 @@ from packtrust_host.app.keystore import KeyStore
 from packtrust_host.urls import open_bus
 
 from . import find
-from .bundle import CIRCUITPYTHON_MAIN, Bundle, make_bundle
+from .bundle import CIRCUITPYTHON_MAIN, OWN_FILES, OWN_FOLDERS, OWN_PREFIX, Bundle, extra_files, make_bundle
 from .device import Device, NodeConsole, Probe, sha256
 from .errors import BoardError
 from .find import Target
@@ -84,7 +84,7 @@ def make_plan(bundle: Bundle, there: dict[str, str], rom_there: str = "") -> Pla
             plan.same += 1
         else:
             plan.copy[path] = data
-    plan.remove = sorted(path for path in there if path not in bundle.files and path != CONFIG)
+    plan.remove = sorted(path for path in there if path not in bundle.files)
     plan.rom = bool(bundle.rom) and rom_there != sha256(bundle.rom)
     return plan
 
@@ -193,11 +193,11 @@ def deploy(
         result.interpreter = probe.text
         tell("board", "%s: %s" % (target.text, probe.text))
         check_interpreter(profile, probe, target)
-        there = device.hashes(CONFIG)
-        old = _read_config(device) if CONFIG in there else None
+        old = _read_config(device)
         wanted = node_config(old, probe.unique_id or _known_number(target), role or _role(target, old), config or {})
         bundle = make_bundle(profile, wanted["role"])
         tell("compiled", "%d files, %d bytes for %s" % (_count(bundle), bundle.size, profile.arch or "any core"))
+        there = device.hashes(*bundle.files)
         rom = device.rom_hash(len(bundle.rom)) if bundle.rom else ""
         plan = make_plan(bundle, there, rom)
         if wanted != old:
@@ -271,10 +271,11 @@ def _finder(target: Target) -> Callable[[], str | None]:
 
 
 def _read_config(device: Device) -> dict[str, Any] | None:
+    text = device.read_text(CONFIG)
     try:
-        config = json.loads(device.read(CONFIG))
+        config = json.loads(text)
     except ValueError:
-        return None  # a power cut while it was written: it is made anew
+        return None  # not there, or a power cut while it was written: it is made anew
     return config if isinstance(config, dict) else None
 
 
@@ -303,7 +304,7 @@ def _carry_out(device: Device, plan: Plan, bundle: Bundle, tell: Tell) -> None:
         device.write(path, data)
         tell("copied", "%d/%d %s" % (number, len(plan.copy), path))
     # What counts is what the board reads back.
-    after = device.hashes(CONFIG)
+    after = device.hashes(*bundle.files, *plan.copy)
     wrong = [path for path, data in {**bundle.files, **plan.copy}.items() if after.get(path) != sha256(data)]
     if bundle.rom and plan.rom and device.rom_hash(len(bundle.rom)) != sha256(bundle.rom):
         wrong.append("the ROM file system")
@@ -368,7 +369,7 @@ def deploy_to_drive(
             "name the board that it is, or give the right --drive",
         )
     result = Result(profile.name, str(drive), interpreter=identity["interpreter"], dry_run=dry_run)
-    there = _drive_hashes(drive)
+    there = _drive_hashes(drive, profile)
     old = json.loads((drive / CONFIG).read_text()) if (drive / CONFIG).is_file() else None
     wanted = node_config(old, bytes.fromhex(identity.get("UID", "")), role, config or {})
     bundle = make_bundle(profile, wanted["role"])
@@ -390,7 +391,7 @@ def deploy_to_drive(
             (drive / path).parent.mkdir(parents=True, exist_ok=True)
             (drive / path).write_bytes(data)
             tell("copied", "%d/%d %s" % (number, len(plan.copy), path))
-        after = _drive_hashes(drive)
+        after = _drive_hashes(drive, profile)
         wrong = [path for path, data in bundle.files.items() if after.get(path) != sha256(data)]
         if wrong:
             raise BoardError(
@@ -417,10 +418,9 @@ def read_boot_out(drive: Path) -> dict[str, str]:
     return found
 
 
-def _drive_hashes(drive: Path) -> dict[str, str]:
-    from .bundle import OWN_FILES, OWN_FOLDERS
-
-    paths = [drive / name for name in (*OWN_FILES, CIRCUITPYTHON_MAIN)]
+def _drive_hashes(drive: Path, profile: Profile) -> dict[str, str]:
+    paths = [drive / name for name in (*OWN_FILES, CIRCUITPYTHON_MAIN, *extra_files(profile))]
+    paths += sorted(drive.glob(OWN_PREFIX + "*.mpy"))
     for folder in OWN_FOLDERS:
         paths += sorted((drive / folder).rglob("*"))
     return {
