@@ -380,9 +380,7 @@ def main(checkout: Path = CHECKOUT) -> int:
             stamp.write_text(json.dumps({"inputs": key}) + "\n")
             debian_packages.say("  done in %.0f s" % (time.monotonic() - began))
     except (BuildError, debian_packages.PackageError) as error:
-        debian_packages.say(
-            "error: no cortex-m4 firmware: %s (or, with what it names in reach, make firmware)." % error
-        )
+        debian_packages.say("error: no cortex-m4 firmware: %s; then run `make firmware` again." % error)
         return 1
     return 0
 

@@ -385,6 +385,14 @@ def test_a_console_nobody_reads_holds_nothing_up(board: Board) -> None:
     assert board.run("print(list(range(1000)))") == list(range(1000))
 
 
+def test_a_fault_says_where_and_leaves_the_host_alone(board: Board) -> None:
+    board.start("import machine\nmachine.mem32[0xa0000000]")
+    board.until(b"FATAL: exception 3 at pc=")
+    before = _cpu_s(board.process.pid)
+    time.sleep(1)
+    assert _cpu_s(board.process.pid) - before < 0.3
+
+
 # ---------------------------------------------------------------- time
 
 

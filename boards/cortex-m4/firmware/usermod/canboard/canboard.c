@@ -12,6 +12,7 @@
 #define SYST_RVR REG(0xe000e014)
 #define SYST_CVR REG(0xe000e018)
 #define NVIC_ISER0 REG(0xe000e100)
+#define NVIC_ICER0 REG(0xe000e180)
 #define SCB_VTOR REG(0xe000ed08)
 #define SCB_AIRCR REG(0xe000ed0c)
 #define SCB_CPACR REG(0xe000ed88)
@@ -48,6 +49,27 @@ static void systick(void) {
     event = true;
 }
 
+// A fault says where it was and stops: the emulator sleeps, what is on the flash can be looked at.
+__attribute__((used)) static void report_fault(const uint32_t *frame) {
+    NVIC_ICER0 = 0xffffffff;
+    SYST_CSR = 0;
+    uint32_t kind;
+    __asm volatile ("mrs %0, ipsr" : "=r" (kind));
+    char text[96];
+    vstr_t line;
+    vstr_init_fixed_buf(&line, sizeof(text), text);
+    vstr_printf(&line, "\r\nFATAL: exception %u at pc=%08x lr=%08x sp=%p\r\n", (unsigned)(kind & 0x1ff),
+        (unsigned)frame[6], (unsigned)frame[5], frame);
+    canboard_uart_panic(line.buf, line.len);
+    for (;;) {
+        __asm volatile ("wfi");
+    }
+}
+
+__attribute__((naked)) static void fault(void) {
+    __asm volatile ("mrs r0, msp\n b report_fault");
+}
+
 extern const uint32_t isr_vector[16];
 static uint32_t vectors[16 + 32] __attribute__((aligned(256)));
 static const uint8_t uart_irqs[CANBOARD_UARTS] = {0, 2, 4, 18, 20};
@@ -67,7 +89,7 @@ void canboard_init(void) {
     SCB_CPACR |= 0xfu << 20; // the FPU
     __asm volatile ("dsb\n isb");
     for (size_t i = 0; i < 16; i++) {
-        vectors[i] = isr_vector[i];
+        vectors[i] = i >= 2 && i <= 6 ? (uint32_t)&fault : isr_vector[i];
     }
     vectors[15] = (uint32_t)&systick;
     uint32_t enabled = 0;

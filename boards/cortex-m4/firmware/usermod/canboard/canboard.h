@@ -35,4 +35,5 @@ size_t canboard_uart_any(unsigned number);
 size_t canboard_uart_room(unsigned number);
 size_t canboard_uart_read(unsigned number, uint8_t *buffer, size_t count);
 size_t canboard_uart_write(unsigned number, const uint8_t *buffer, size_t count);
+void canboard_uart_panic(const char *text, size_t length);
 bool canboard_entropy(uint8_t *buffer, size_t count);

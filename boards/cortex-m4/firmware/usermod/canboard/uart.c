@@ -158,6 +158,22 @@ size_t canboard_uart_write(unsigned number, const uint8_t *buffer, size_t count)
     return count;
 }
 
+// With all interrupts off and for good: what is still in the ring, then this.
+void canboard_uart_panic(const char *text, size_t length) {
+    rings_t *r = &rings[0];
+    for (size_t patience = 10000000; patience && (r->tx_head != r->tx_tail || length); patience--) {
+        if (uarts[0]->state & STATE_TX_FULL) {
+            continue;
+        }
+        if (r->tx_head != r->tx_tail) {
+            uarts[0]->data = r->tx[r->tx_tail++ % TX_SIZE];
+        } else {
+            uarts[0]->data = *text++;
+            length--;
+        }
+    }
+}
+
 // The source is on only while somebody asks: nothing else is interrupted by it.
 bool canboard_entropy(uint8_t *buffer, size_t count) {
     rings_t *r = &rings[CANBOARD_ENTROPY];
