@@ -15,6 +15,7 @@ MADE_BY = {
     "docs/packtrust.dbc": ["-m", "packtrust_host.dbc"],
     "docs/performance.md": ["tests/bench/page.py"],
     "shared/packtrust/crypto/curve25519_thumb.py": ["tools/curve25519_thumb.py"],
+    "shared/packtrust/messages/rows.py": ["tools/message_rows.py"],
     "shared/packtrust/crypto/gcm_thumb.py": ["tools/gcm_thumb.py"],
     "shared/packtrust/crypto/gcm_viper.py": ["tools/gcm_kernels.py", "gcm_viper"],
     "shared/packtrust/crypto/gcm_viper_large.py": ["tools/gcm_kernels.py", "gcm_viper_large"],

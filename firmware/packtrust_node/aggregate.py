@@ -1,6 +1,6 @@
 """From the modules' values to the pack's frames for VCU and app. Pure: slots in, (base, data) out."""
 
-from packtrust.messages import encode
+from packtrust.messages.compact import encode
 from packtrust.messages.table import NO_CELL, STATE_OFF, STATE_ON
 from packtrust_node.slots import UNKNOWN_CENTI_C, UNKNOWN_MV
 from packtrust_node.telemetry import FAULT_MASK, FLAG_BALANCED, FLAG_BALANCING, charge_status

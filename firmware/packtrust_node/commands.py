@@ -6,7 +6,6 @@ the module's own authentic message shows it.
 
 from packtrust._compat import const
 from packtrust.arbitration import base_of
-from packtrust.messages import decode, encode
 from packtrust.messages.bases import (
     ALL_ISOLATE,
     BALANCE,
@@ -32,6 +31,7 @@ from packtrust.messages.bases import (
     TIME,
     WRITE_EEPROM,
 )
+from packtrust.messages.compact import decode, encode
 from packtrust.messages.table import (
     ASK_CELLS,
     ASK_COUNTERS,

@@ -1,5 +1,8 @@
 """What a node gets from the board it runs on: time, entropy, storage, its CAN ports and a log."""
 
+from struct import pack
+
+from packtrust._compat import sha256
 from packtrust.errors import PacktrustError
 from packtrust.workspace import Workspace
 
@@ -16,6 +19,50 @@ except ImportError:
 
 class NoEntropy(PacktrustError):
     """The board has no source of random bytes: the node makes no keys."""
+
+
+class Entropy:
+    """Random bytes of a board, mixed: each block is SHA-256 of a state that no two boots share and of fresh bytes.
+
+    So they are as good as the board's source, do not repeat where a source repeats itself after a reset, and what was
+    given out before does not follow from what is in RAM now.
+
+    source   `urandom(n) -> bytes`, or None. It may raise OSError when it brings nothing.
+
+    Raises NoEntropy where there is no source, or one that gives the same bytes twice: the node then makes no keys.
+    """
+
+    def __init__(self, source) -> None:
+        self._source = source
+        self._state = bytes(32)
+        self._last = b""
+        self._blocks = 0
+
+    def mix(self, data: bytes) -> None:
+        """Stir in what is different from boot to boot: the boot counter, a unique ID."""
+        self._state = sha256(b"packtrust v1 entropy" + self._state + data).digest()
+
+    def _fresh(self) -> bytes:
+        if self._source is None:
+            raise NoEntropy("this board has no entropy source: give its board module a urandom()")
+        try:
+            fresh = bytes(self._source(32))
+        except OSError:
+            raise NoEntropy("the board's entropy source brings nothing: connect it; no keys are made without it")
+        if len(fresh) != 32 or fresh == self._last:
+            raise NoEntropy("the board's entropy source repeats itself: no keys are made; check its random generator")
+        self._last = fresh
+        return fresh
+
+    def __call__(self, count: int) -> bytes:
+        """`count` random bytes."""
+        out = b""
+        while len(out) < count:
+            self._blocks = (self._blocks + 1) & 0x3FFFFFFF
+            fresh = self._fresh()
+            out += sha256(b"packtrust v1 random" + self._state + pack(">I", self._blocks) + fresh).digest()
+            self.mix(fresh)
+        return out[:count]
 
 
 DATA_BITRATE = 2000000
@@ -102,6 +149,11 @@ class Env:
         if self._entropy is None:
             raise NoEntropy("this board has no entropy source: give its board module a urandom()")
         return self._entropy(count)
+
+    def mix(self, boot_counter: int) -> None:
+        """Give the entropy source the boot counter, if it is one that mixes."""
+        if isinstance(self._entropy, Entropy):
+            self._entropy.mix(pack(">I", boot_counter))
 
     def send(self, port: int, frame) -> None:
         """Queue a frame on a port; frames of a port leave in order. A full queue drops it, counted there."""

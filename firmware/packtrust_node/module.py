@@ -13,7 +13,6 @@ from packtrust.arbitration import (
 from packtrust.channel import MODULE_LINK
 from packtrust.frame import Frame
 from packtrust.handshake import RESPONDER
-from packtrust.messages import decode, encode
 from packtrust.messages.bases import (
     ALL_DEREGISTER,
     ALL_ISOLATE,
@@ -40,6 +39,7 @@ from packtrust.messages.bases import (
     STATUS_REQUEST,
     TIME_REQUEST,
 )
+from packtrust.messages.compact import decode, encode
 from packtrust.messages.table import ALL_CELLS, STATE_OFF, STATE_ON
 from packtrust.policy import DEFAULT_POLICY
 from packtrust_node.mailbox import Mailbox

@@ -11,6 +11,7 @@ from packtrust.errors import PacktrustError, StorageError
 from packtrust_node import identity as identities
 from packtrust_node import relation as relations
 from packtrust_node.endpoint import Endpoint, Refusal
+from packtrust_node.env import NoEntropy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,6 +162,11 @@ class Node:
         self.counters[what] = self.counters.get(what, 0) + 1
 
     def _internal(self, error: Exception) -> None:
+        if isinstance(error, NoEntropy):
+            if not self.counters.get("entropy"):
+                self.env.log("no session: %s" % error)
+            self.count("entropy")
+            return
         name = type(error).__name__
         self.count("internal")
         self.count("internal-" + name)
@@ -200,6 +206,7 @@ class Node:
                 self.boot_counter = (unpack_from(">I", raw, 0)[0] + 1) & 0xFFFFFFFF
             else:
                 self.boot_counter = 1
+            self.env.mix(self.boot_counter)
             store.write(_BOOT_RECORD, pack(">I", self.boot_counter))
         except PacktrustError as error:
             # Fresh nonces keep sessions apart even so.

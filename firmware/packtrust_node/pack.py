@@ -14,12 +14,12 @@ from packtrust.arbitration import (
 from packtrust.channel import ESTABLISHED, MODULE_LINK, VCU_LINK
 from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR, RESPONDER
-from packtrust.messages import by_standard_id, decode, encode
 from packtrust.messages.bases import (
     ANNOUNCE_REQUEST,
     ANNOUNCEMENT,
     APP_ANNOUNCE_REQUEST,
     CELL_COMM_STATUS1,
+    COMMAND,
     DETAIL,
     DETAIL_REQUEST,
     FAULT_CODES,
@@ -36,6 +36,7 @@ from packtrust.messages.bases import (
     PACK_ANNOUNCEMENT,
     PACK_DIAGNOSTICS,
     REGISTRATION,
+    REQUEST_MODULE_LIST,
     STATUS_1,
     STATUS_2,
     STATUS_3,
@@ -43,6 +44,7 @@ from packtrust.messages.bases import (
     TIME_REQUEST,
     VCU_TIME_REQUEST,
 )
+from packtrust.messages.compact import decode, encode
 from packtrust.messages.table import STANDARD_PACKS, STATE_OFF
 from packtrust.policy import DEFAULT_POLICY
 from packtrust.record import VERSION
@@ -329,8 +331,7 @@ class PackNode(Node):
             self._on_module_bus(frame)
 
     def _on_standard(self, arbitration_id: int) -> None:
-        found = by_standard_id(arbitration_id)
-        if found is not None and found[1] == self.number and found[0].direction == "V>P":
+        if self.number < STANDARD_PACKS and COMMAND <= arbitration_id - (self.number << 8) <= REQUEST_MODULE_LIST:
             self.count("clear")  # an old VCU's command: only records command this pack
 
     def _on_vcu(self, frame: "FrameLike") -> None:

@@ -1,7 +1,7 @@
 """From a cell source to the module's status messages."""
 
 from packtrust._compat import const
-from packtrust.messages import encode
+from packtrust.messages.compact import encode
 from packtrust.messages.table import (
     FAULT_HARDWARE,
     FAULT_OVER_CURRENT,

@@ -232,7 +232,7 @@ class Policy:
 
 
 def _table_rows() -> "Iterable[Row]":
-    from packtrust.messages.table import policy_rows
+    from packtrust.messages.compact import policy_rows
 
     return policy_rows()
 

@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,39 @@ def node_configs(
             **common,
         }
     return configs
+
+
+BOARDS = ("unix", "cortex-m4")
+
+
+def board_kinds(names: Sequence[str], wanted: Mapping[str, str | Sequence[str]]) -> dict[str, str]:
+    """The kind of board of each node: `unix`, or `cortex-m4`, or that with a firmware variant: `cortex-m4/plain`.
+
+    wanted   `pack`, `module`, `all` or a node's name -> kind; of `module` also one kind each, in turn. The more exact
+             word holds, what nothing names is `unix`. SetupError for a word or kind there is none of.
+    """
+    kinds = dict.fromkeys(names, "unix")
+    modules = [name for name in names if name != "pack"]
+    for word in sorted(wanted, key=lambda item: (item != "all", item in names and item != "pack")):
+        kind = wanted[word]
+        given = [kind] if isinstance(kind, str) else list(kind)
+        if word == "module":
+            targets = modules
+        elif word == "all":
+            targets = list(names)
+        elif word in names:
+            targets = [word]
+        else:
+            raise SetupError("no node %r: name pack, module, all, or one of %s" % (word, ", ".join(names)))
+        if not 0 < len(given) <= len(targets):
+            raise SetupError("%d boards for %s, but there are %d" % (len(given), word, len(targets)))
+        for item in given:
+            if item.split("/")[0] not in BOARDS or item.startswith("unix/"):
+                raise SetupError("no board %r: a node runs on %s" % (item, " or ".join(BOARDS)))
+        if len(given) == 1:
+            given *= len(targets)
+        kinds.update(zip(targets, given, strict=False))
+    return kinds
 
 
 def find_micropython() -> str:

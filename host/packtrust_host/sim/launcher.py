@@ -21,243 +21,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .deploy import (
-    CHECKOUT,
-    NodeConfig,
-    SetupError,
-    find_micropython,
-    make_flash,
-    node_configs,
-)
+from .deploy import SetupError, board_kinds, find_micropython, node_configs
+from .nodes import ANSWER_S, BUSES, NodeError, NodeProcess, QemuNode, UnixNode
 from .recording import Recording
 from .server import VirtualBusServer, new_event_loop
 
-BUSES = ("vcu", "module")
-START_S = 30.0  # a node of 32 on a slow machine
-ANSWER_S = 10.0
 STOP_S = 2.0
-LOG_LINES = 500
-BOOT = CHECKOUT / "boards" / "unix" / "boot.py"
-
-
-class NodeError(Exception):
-    """A node did not start or does not answer; the text has its last words."""
-
-
-class NodeProcess:
-    """One node: its flash folder, its process, its controllers on the buses and its console."""
-
-    def __init__(
-        self,
-        server: VirtualBusServer,
-        name: str,
-        config: NodeConfig,
-        flash: Path,
-        micropython: str,
-        on_key: Callable[[str, str], None] | None,
-        heap: str | None,
-    ) -> None:
-        self.name = name
-        self.config = config
-        self.flash = flash
-        self.log: deque[str] = deque(maxlen=LOG_LINES)
-        self.claim_code: str | None = None
-        self.boots = 0
-        self.start_s = 0.0
-        self._server = server
-        self._micropython = micropython
-        self._on_key = on_key
-        self._heap = heap
-        self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._tap_fd = -1
-        self._tap_rest = b""
-        self._answer: asyncio.Future[str] | None = None
-        self._asked = ""
-        self._greeted = asyncio.Event()
-        self._console = asyncio.Lock()
-
-    @property
-    def running(self) -> bool:
-        """Whether its process lives."""
-        return self._process is not None and self._process.returncode is None
-
-    @property
-    def pid(self) -> int | None:
-        """Its process, while it runs."""
-        return self._process.pid if self._process is not None and self.running else None
-
-    @property
-    def _ports(self) -> tuple[str, ...]:
-        return BUSES if self.config["role"] == "pack" else ("module",)
-
-    async def start(self) -> None:
-        """Power up; returns when the node has greeted. NodeError if it does not."""
-        if self.running:
-            raise NodeError("%s runs already" % self.name)
-        began = time.monotonic()
-        ends: list[socket.socket] = []
-        for bus in self._ports:
-            ours, theirs = socket.socketpair()
-            theirs.setblocking(False)
-            ends.append(theirs)
-            port = self._port_name(bus)
-            if port in self._server.ports:
-                self._server.remove(port)
-            self._server.add_fd(bus, ours.detach(), name=port)
-        settings: dict[str, Any] = {
-            "flash": str(self.flash),
-            "can": [end.fileno() for end in ends],
-        }
-        inherited = [end.fileno() for end in ends]
-        tap_write = -1
-        if self._on_key is not None:
-            self._tap_fd, tap_write = os.pipe()
-            os.set_blocking(self._tap_fd, False)
-            inherited.append(tap_write)
-            settings["tap"] = tap_write
-            asyncio.get_running_loop().add_reader(self._tap_fd, self._tap_readable)
-        options = ["-X", "heapsize=" + self._heap] if self._heap else []
-        self._greeted.clear()
-        self.boots += 1
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                self._micropython,
-                *options,
-                str(BOOT),
-                json.dumps(settings),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=inherited,
-                cwd=self.flash,
-                limit=1 << 20,
-            )
-        except OSError as error:
-            raise NodeError("cannot start %s: %s" % (self._micropython, error)) from error
-        finally:
-            for end in ends:
-                end.close()
-            if tap_write >= 0:
-                os.close(tap_write)
-        self._reader = asyncio.create_task(self._read_console(self._process))
-        greeted = asyncio.create_task(self._greeted.wait())
-        await asyncio.wait({greeted, self._reader}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
-        greeted.cancel()
-        if not self._greeted.is_set():
-            await self.kill()
-            raise NodeError("%s did not start: %s" % (self.name, self._last_words()))
-        self.start_s = time.monotonic() - began
-        code = (await self.command("claim")).split()[1]
-        self.claim_code = None if code == "none" else code
-
-    def _port_name(self, bus: str) -> str:
-        return self.name if self.config["role"] != "pack" else "%s.%s" % (self.name, bus)
-
-    def _last_words(self) -> str:
-        return " | ".join(list(self.log)[-12:]) or "it said nothing"
-
-    def _tap_readable(self) -> None:
-        try:
-            data = os.read(self._tap_fd, 65536)
-        except BlockingIOError:
-            return
-        if not data:
-            self._close_tap()
-            return
-        *lines, self._tap_rest = (self._tap_rest + data).split(b"\n")
-        if self._on_key is not None:
-            for line in lines:
-                self._on_key(self.name, line.decode("ascii"))
-
-    def _close_tap(self) -> None:
-        if self._tap_fd >= 0:
-            asyncio.get_running_loop().remove_reader(self._tap_fd)
-            os.close(self._tap_fd)
-            self._tap_fd = -1
-            self._tap_rest = b""
-
-    async def _read_console(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        while raw := await process.stdout.readline():
-            line = raw.decode("utf-8", "replace").rstrip("\r\n")
-            word = line.split(" ", 1)[0]
-            if word == "packtrust":
-                self._greeted.set()
-            elif word in (self._asked, "error") and self._answer is not None and not self._answer.done():
-                self._answer.set_result(line)
-                continue
-            elif word == "claim":
-                continue  # shown at power-up; asked for again, and no log's business
-            self.log.append(line)
-        await process.wait()
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(NodeError("%s has ended: %s" % (self.name, self._last_words())))
-
-    async def command(self, line: str) -> str:
-        """One console command, its one line of answer. NodeError if the node is down or silent."""
-        async with self._console:
-            if not self.running or self._process is None or self._process.stdin is None:
-                raise NodeError("%s is not running: start it first" % self.name)
-            if "\n" in line or "\r" in line:
-                raise NodeError("a console command is one line")
-            self._answer = asyncio.get_running_loop().create_future()
-            # Not any answer will do: the claim line of the greeting may still be on its way.
-            self._asked = line.split(" ", 1)[0]
-            try:
-                self._process.stdin.write(line.encode() + b"\n")
-                await self._process.stdin.drain()
-                return await asyncio.wait_for(self._answer, ANSWER_S)
-            except TimeoutError as error:
-                raise NodeError("%s does not answer %r within %d s" % (self.name, line, ANSWER_S)) from error
-            except ConnectionError as error:
-                raise NodeError("%s has ended: %s" % (self.name, self._last_words())) from error
-            finally:
-                self._answer = None
-
-    async def statistics(self) -> dict[str, Any]:
-        """The node's counters."""
-        answer = await self.command("stats")
-        result: dict[str, Any] = json.loads(answer.split(" ", 1)[1])
-        return result
-
-    async def kill(self) -> None:
-        """Pull its power: SIGKILL. The flash stays as it is."""
-        process = self._process
-        if process is None:
-            return
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # ended by itself meanwhile
-                process.kill()
-        await process.wait()
-        if self._reader is not None:
-            await self._reader
-        if self._tap_fd >= 0:
-            self._tap_readable()
-            self._close_tap()
-        for bus in self._ports:
-            if self._port_name(bus) in self._server.ports:
-                self._server.remove(self._port_name(bus))
-
-    def describe(self) -> dict[str, Any]:
-        """What the ready line and `nodes` tell about it."""
-        return {
-            "role": self.config["role"],
-            "serial": self.config["serial"],
-            "unique_id": self.config["unique_id"],
-            "running": self.running,
-            "pid": self.pid,
-            "boots": self.boots,
-            "start_s": round(self.start_s, 3),
-            "flash": str(self.flash),
-        }
 
 
 class VirtualPack:
@@ -275,7 +49,10 @@ class VirtualPack:
     adapters         USB-CAN adapters per bus, e.g. ``{"vcu": 1, "module": 1}``.
     micropython      interpreter; None finds one.
     heap             MicroPython heap of a node, e.g. "256K"; None: the port's default.
+    fd               CAN FD on the module bus; vcu_fd: on the VCU bus; data_bitrate: of both, bit/s.
     logs             write candump logs vcu.log and module.log into `directory`.
+    boards           kinds of boards (:func:`.deploy.board_kinds`), e.g. ``{"pack": "cortex-m4", "module": ["unix",
+                     "cortex-m4"]}`` or ``{"all": "cortex-m4/plain"}``; what is not named is "unix".
     """
 
     def __init__(
@@ -296,6 +73,10 @@ class VirtualPack:
         micropython: str | None = None,
         heap: str | None = None,
         logs: bool = True,
+        boards: Mapping[str, str | Sequence[str]] | None = None,
+        fd: bool = False,
+        vcu_fd: bool = False,
+        data_bitrate: int = 2_000_000,
     ) -> None:
         self.directory = Path(directory).resolve()
         self.bitrate = bitrate
@@ -303,6 +84,7 @@ class VirtualPack:
         self.nodes: dict[str, NodeProcess] = {}
         self.server = VirtualBusServer(seed=seed)
         self._logs = logs
+        self._data_bitrates = {"vcu": data_bitrate if vcu_fd else None, "module": data_bitrate if fd else None}
         self._adapters = dict(adapters if adapters is not None else {"vcu": 1, "module": 1})
         for bus in self._adapters:
             if bus not in BUSES:
@@ -329,27 +111,32 @@ class VirtualPack:
             topology=topology,
             clear_first_transfer=clear_first_transfer,
             cells=settings,
+            fd=fd,
+            vcu_fd=vcu_fd,
+            data_bitrate=data_bitrate,
         )
         overlays = overlays or {}
         for name in overlays:
             if name != "*" and name not in configs:
                 raise SetupError("no node %r: there are %s" % (name, ", ".join(configs)))
-        interpreter = micropython or find_micropython()
+        kinds = board_kinds(list(configs), boards or {})
+        interpreter = ""
+        if "unix" in kinds.values():
+            interpreter = micropython or find_micropython()
+        on_key = self._key if tap else None
         for name, config in configs.items():
             if config["role"] == "module":
                 config.update(ratings)
             flash = self.directory / "flash" / name
             files = extra.get(name, {}) | dict(overlays.get("*", {})) | dict(overlays.get(name, {}))
-            make_flash(flash, config, files)
-            self.nodes[name] = NodeProcess(
-                self.server,
-                name,
-                config,
-                flash,
-                interpreter,
-                self._key if tap else None,
-                heap,
-            )
+            kind, _, variant = kinds[name].partition("/")
+            if kind == "unix":
+                self.nodes[name] = UnixNode(self.server, name, config, flash, on_key, interpreter, heap, files)
+            else:
+                if "cells.csv" in files:
+                    config["cells"]["file"] = "/rom/cells.csv"
+                image = flash.with_suffix(".img")
+                self.nodes[name] = QemuNode(self.server, name, config, image, on_key, variant or "cryptolib", files)
 
     def _key(self, node: str, line: str) -> None:
         kind, _, key = line.partition(" ")
@@ -359,7 +146,8 @@ class VirtualPack:
         """Buses, adapters, then all nodes at once. NodeError if one does not come up."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for bus in BUSES:
-            self.server.add_bus(bus, self.bitrate, log=self.directory / (bus + ".log") if self._logs else None)
+            log = self.directory / (bus + ".log") if self._logs else None
+            self.server.add_bus(bus, self.bitrate, self._data_bitrates[bus], log=log)
         for bus, count in self._adapters.items():
             for _ in range(count):
                 self.add_adapter(bus)

@@ -1,0 +1,63 @@
+"""The module `packtrust_board` of the virtual Cortex-M4: what packtrust_node.start asks of a board.
+
+node.json and the store lie in littlefs (/flash); the program runs from the ROMFS (/rom). UART 0 is the console, UARTs
+1 and 2 are the CAN ports: USB-CAN adapters or the virtual bus, by SLCAN. Its C part is the module `canboard`.
+"""
+
+import gc
+import os
+from json import load
+
+from canboard import Uart
+from packtrust_node.can_slcan import SlcanCan, dual_filter
+from packtrust_node.env import data_bitrate
+
+state_directory = "/flash/state"
+console_in = Uart(0)
+
+_least_free = 1 << 29
+
+
+def config() -> dict:
+    """node.json."""
+    with open("/flash/node.json") as file:
+        return load(file)
+
+
+def can_port(index: int, accept):
+    """An SLCAN driver on the UART of that port."""
+    settings = config()
+    filters = () if accept is None else dual_filter(accept)
+    return SlcanCan(
+        Uart(1 + index), settings.get("bitrate", 500000), filters, data_bitrate=data_bitrate(settings, index)
+    )
+
+
+def urandom(count: int) -> bytes:
+    """Bytes of the host's entropy source. OSError if the board has none."""
+    return os.urandom(count)
+
+
+def console_write(text: str) -> None:
+    """To the console."""
+    print(text, end="")
+
+
+def statistics() -> dict:
+    """Heap in bytes: in use and free after a collection, the least that was free in any answer so far, and the largest
+    piece of it."""
+    global _least_free
+    gc.collect()
+    free = gc.mem_free()
+    _least_free = min(_least_free, free)
+    low = 0
+    high = free
+    while high - low > 64:
+        size = (low + high) // 2
+        try:
+            bytearray(size)
+            low = size
+        except MemoryError:
+            high = size
+        gc.collect()
+    return {"heap_used": gc.mem_alloc(), "heap_free": free, "heap_least": _least_free, "heap_block": low}

@@ -1,0 +1,82 @@
+"""A node: the board's ports and files (module `packtrust_board`), the node node.json asks for, and its loop.
+
+`packtrust_board` is what a board brings along (boards/README.md):
+
+    config() -> dict              node.json
+    can_port(index, accept)       a CAN driver (see can_slcan); accept: (base, mask) pairs of 29-bit IDs to let
+                                  in, None: all; for CAN FD where `env.data_bitrate(config, index)` asks for it
+                                  and the controller has it
+    urandom(count) -> bytes       None if the board has no entropy source
+    state_directory               where the store may keep its files
+    console_in                    stream of the console, or None
+    console_write(text)
+    statistics() -> dict          figures of the board for the console's `stats`
+"""
+
+import packtrust_board as board
+
+from packtrust_node.can_slcan import MODULE_ACCEPT
+from packtrust_node.console import Console
+from packtrust_node.env import Clock, Entropy, Env, data_bitrate
+from packtrust_node.loop import Loop
+from packtrust_node.store import FileSlots, Store
+from packtrust_node.testservice import MODULE_ROWS, PACK_ROWS, TestService
+from packtrust_node.txqueue import TxQueue
+
+
+def build():
+    """The node's loop, ready to run."""
+    config = board.config()
+    is_pack = config["role"] == "pack"
+    if is_pack:
+        drivers = [board.can_port(0, None), board.can_port(1, None)]
+    else:
+        drivers = [board.can_port(0, MODULE_ACCEPT)]
+    queues = [TxQueue(driver) for driver in drivers]
+    for index, driver in enumerate(drivers):
+        if data_bitrate(config, index) and not getattr(driver, "fd", False):
+            _log("port %d has no CAN FD, though node.json asks for it: classic frames" % index)
+    clock = Clock()
+    entropy = Entropy(board.urandom)
+    entropy.mix(str(config["unique_id"]).encode())
+    store = Store(FileSlots(board.state_directory), entropy, config["unique_id"])
+    env = Env(clock, entropy, store, queues, _log)
+    if is_pack:
+        from packtrust_node.pack import PackNode
+
+        node = PackNode(env, config)
+        rows = PACK_ROWS
+    else:
+        from packtrust_node.cells import make_cells
+        from packtrust_node.module import ModuleNode
+
+        node = ModuleNode(env, config, make_cells(config.get("cells", {})))
+        rows = MODULE_ROWS
+    service = TestService(env, 0, rows, lambda: node.own_node, lambda: bool(node.relations))
+    loop = None
+
+    def figures() -> dict:
+        shown = board.statistics()
+        shown["crashes"] = loop.crashes
+        shown["test_requests"] = service.requests
+        shown["ports"] = [
+            {
+                "state": queue.driver.state,
+                "queued": len(queue),
+                "overflow": queue.overflow,
+                "stale": queue.stale,
+                "counters": queue.driver.counters,
+            }
+            for queue in queues
+        ]
+        return shown
+
+    console = Console(node, config, board.console_write, figures)
+    loop = Loop(node, clock, queues, service, console, board.console_in)
+    node.start()
+    console.greet()
+    return loop
+
+
+def _log(text: str) -> None:
+    board.console_write("log " + text + "\n")

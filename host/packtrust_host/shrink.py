@@ -1,0 +1,977 @@
+"""Makes a board's program smaller in RAM without changing what it does: source in, source out, line numbers kept.
+
+A module that runs in place from ROM still keeps in RAM what it names: 8 bytes and more for each name of a module or
+class, 7 for each different name in the whole program (MicroPython's table of interned strings, which also doubles when
+it is full), 16 for each function. So over the whole program, which must be complete, for nobody else can use it then:
+
+* constants are put in where they are used (`NAME = const(1)`, also across modules), and their names go;
+* blocks under `if TYPE_CHECKING:`, docstrings, `__all__` and `__slots__` (which MicroPython ignores) go;
+* functions, methods, classes and imports go whose names occur nowhere else, not even in a string;
+* the modules that are always there become one: no names that one imports from another, no 150 bytes for each module;
+* names of functions, of attributes of our own, and of arguments nobody gives by keyword become short ones, which are
+  shared by what never meets.
+
+What is looked up by name at run time stays: a name that occurs in a string counts as used, and one that is a string
+keeps its spelling.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import re
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+# Methods that MicroPython's C code calls by name.
+PROTOCOLS = frozenset(
+    ("close", "count", "flush", "ioctl", "mount", "open", "read", "readblocks", "readinto", "stat", "umount", "write")
+    + ("writeblocks",)
+)
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MAX_ROUNDS = 12
+_ARGUMENTS = 20  # of a function that get short names
+
+_Edit = tuple[int, int, int, int, str]
+
+
+class ShrinkError(ValueError):
+    """A module is no Python, or says something this tool must not touch; the text names it."""
+
+
+def module_name(path: str) -> str:
+    """Dotted name of a file of the program: `lib/` is on the path, a package is its `__init__`."""
+    parts = path.removeprefix("lib/").removesuffix(".py").split("/")
+    if parts[-1] == "__init__":
+        parts.pop()
+    return ".".join(parts)
+
+
+class _Module:
+    """One parsed file; edits are collected and then applied from the end."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.name = module_name(path)
+        self.text = text
+        self.edits: list[_Edit] = []
+        try:
+            self.tree = ast.parse(text)
+        except SyntaxError as error:
+            raise ShrinkError("%s: %s" % (path, error)) from error
+
+    def replace(self, node: ast.expr | ast.stmt | ast.arg | ast.alias, text: str) -> None:
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        self.edits.append((node.lineno, node.col_offset, node.end_lineno, node.end_col_offset, text))
+
+    def drop(self, node: ast.stmt, text: str = "pass") -> None:
+        """Put `text` in place of a statement, decorators included; the lines after it stay where they are."""
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        line, column = node.lineno, node.col_offset
+        for decorator in getattr(node, "decorator_list", ()):
+            if decorator.lineno < line:
+                line, column = decorator.lineno, decorator.col_offset - 1
+        lines = node.end_lineno - line
+        self.edits.append((line, column, node.end_lineno, node.end_col_offset, text + "\n" * lines))
+
+    def apply(self) -> bool:
+        """Carry out the edits and parse anew; whether there were any."""
+        if not self.edits:
+            return False
+        lines = [line.encode() for line in self.text.split("\n")]
+        starts = [0]
+        for line in lines:
+            starts.append(starts[-1] + len(line) + 1)
+        data = bytearray(self.text.encode())
+        spans = [(starts[a - 1] + b, starts[c - 1] + d, text) for a, b, c, d, text in set(self.edits)]
+        outer = []
+        end = -1
+        for first, last, text in sorted(spans, key=lambda span: (span[0], -span[1])):
+            if first >= end:  # else inside something that goes anyway
+                outer.append((first, last, text))
+                end = last
+        for first, last, text in reversed(outer):
+            data[first:last] = text.encode()
+        self.text = data.decode()
+        self.edits = []
+        try:
+            self.tree = ast.parse(self.text)
+        except SyntaxError as error:
+            raise ShrinkError("%s: cannot be made smaller: %s" % (self.path, error)) from error
+        return True
+
+
+def _top(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Statements of a module, those under its `try` and `if` too."""
+    queue = list(tree.body)
+    while queue:
+        node = queue.pop(0)
+        yield node
+        if isinstance(node, ast.If):
+            queue.extend(node.body + node.orelse)
+        elif isinstance(node, ast.Try):
+            queue.extend(node.body + node.orelse + node.finalbody)
+            for handler in node.handlers:
+                queue.extend(handler.body)
+
+
+# -- what no board needs -----------------------------------------------------------------------------------------------
+
+
+def _strip(module: _Module) -> None:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            if node.orelse:
+                module.replace(node.test, "False")
+            else:
+                module.drop(node)
+        elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name in ("__all__", "__slots__"):
+                module.drop(node)
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+            and isinstance(node.body[0].value, ast.Constant)
+            and isinstance(node.body[0].value.value, str)
+        ):
+            module.drop(node.body[0])
+
+
+# -- constants ---------------------------------------------------------------------------------------------------------
+
+
+def _value(node: ast.expr, known: Mapping[str, int]) -> int | None:
+    """The integer an expression of constants is, else None."""
+    if isinstance(node, ast.Constant):
+        return node.value if type(node.value) is int else None
+    if isinstance(node, ast.Name):
+        return known.get(node.id)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "const":
+        return _value(node.args[0], known)
+    if isinstance(node, ast.UnaryOp):
+        operand = _value(node.operand, known)
+        if operand is None:
+            return None
+        if isinstance(node.op, ast.USub):
+            return -operand
+        return ~operand if isinstance(node.op, ast.Invert) else None
+    if isinstance(node, ast.BinOp):
+        left, right = _value(node.left, known), _value(node.right, known)
+        if left is None or right is None:
+            return None
+        operations = {
+            ast.Add: lambda: left + right,
+            ast.Sub: lambda: left - right,
+            ast.Mult: lambda: left * right,
+            ast.LShift: lambda: left << right,
+            ast.RShift: lambda: left >> right,
+            ast.BitOr: lambda: left | right,
+            ast.BitAnd: lambda: left & right,
+        }
+        make = operations.get(type(node.op))
+        return None if make is None else make()
+    return None
+
+
+def _bound(tree: ast.Module) -> Counter[str]:
+    """How often each name is bound anywhere in a module, imports aside."""
+    found: Counter[str] = Counter()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            found[node.id] += 1
+        elif isinstance(node, ast.arg):
+            found[node.arg] += 1
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)) or (isinstance(node, ast.ExceptHandler) and node.name):
+            found[node.name] += 1
+    return found
+
+
+class _Constants:
+    """The program's integer constants, by module and name."""
+
+    def __init__(self, modules: Mapping[str, _Module]) -> None:
+        self._modules = modules
+        self.own: dict[str, dict[str, int]] = {name: {} for name in modules}
+        self._bound = {name: _bound(module.tree) for name, module in modules.items()}
+        for _ in range(_MAX_ROUNDS):
+            if not self._find():
+                return
+        raise ShrinkError("constants depend on each other in a circle")
+
+    def _find(self) -> bool:
+        found = False
+        for name, module in self._modules.items():
+            known = self.visible(name)
+            for node in module.tree.body:
+                if not (isinstance(node, ast.Assign) and len(node.targets) == 1):
+                    continue
+                target = node.targets[0]
+                if not isinstance(target, ast.Name) or self._bound[name][target.id] != 1 or target.id in self.own[name]:
+                    continue
+                value = _value(node.value, known)
+                if value is not None:
+                    self.own[name][target.id] = value
+                    found = True
+        return found
+
+    def visible(self, name: str) -> dict[str, int]:
+        """What a module's names mean, its imports included."""
+        known = dict(self.own[name])
+        for node in _top(self._modules[name].tree):
+            if isinstance(node, ast.ImportFrom) and node.module in self.own:
+                for alias in node.names:
+                    local = alias.asname or alias.name
+                    if alias.name in self.own[node.module] and not self._bound[name][local]:
+                        known[local] = self.own[node.module][alias.name]
+        return known
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Modules of the program by the names a module gives them."""
+        found = {}
+        for node in _top(self._modules[name].tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    dotted = node.module + "." + alias.name
+                    local = alias.asname or alias.name
+                    if dotted in self._modules and not self._bound[name][local]:
+                        found[local] = dotted
+        return found
+
+
+def _inline(modules: Mapping[str, _Module]) -> None:
+    constants = _Constants(modules)
+    # A module may be used as an object: its constants that are asked for by name stay.
+    asked: set[str] = set()
+    for name, module in modules.items():
+        aliases = constants.aliases(name)
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Attribute):
+                if not (isinstance(node.value, ast.Name) and node.value.id in aliases):
+                    asked.add(node.attr)
+    for name, module in modules.items():
+        known = constants.visible(name)
+        aliases = constants.aliases(name)
+        for node in ast.walk(module.tree):
+            value = None
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                value = known.get(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                if isinstance(node.value, ast.Name) and node.value.id in aliases:
+                    value = constants.own[aliases[node.value.id]].get(node.attr)
+            if value is not None:
+                assert isinstance(node, ast.expr)
+                module.replace(node, str(value) if value >= 0 else "(%d)" % value)
+        own = constants.own[name]
+        for statement in module.tree.body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                if len(statement.targets) == 1 and statement.targets[0].id in own:
+                    if statement.targets[0].id not in asked:
+                        module.drop(statement)
+        for statement in _top(module.tree):
+            if isinstance(statement, ast.ImportFrom) and statement.module in constants.own:
+                source = constants.own[statement.module]
+                left = [a for a in statement.names if a.name not in source or (a.asname or a.name) not in known]
+                _import(module, statement, left)
+    for module in modules.values():
+        module.apply()
+
+
+def _import(module: _Module, statement: ast.ImportFrom | ast.Import, left: list[ast.alias]) -> None:
+    """Leave only some names of an import."""
+    if len(left) == len(statement.names):
+        return
+    if not left:
+        module.drop(statement)
+        return
+    names = ", ".join(a.name + (" as " + a.asname if a.asname else "") for a in left)
+    if isinstance(statement, ast.ImportFrom):
+        module.drop(statement, "from %s%s import %s" % ("." * statement.level, statement.module or "", names))
+    else:
+        module.drop(statement, "import " + names)
+
+
+# -- what nothing uses -------------------------------------------------------------------------------------------------
+
+
+def _loads(tree: ast.AST) -> Counter[str]:
+    """Names loaded in a tree: those of its own module, if they are no locals."""
+    return Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+
+
+def _uses(tree: ast.AST) -> Counter[str]:
+    """Names by which a tree may mean another module's: taken as attributes, imported, or found in strings."""
+    found: Counter[str] = Counter()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            found[node.attr] += 1
+        elif isinstance(node, ast.alias):
+            for part in node.name.split("."):
+                found[part] += 1
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for part in node.module.split("."):
+                found[part] += 1
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for word in _WORD.findall(node.value):
+                found[word] += 1
+    return found
+
+
+def _annotations(tree: ast.AST) -> Iterator[ast.expr]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.returns is not None:
+            yield node.returns
+        elif isinstance(node, ast.arg) and node.annotation is not None:
+            yield node.annotation
+
+
+def _unannotate(module: _Module) -> None:
+    """Annotations are compiled to nothing, but would count as uses."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            assert node.annotation.end_lineno is not None and node.annotation.end_col_offset is not None
+            lines = node.annotation.end_lineno - node.lineno
+            module.edits.append(
+                (
+                    node.lineno,
+                    node.col_offset,
+                    node.annotation.end_lineno,
+                    node.annotation.end_col_offset,
+                    node.arg + "\n" * lines,
+                )
+            )
+        elif isinstance(node, ast.FunctionDef) and node.returns is not None:
+            text = module.text.split("\n")[node.returns.lineno - 1].encode()
+            arrow = text.rfind(b"->", 0, node.returns.col_offset)
+            if arrow >= 0 and node.returns.end_lineno == node.returns.lineno:
+                assert node.returns.end_col_offset is not None
+                module.edits.append((node.returns.lineno, arrow, node.returns.lineno, node.returns.end_col_offset, ""))
+
+
+def _is_native(node: ast.FunctionDef) -> bool:
+    """Viper, native and Thumb functions: their annotations are types and their text is for another compiler."""
+    return any("micropython" in ast.dump(item) for item in node.decorator_list)
+
+
+def _shake(modules: Mapping[str, _Module], roots: Iterable[str]) -> None:
+    keep = set(roots) | PROTOCOLS
+    for _ in range(_MAX_ROUNDS):
+        total: Counter[str] = Counter()
+        for module in modules.values():
+            total += _uses(module.tree)
+        changed = False
+        for name, module in modules.items():
+            _drop_imports(module)
+            loads = _loads(module.tree)
+            for statement in module.tree.body:
+                for node in [statement, *(statement.body if isinstance(statement, ast.ClassDef) else ())]:
+                    names: list[str] = []
+                    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                        names = [node.name]
+                    elif isinstance(node, ast.Assign) and _is_plain(node.value):
+                        names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+                        if len(names) != len(node.targets):
+                            continue
+                    if not names or any(item.startswith("__") or item in keep for item in names):
+                        continue
+                    inside, within = _uses(node), _loads(node)
+                    if all(total[item] <= inside[item] and loads[item] <= within[item] for item in names):
+                        module.drop(node)
+            changed = module.apply() or changed
+        if not changed:
+            return
+
+
+def _is_plain(node: ast.expr) -> bool:
+    """An expression nobody misses: nothing is called in it."""
+    return not any(isinstance(item, (ast.Call, ast.Await, ast.Yield)) for item in ast.walk(node))
+
+
+def _drop_imports(module: _Module) -> None:
+    used: Counter[str] = Counter()
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Name):
+            used[node.id] += 1
+    package = module.path.endswith("__init__.py")
+    for statement in module.tree.body:
+        if isinstance(statement, (ast.Import, ast.ImportFrom)) and not package:
+            left = [alias for alias in statement.names if used[(alias.asname or alias.name).split(".")[0]]]
+            _import(module, statement, left)
+
+
+# -- one module of many ----------------------------------------------------------------------------------------------
+
+
+def _targets(node: ast.AST) -> Iterator[str]:
+    """Names a statement binds in its own scope, function and class bodies not entered."""
+    queue: list[ast.AST] = [node]
+    while queue:
+        item = queue.pop()
+        if isinstance(item, (ast.FunctionDef, ast.ClassDef)):
+            yield item.name
+            queue += item.decorator_list
+            continue
+        if isinstance(item, (ast.Lambda, ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)):
+            continue
+        if isinstance(item, ast.Name) and not isinstance(item.ctx, ast.Load):
+            yield item.id
+        elif isinstance(item, ast.ExceptHandler) and item.name:
+            yield item.name
+        elif isinstance(item, (ast.Import, ast.ImportFrom)):
+            for alias in getattr(item, "bound", item.names):
+                yield (alias.asname or alias.name).split(".")[0]
+        queue += ast.iter_child_nodes(item)
+
+
+_Scoped = ast.FunctionDef | ast.Lambda | ast.GeneratorExp | ast.ListComp | ast.SetComp | ast.DictComp
+
+
+def _bindings(node: _Scoped) -> set[str]:
+    names: set[str] = set()
+    if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+        arguments = node.args
+        for argument in arguments.posonlyargs + arguments.args + arguments.kwonlyargs:
+            names.add(argument.arg)
+        for extra in (arguments.vararg, arguments.kwarg):
+            if extra is not None:
+                names.add(extra.arg)
+        body = node.body if isinstance(node, ast.FunctionDef) else []
+        for statement in body:
+            names.update(_targets(statement))
+        for statement in body:
+            for item in ast.walk(statement):
+                if isinstance(item, ast.Global):
+                    names.difference_update(item.names)
+    else:
+        for generator in node.generators:
+            names.update(_targets(generator.target))
+    return names
+
+
+def _global_nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
+    """Every node that means a module-level name of its module, with that name; imports aside."""
+
+    def visit(node: ast.AST, scopes: tuple[set[str], ...], body: set[str]) -> Iterator[tuple[ast.AST, str]]:
+        def is_global(name: str) -> bool:
+            return name not in body and not any(name in scope for scope in scopes)
+
+        if isinstance(node, ast.Name):
+            if is_global(node.id):
+                yield node, node.id
+            return
+        if isinstance(node, ast.Global):
+            for name in node.names:
+                yield node, name
+            return
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if is_global(node.name):
+                yield node, node.name
+            outer = [*node.decorator_list, *(node.bases if isinstance(node, ast.ClassDef) else [])]
+            if isinstance(node, ast.FunctionDef):
+                outer += [*node.args.defaults, *(item for item in node.args.kw_defaults if item is not None)]
+                for item in outer:
+                    yield from visit(item, scopes, body)
+                for item in node.body:
+                    yield from visit(item, (*scopes, _bindings(node)), set())
+            else:
+                own = {name for item in node.body for name in _targets(item)}
+                for item in outer:
+                    yield from visit(item, scopes, body)
+                for item in node.body:
+                    yield from visit(item, scopes, own)
+            return
+        if isinstance(node, (ast.Lambda, ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)):
+            scopes = (*scopes, _bindings(node))
+            body = set()
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, scopes, body)
+
+    for statement in tree.body:
+        yield from visit(statement, (), set())
+
+
+def _order(modules: Mapping[str, _Module], entries: Iterable[str]) -> list[str]:
+    """The modules that are there once the entries are imported, each after those it imports."""
+    done: list[str] = []
+    under_way: set[str] = set()
+
+    def add(name: str) -> None:
+        if name in done or name not in modules or name in under_way:
+            return
+        under_way.add(name)
+        for statement in _top(modules[name].tree):
+            if isinstance(statement, ast.ImportFrom) and statement.module:
+                add(statement.module)
+                for alias in statement.names:
+                    add(statement.module + "." + alias.name)
+        done.append(name)
+
+    for entry in entries:
+        add(entry)
+    # What only holds modules together is not needed where there are none.
+    return [name for name in done if modules[name].tree.body or not modules[name].path.endswith("__init__.py")]
+
+
+def _merge(modules: Mapping[str, _Module], order: list[str], name: str) -> dict[str, str]:
+    """Give the members' module-level names one name space and take out the imports among them.
+
+    Gives the new names of the modules that stay by themselves.
+    """
+    members = set(order)
+    outside = {}
+    for other in modules:
+        if other not in members and modules[other].tree.body:
+            outside[other] = "pt_" + other.rsplit(".", 1)[-1] if "." in other else other
+    if len(set(outside.values())) != len(outside):
+        raise ShrinkError("two modules have one last name: %s" % ", ".join(sorted(outside)))
+    # Names bound at the top of each member, imports among members aside.
+    new: dict[str, dict[str, str]] = {}
+    aliases: dict[str, dict[str, tuple[str, str]]] = {}
+    shared: dict[str, str] = {}
+    number = _ARGUMENTS  # the first ones are for arguments, which must not hide anything
+    for member in order:
+        own: dict[str, str] = {}
+        alias_of: dict[str, tuple[str, str]] = {}
+        for node in ast.walk(modules[member].tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    local = alias.asname or alias.name
+                    if node.module + "." + alias.name in members:
+                        alias_of[local] = (node.module + "." + alias.name, "")
+                    elif node.module in members and node.module + "." + alias.name not in outside:
+                        alias_of[local] = (node.module, alias.name)
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    if alias.name in members and "." not in alias.name:
+                        alias_of[alias.asname or alias.name] = (alias.name, "")
+        names = {item for statement in modules[member].tree.body for item in _targets(statement)}
+        imported: dict[str, str] = {}
+        for statement in _top(modules[member].tree):
+            # What several members import from the interpreter is the same thing under one name.
+            if isinstance(statement, ast.ImportFrom) and statement.module not in modules:
+                for alias in statement.names:
+                    imported[alias.asname or alias.name] = "%s.%s" % (statement.module, alias.name)
+            elif isinstance(statement, ast.Import):
+                for alias in statement.names:
+                    imported[alias.asname or alias.name] = alias.name
+        for item in sorted(names):
+            if item in alias_of:
+                continue
+            if item.startswith("__"):
+                raise ShrinkError("%s: %s cannot be in one module with others" % (modules[member].path, item))
+            if item in imported and shared.get(item, imported[item]) == imported[item]:
+                shared[item] = imported[item]
+                own[item] = item
+            else:
+                own[item] = "_%x" % number
+                number += 1
+        new[member] = own
+        aliases[member] = alias_of
+
+    def final(member: str, item: str) -> str:
+        for _ in range(_MAX_ROUNDS):
+            if item in new[member]:
+                return new[member][item]
+            if item not in aliases[member]:
+                break
+            member, item = aliases[member][item]
+        raise ShrinkError("%s has no %s" % (modules[member].path, item))
+
+    for other, module in modules.items():
+        if other in members:
+            _merge_member(module, other, final, members, new[other], aliases[other], outside)
+        else:
+            _merge_outside(module, final, members, outside, name)
+        module.apply()
+    return outside
+
+
+def _merge_member(
+    module: _Module,
+    name: str,
+    final: Callable[[str, str], str],
+    members: set[str],
+    own: Mapping[str, str],
+    aliases: Mapping[str, tuple[str, str]],
+    outside: Mapping[str, str],
+) -> None:
+    lines = module.text.split("\n")
+    inside: set[ast.AST] = set()
+    # A function's own import of a member's name hides nothing: it is gone.
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
+            target, item = aliases[node.value.id]
+            if not item:
+                module.replace(node, final(target, node.attr))
+                inside.add(node.value)
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ImportFrom):
+            node.bound = [  # type: ignore[attr-defined]
+                alias
+                for alias in node.names
+                for dotted in ["%s.%s" % (node.module, alias.name)]
+                if dotted in outside or (dotted not in members and node.module not in members)
+            ]
+    for node, text in _global_nodes(module.tree):
+        if node in inside:
+            continue
+        if text in aliases:
+            target, item = aliases[text]
+            if not item:
+                raise ShrinkError("%s: module %s is used as a value" % (module.path, text))
+            replacement = final(target, item)
+        elif text in own:
+            replacement = own[text]
+        else:
+            continue
+        if isinstance(node, ast.Name):
+            module.replace(node, replacement)
+        elif isinstance(node, ast.Global):
+            module.drop(node, "global " + ", ".join(own.get(item, item) for item in node.names))
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            line = lines[node.lineno - 1]
+            at = len(line[: line.index(text, node.col_offset)].encode())
+            module.edits.append((node.lineno, at, node.lineno, at + len(text), replacement))
+    top = list(_top(module.tree))
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            _merge_import(module, node, members, outside, own if node in top else {})
+        elif isinstance(node, ast.Import):
+            _import(module, node, [alias for alias in node.names if alias.name not in members])
+        _dynamic(module, node)
+
+
+def _merge_import(
+    module: _Module,
+    node: ast.ImportFrom,
+    members: set[str],
+    outside: Mapping[str, str],
+    own: Mapping[str, str],
+) -> None:
+    assert node.module
+    statements = []
+    left = []
+    for alias in node.names:
+        dotted = node.module + "." + alias.name
+        local = alias.asname or alias.name
+        local = own.get(local, local)
+        if dotted in outside:
+            statements.append("import %s as %s" % (outside[dotted], local))
+        elif dotted not in members and node.module not in members:
+            left.append(alias.name + (" as " + local if local != alias.name else ""))
+    if left:
+        statements.append("from %s import %s" % (outside.get(node.module, node.module), ", ".join(left)))
+    module.drop(node, "; ".join(statements) or "pass")
+
+
+def _merge_outside(
+    module: _Module,
+    final: Callable[[str, str], str],
+    members: set[str],
+    outside: Mapping[str, str],
+    name: str,
+) -> None:
+    whole: dict[str, str] = {}
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.ImportFrom) or not node.module:
+            continue
+        statements = []
+        left = []
+        for alias in node.names:
+            dotted = node.module + "." + alias.name
+            local = alias.asname or alias.name
+            if dotted in members:
+                statements.append("import %s as %s" % (name, local))
+                whole[local] = dotted
+            elif dotted in outside:
+                statements.append("import %s as %s" % (outside[dotted], local))
+            elif node.module in members:
+                statements.append("from %s import %s as %s" % (name, final(node.module, alias.name), local))
+            else:
+                left.append(alias.name + (" as " + alias.asname if alias.asname else ""))
+        if left:
+            statements.append("from %s import %s" % (outside.get(node.module, node.module), ", ".join(left)))
+        module.drop(node, "; ".join(statements))
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in whole:
+            assert node.end_lineno is not None and node.end_col_offset is not None
+            new = final(whole[node.value.id], node.attr)
+            start = node.end_col_offset - len(node.attr)
+            module.edits.append((node.end_lineno, start, node.end_lineno, node.end_col_offset, new))
+        _dynamic(module, node)
+
+
+def _rename_outside(modules: Mapping[str, _Module], outside: Iterable[str]) -> None:
+    """Short names for what a module that stays by itself has at its top and nobody else names."""
+    asked: Counter[str] = Counter()
+    for module in modules.values():
+        asked += _uses(module.tree)
+    for other in outside:
+        module = modules[other]
+        inside = _uses(module.tree)
+        top = sorted({name for statement in module.tree.body for name in _targets(statement)})
+        kept = {
+            (alias.asname or alias.name).split(".")[0]
+            for statement in _top(module.tree)
+            if isinstance(statement, (ast.Import, ast.ImportFrom))
+            for alias in statement.names
+        }
+        short = {}
+        for text in top:
+            if text not in kept and asked[text] == inside[text] == 0 and not text.startswith("__"):
+                short[text] = "_%x" % (_ARGUMENTS + len(short))
+        lines = module.text.split("\n")
+        for node, text in _global_nodes(module.tree):
+            if text in short and isinstance(node, ast.Name):
+                module.replace(node, short[text])
+            elif isinstance(node, ast.Global):
+                module.drop(node, "global " + ", ".join(short.get(item, item) for item in node.names))
+            elif text in short and isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                line = lines[node.lineno - 1]
+                at = len(line[: line.index(text, node.col_offset)].encode())
+                module.edits.append((node.lineno, at, node.lineno, at + len(text), short[text]))
+        module.apply()
+
+
+def _dynamic(module: _Module, node: ast.AST) -> None:
+    """`getattr(__import__("package." + NAME).package, NAME)` finds the module under its new name."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr"):
+        return
+    found = node.args[0]
+    if isinstance(found, ast.Attribute) and isinstance(found.value, ast.Call):
+        call = found.value
+        if isinstance(call.func, ast.Name) and call.func.id == "__import__" and isinstance(call.args[0], ast.BinOp):
+            assert isinstance(call.args[0].right, ast.Name)
+            module.replace(node, '__import__("pt_" + %s)' % call.args[0].right.id)
+
+
+# -- short names -------------------------------------------------------------------------------------------------------
+
+# Attributes the interpreter's own objects have: those names mean more than ours.
+_BUILTIN = frozenset(
+    name
+    for kind in (str, bytes, bytearray, list, dict, set, tuple, int, memoryview, type, Exception, array, io.BytesIO)
+    for name in (*dir(kind), *dir(io.FileIO))
+) | PROTOCOLS | frozenset(dir(hashlib.sha256())) | frozenset(
+    ("args", "register", "unregister", "modify", "poll", "ipoll", "encrypt", "decrypt", "any")
+)
+
+
+def _strings(modules: Iterable[_Module]) -> set[str]:
+    words: set[str] = set()
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+                words.add(node.value)
+    return words
+
+
+def _families(modules: Mapping[str, _Module]) -> dict[str, str]:
+    """Modules whose classes inherit from each other, by one name for each family."""
+    home = {}
+    for name, module in modules.items():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                home[node.name] = name
+    parent = {name: name for name in modules}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for name, module in modules.items():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                for base in node.bases:
+                    label = base.id if isinstance(base, ast.Name) else getattr(base, "attr", "")
+                    if label in home:
+                        parent[root(name)] = root(home[label])
+    return {name: root(name) for name in modules}
+
+
+def _defined(tree: ast.AST) -> Iterator[str]:
+    """Names of attributes that a module gives to objects: methods, class attributes, what is assigned."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for statement in node.body:
+                yield from _targets(statement)
+        elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            yield node.attr
+
+
+def _members(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+    """Nodes that mean an attribute: those of attributes, and of what a class body binds."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield node, node.attr
+        elif isinstance(node, ast.ClassDef):
+            own = {name for statement in node.body for name in _targets(statement)}
+            queue: list[ast.AST] = list(node.body)
+            while queue:
+                item = queue.pop()
+                if isinstance(item, (ast.FunctionDef, ast.ClassDef)):
+                    yield item, item.name
+                    queue += item.decorator_list
+                elif isinstance(item, ast.Name) and item.id in own:
+                    yield item, item.id
+                elif not isinstance(item, ast.Lambda):
+                    queue += ast.iter_child_nodes(item)
+
+
+def _rename_members(modules: Mapping[str, _Module], outside: Iterable[str], keep: Iterable[str]) -> None:
+    """Short names for attributes; two that occur in one module, or in modules whose classes are related, differ.
+
+    A module that stays by itself may be used as an object: what it has at its top keeps its name.
+    """
+    fixed = _strings(modules.values()) | _BUILTIN | set(keep)
+    for other in outside:
+        fixed.update(name for statement in modules[other].tree.body for name in _targets(statement))
+    defined: set[str] = set()
+    for module in modules.values():
+        defined.update(_defined(module.tree))
+        stock = set()
+        for node in ast.walk(module.tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                stock.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in stock:
+                fixed.add(node.attr)
+    families = _families(modules)
+    where: dict[str, set[str]] = defaultdict(set)
+    for name, module in modules.items():
+        for _, text in _members(module.tree):
+            if text in defined and text not in fixed and not text.startswith("__"):
+                where[text].add(families[name])
+    taken: dict[str, set[str]] = defaultdict(set)
+    short: dict[str, str] = {}
+    for text in sorted(where, key=lambda item: (-len(where[item]), item)):
+        number = 0
+        while any("_%x" % number in taken[family] for family in where[text]):
+            number += 1
+        short[text] = "_%x" % number
+        for family in where[text]:
+            taken[family].add(short[text])
+    for module in modules.values():
+        lines = module.text.split("\n")
+        for node, text in _members(module.tree):
+            if text not in short:
+                continue
+            new = short[text]
+            if isinstance(node, ast.Name):
+                module.replace(node, new)
+            elif isinstance(node, ast.Attribute):
+                assert node.end_lineno is not None and node.end_col_offset is not None
+                start = node.end_col_offset - len(text)
+                module.edits.append((node.end_lineno, start, node.end_lineno, node.end_col_offset, new))
+            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                line = lines[node.lineno - 1]
+                at = len(line[: line.index(text, node.col_offset)].encode())
+                module.edits.append((node.lineno, at, node.lineno, at + len(text), new))
+        module.apply()
+
+
+def _rename_arguments(modules: Mapping[str, _Module]) -> None:
+    keywords: set[str] = set()
+    for module in modules.values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.keyword) and node.arg:
+                keywords.add(node.arg)
+    for module in modules.values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef) and not _is_native(node):
+                _shorten(module, node, keywords)
+        module.apply()
+
+
+def _shorten(module: _Module, function: ast.FunctionDef, keywords: set[str]) -> None:
+    """New names for a function's positional arguments; one that an inner function also names is left alone."""
+    inner: set[str] = set()
+    for node in ast.walk(function):
+        if node is not function and isinstance(node, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
+            for item in ast.walk(node):
+                if isinstance(item, ast.Name):
+                    inner.add(item.id)
+                elif isinstance(item, ast.arg):
+                    inner.add(item.arg)
+    new: dict[str, str] = {}
+    for index, argument in enumerate(function.args.posonlyargs + function.args.args):
+        text = argument.arg
+        if text == "self" or text in keywords or text in inner or text.startswith("_"):
+            continue
+        if index >= _ARGUMENTS:
+            break
+        new[text] = "_%x" % index
+        module.edits.append(
+            (argument.lineno, argument.col_offset, argument.lineno, argument.col_offset + len(text), new[text])
+        )
+    for statement in function.body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and node.id in new:
+                module.replace(node, new[node.id])
+
+
+# -- the whole ---------------------------------------------------------------------------------------------------------
+
+
+def shrink(
+    files: Mapping[str, str], entries: Iterable[str], name: str = "packtrust_all", roots: Iterable[str] = ()
+) -> dict[str, str]:
+    """The program with the same meaning, smaller: one module `name`, and by themselves those that only functions import.
+
+    files     source text of every file of the program, by path; everything any of them imports, interpreter aside
+    entries   dotted names of the modules that are imported at the start, in that order
+    roots     names of functions that are used from outside: they can be had from the module `name`
+
+    Raises ShrinkError, naming the file.
+    """
+    roots = list(roots)
+    entries = list(entries)
+    parsed = [_Module(path, text) for path, text in files.items()]
+    modules = {module.name: module for module in parsed}
+    for module in parsed:
+        _strip(module)
+        module.apply()
+        if not any(isinstance(node, ast.FunctionDef) and _is_native(node) for node in ast.walk(module.tree)):
+            _unannotate(module)
+            module.apply()
+    # A package's __getattr__ finds modules, and there are none.
+    for module in parsed:
+        if module.path.endswith("__init__.py"):
+            for statement in module.tree.body:
+                if isinstance(statement, ast.FunctionDef) and statement.name == "__getattr__":
+                    module.text = ""
+                    module.tree = ast.parse("")
+    _inline(modules)
+    _shake(modules, roots)
+    for module in parsed:
+        for statement in module.tree.body:
+            if isinstance(statement, ast.Pass):
+                module.drop(statement, "")
+        module.apply()
+    order = _order(modules, entries)
+    ends = []
+    families_first = {item: modules[item] for item in modules if modules[item].tree.body}
+    outside = _merge(families_first, order, name)
+    _rename_outside(families_first, outside)
+    for root in roots:
+        for member in order:
+            for statement in modules[member].tree.body:
+                if isinstance(statement, ast.FunctionDef) and _was(files, modules[member], statement) == root:
+                    ends.append("%s = %s" % (root, statement.name))
+    _rename_members(families_first, outside, roots)
+    _rename_arguments(families_first)
+    texts = {"%s.py" % name.replace(".", "/"): "\n".join([modules[member].text for member in order] + ends) + "\n"}
+    for other, new in outside.items():
+        texts[new + ".py"] = modules[other].text
+    return texts
+
+
+def _was(files: Mapping[str, str], module: _Module, statement: ast.FunctionDef) -> str:
+    """What a function was called at first: the lines are where they were."""
+    line = files[module.path].split("\n")[statement.lineno - 1]
+    found = re.match(r"\s*def\s+(\w+)", line)
+    return found.group(1) if found else ""
