@@ -23,6 +23,7 @@ QUIET_S = 60.0  # a long computation says nothing
 
 # Few and quick files that fit into a board's 96 KB.
 QUICK = ("test_arbitration", "test_replay", "test_segmentation", "test_isotp", "test_keys", "test_crypto_aead")
+_IMPORT = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
 ASM_THUMB = re.compile(r"^@micropython\.asm_thumb", re.MULTILINE)
 
 
@@ -51,10 +52,13 @@ def sources(tests: tuple[str, ...]) -> dict[str, Path]:
             name = path.relative_to(folder).as_posix()
             if folder != core or name not in HOST_ONLY:
                 files["lib/%s/%s" % (folder.name, name)] = path
-    for path in (ROOT / "tests/on_target/runner.py", ROOT / "tests/portable.py", ROOT / "tests/nodebench.py"):
-        files[path.name] = path
     known = portable_files()
-    files |= {known[name].name: known[name] for name in tests}
+    left = [ROOT / "tests/on_target/runner.py", *(known[name] for name in tests)]
+    while left:
+        path = left.pop()
+        files[path.name] = path
+        helpers = (ROOT / "tests" / (name + ".py") for name in _IMPORT.findall(path.read_text()))
+        left += [helper for helper in helpers if helper.is_file() and helper.name not in files]
     return files
 
 
