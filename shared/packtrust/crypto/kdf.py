@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from packtrust._typing import Buffer
 
+    Pads = Callable[..., None]  # two pads to fill, key, its length
+
 DIGEST = const(32)
 _BLOCK = const(64)
 _INNER = const(0x36)
@@ -30,14 +32,28 @@ def _portable_pads(inner: bytearray, outer: bytearray, key: "Buffer", size: int)
         outer[at] = byte ^ _OUTER
 
 
-_pads: "Callable[..., None]" = _portable_pads
+def _chosen(native: "Pads") -> "tuple[Pads, str]":
+    """The native form if it gives the known answer, else ours; and why not."""
+    expected = bytearray(_BLOCK), bytearray(_BLOCK)
+    made = bytearray(_BLOCK), bytearray(_BLOCK)
+    for size in (0, 33, _BLOCK):
+        _portable_pads(expected[0], expected[1], _COUNTERS[128:], size)
+        native(made[0], made[1], _COUNTERS[128:], size)
+        if made != expected:
+            return _portable_pads, "failed its known-answer test and is disabled"
+    return native, ""
+
+
+_pads = _portable_pads  # type: Pads
+disabled = ""  # why the native form is not used, if it is here
 if sys.implementation.name == "micropython":
     try:
-        from packtrust.crypto.kdf_viper import pads as _viper_pads
-    # A port without the emitter refuses the source (SyntaxError) or the compiled file (ValueError).
+        from packtrust.crypto.kdf_viper import pads as _native
     except (ImportError, SyntaxError, ValueError):
-        _viper_pads = _portable_pads
-    _pads = _viper_pads
+        # A port without the emitter refuses the source (SyntaxError) or the compiled file (ValueError).
+        disabled = ""
+    else:
+        _pads, disabled = _chosen(_native)
 
 
 class Hmac:

@@ -237,12 +237,14 @@ def names() -> "list[str]":
 
 
 def disabled() -> "dict[str, str]":
-    """The backends, and forms of X25519, that are here and do not work, each with the reason."""
-    from packtrust.crypto import curve25519
+    """The backends, and forms of X25519 and HMAC, that are here and do not work, each with the reason."""
+    from packtrust.crypto import curve25519, kdf
 
     found = {name: reason for name, reason in _refused.items() if reason}
     for name, reason in curve25519.disabled().items():
         found["X25519 " + name] = reason
+    if kdf.disabled:
+        found["HMAC viper"] = kdf.disabled
     return found
 
 

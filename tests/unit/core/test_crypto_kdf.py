@@ -132,3 +132,23 @@ def test_hmac_state_is_wiped():
     pads = (mac._inner, mac._outer)
     mac.wipe()
     assert pads == (bytes(64), bytes(64))
+
+
+def test_wrong_native_pads_are_disabled_and_say_so():
+    from packtrust.crypto import disabled, kdf
+
+    def wrong(inner, outer, key, size):
+        kdf._portable_pads(inner, outer, key, size)
+        outer[63] ^= 1
+
+    assert kdf.disabled == ""
+    pads, reason = kdf._chosen(wrong)
+    assert pads is kdf._portable_pads
+    assert "known-answer" in reason
+    assert kdf._chosen(kdf._pads) == (kdf._pads, "")
+    kdf.disabled = reason
+    try:
+        assert disabled()["HMAC viper"] == reason
+    finally:
+        kdf.disabled = ""
+    assert "HMAC viper" not in disabled()
