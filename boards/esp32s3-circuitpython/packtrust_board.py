@@ -44,7 +44,7 @@ def can_port(index: int, accept):
     if index:
         raise ValueError("this board has one CAN port: it can be a module; take another board for a pack")
     if storage.getmount("/").readonly:
-        raise RuntimeError("the drive belongs to the PC: copy boot.py to it too, and press reset without BOOT")
+        raise RuntimeError("the drive belongs to the PC: deploy boot.py too, and press reset without BOOT")
     can = canio.CAN(board.IO4, board.IO5, baudrate=config().get("bitrate", 500000))
     driver = CanioCan(can, TWAI_QUEUE)
     driver.filters(accept)

@@ -40,7 +40,7 @@ def can_port(index: int, accept):
     if index:
         raise ValueError("this board has one CAN port: it can be a module; take another board for a pack")
     if storage.getmount("/").readonly:
-        raise RuntimeError("the drive belongs to the PC: copy boot.py to it too, take D5 off GND, press reset")
+        raise RuntimeError("the drive belongs to the PC: deploy boot.py too, take D5 off GND and press reset")
     # The transceiver has its 5 V from a boost converter, and stands by until it is told not to.
     boost = digitalio.DigitalInOut(board.BOOST_ENABLE)
     boost.switch_to_output(True)
