@@ -1,13 +1,14 @@
-"""`make bench`: speed on CPython and on MicroPython's unix port, as tables and as build/bench/bench.json.
+"""`make bench`: speed on CPython and MicroPython, instructions on the virtual Cortex-M4, as tables and a JSON file.
 
-    python tests/bench/run.py [--quick] [--output FILE] [--modules N]
+    python tests/bench/run.py [--quick] [--output FILE] [--modules N] [--record]
 
-No test: nothing here fails because a machine is slow.
+Nothing here fails because a machine is slow: times are shown, only instruction counts have gates (budgets.toml).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 import os
@@ -17,12 +18,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import bench_bus
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program it has its own folder there only
+from bench import bench_bus, cortex_m4
 from packtrust_host.sim.deploy import SetupError, find_micropython
+from packtrust_host.sim.qemu import QemuError
+from qemu_board import BoardError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -103,12 +107,32 @@ def start_table(result: dict[str, Any]) -> Table:
     return table
 
 
+def budget_table(measured: cortex_m4.Measured, rows: list[cortex_m4.Row]) -> Table:
+    title = "instructions on the virtual Cortex-M4, exact; ~: estimated times, not run on hardware"
+    table = Table(title=title, title_justify="left")
+    for heading in cortex_m4.HEADINGS:
+        table.add_column(heading, justify="left" if heading == "path" else "right")
+    for row in rows:
+        table.add_row(*cortex_m4.cells(measured, row), style="red" if row.fault else None)
+    return table
+
+
+def memory_table(measured: cortex_m4.Measured) -> Table:
+    table = Table(title="virtual Cortex-M4: heap, and size of each .mpy of the core, bytes", title_justify="left")
+    table.add_column("what")
+    table.add_column("bytes", justify="right")
+    for name, size in (*measured.heap.items(), *measured.modules.items()):
+        table.add_row(name, str(size))
+    return table
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Measure, show, store; 1 if something could not be measured."""
+    """Measure, show, store; 1 if something could not be measured, or a path is over its gate."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
     parser.add_argument("--modules", type=int, default=3, help="modules of the start measured")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench" / "bench.json")
+    parser.add_argument("--record", action="store_true", help="hold the next merge to today's instruction counts")
     arguments = parser.parse_args(argv)
     quick: bool = arguments.quick
     console = Console()
@@ -139,20 +163,33 @@ def main(argv: list[str] | None = None) -> int:
                 document["bus"].append(bench_bus.real_time(bitrate, 500 if quick else 5000))
             progress.update(task, description="start of a virtual pack")
             document["start"] = bench_bus.first_record(arguments.modules)
-    except (RuntimeError, SetupError, OSError) as error:
+            progress.update(task, description="counting instructions on the virtual Cortex-M4")
+            measured = cortex_m4.measure()
+            rows = measured.judge(cortex_m4.recorded().instructions)
+            document["cortex_m4"] = dataclasses.asdict(measured)
+    except (RuntimeError, SetupError, OSError, QemuError, BoardError) as error:
         console.print("error: %s" % error, markup=False, style="red")
         return 1
     for table in (
         speed_table(document["interpreters"]),
         bus_table(document["bus"]),
         start_table(document["start"]),
+        memory_table(measured),
+        budget_table(measured, rows),
     ):
         console.print(table)
     output: Path = arguments.output
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(document, indent=2) + "\n")
     console.print("stored in %s" % os.path.relpath(output), markup=False)
-    return 0
+    if arguments.record:
+        cortex_m4.record(measured)
+        console.print("recorded: the next merge is held to these counts; run make generate for docs/performance.md")
+        rows = measured.judge(measured.instructions)
+    faults = [row.fault for row in rows if row.fault]
+    for fault in faults:
+        console.print("over budget: %s" % fault, markup=False, style="red")
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Runs portable test files on the interpreter it is started with; one JSON line a test.
 
     micropython runner.py FILE.py ...
+    >>> import runner; runner.main(["/rom/FILE.py", ...])     # on a board, from its REPL
 
 Each line has `file`, `name`, `ok`, `ms`, and for a failed test `error` with the traceback. The exit
 code is 1 if a test failed, a file cannot be loaded, or one holds no test.
@@ -86,4 +87,5 @@ def main(paths):
     return bad
 
 
-sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

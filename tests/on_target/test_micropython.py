@@ -1,7 +1,8 @@
-"""The portable tests, run by a real MicroPython: one process a file, one result a test.
+"""The portable tests, run by real MicroPythons: each file by each interpreter, one result a test.
 
-All of tests/unit/core is portable, and those files of tests/vectors that import `portable`. The
-interpreter is the one named by MICROPYTHON, else the one set-up made, else the one on the PATH.
+All of tests/unit/core is portable, and those files of tests/vectors that import `portable`. The interpreters: the unix
+port with 64 bits (MICROPYTHON, or the one set-up made), with 32 bits (a board's integers at native speed), and the
+virtual Cortex-M4.
 """
 
 import fcntl
@@ -16,11 +17,17 @@ from pathlib import Path
 
 import pytest
 
+from packtrust_host.image import romfs_image
+from packtrust_host.sim.qemu import QemuError, find_qemu, firmware
+from qemu_board import BoardError, compiled, core_modules, started
+
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER = ROOT / "tests/on_target/runner.py"
 OLDEST = (1, 25)
 NEXT_STEP = "no MicroPython found: run `make setup`, or name one in MICROPYTHON (1.25 or newer, unix port)"
 SECONDS = 110
+WORDS_32 = ROOT / "build/micropython32/bin/micropython"
+INTERPRETERS = ("unix64", "unix32", "cortex-m4")
 
 
 def portable_files() -> list[Path]:
@@ -53,13 +60,27 @@ def interpreter() -> str | None:
 
 @pytest.fixture(scope="session")
 def micropython() -> str:
-    """The interpreter; skips without one, and fails in CI."""
+    """The 64-bit interpreter; skips without one, and fails in CI."""
     path = interpreter()
     if path is None:
         if os.environ.get("CI"):
             pytest.fail(NEXT_STEP, pytrace=False)
         pytest.skip(NEXT_STEP)
     return path
+
+
+def missing(name: str) -> str | None:
+    """Why the interpreter `name` cannot run here; None if it can."""
+    if name == "unix64":
+        return None if interpreter() else NEXT_STEP
+    if name == "unix32":
+        return None if WORDS_32.exists() else "no 32-bit MicroPython: run `make firmware`"
+    try:
+        find_qemu()
+        firmware("suite")
+    except QemuError as error:
+        return str(error)
+    return None
 
 
 def run(micropython: str, *arguments: str, heap: str = "32M") -> subprocess.CompletedProcess[str]:
@@ -80,45 +101,88 @@ def run(micropython: str, *arguments: str, heap: str = "32M") -> subprocess.Comp
     )
 
 
-def run_file(micropython: str, path: Path) -> dict[str, dict[str, object]]:
-    """Result lines of one file by test name. A crash of the interpreter is the result `import`."""
-    done = run(micropython, str(RUNNER), str(path))
+def parsed(lines: list[str]) -> dict[str, dict[str, object]]:
+    """Results by test name."""
     found = {}
-    for line in done.stdout.splitlines():
+    for line in lines:
         if line.startswith("{"):
             result = json.loads(line)
             found[result["name"]] = result
+    return found
+
+
+def run_file(micropython: str, path: Path) -> dict[str, dict[str, object]]:
+    """Result lines of one file by test name. A crash of the interpreter is the result `import`."""
+    done = run(micropython, str(RUNNER), str(path))
+    found = parsed(done.stdout.splitlines())
     if "import" not in found and done.returncode not in (0, 1):
         error = f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
         found["import"] = {"ok": False, "error": error}
     return found
 
 
+def suite_image() -> bytes:
+    """A ROM with the core, the firmware, the portable tests and their vectors."""
+    files = core_modules()
+    firmware_folder = ROOT / "firmware"
+    for path in firmware_folder.rglob("*.py"):
+        name = path.relative_to(firmware_folder).as_posix()
+        files["lib/" + name.removesuffix("py") + "mpy"] = compiled(path, name)
+    for path in (*portable_files(), RUNNER, ROOT / "tests/portable.py", ROOT / "tests/nodebench.py"):
+        files[path.stem + ".mpy"] = compiled(path, path.name)
+    for path in (ROOT / "tests/vectors").glob("*.json"):
+        files["vectors/" + path.name] = path.read_bytes()
+    return romfs_image(files)
+
+
+def run_on_board(image: bytes, path: Path) -> dict[str, dict[str, object]]:
+    """The same on a freshly started virtual Cortex-M4."""
+    code = "import runner; runner.main(['/rom/%s'])" % path.name
+    said: list[str] = []
+    try:
+        with started("suite", image) as board:
+            board.run(code, SECONDS, said.append)
+    except BoardError as error:
+        return {**parsed(said), "import": {"ok": False, "error": str(error)}}
+    return parsed(said)
+
+
 @pytest.fixture(scope="session")
-def results(
-    micropython: str, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Path], dict[str, dict[str, object]]]:
-    """Results of a file, which runs once, however many workers have tests of it."""
+def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], dict[str, dict[str, object]]]:
+    """Results of a file on an interpreter, where it runs once, however many workers have tests of it."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
 
-    @functools.cache
-    def results_of(path: Path) -> dict[str, dict[str, object]]:
-        kept = shared / f"{path.stem}.json"
-        with kept.with_suffix(".lock").open("w") as lock:
+    def once(name: str, make: Callable[[], bytes]) -> bytes:
+        kept = shared / name
+        with (shared / (name + ".lock")).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not kept.exists():
-                kept.write_text(json.dumps(run_file(micropython, path)))
-        return json.loads(kept.read_text())
+                kept.write_bytes(make())
+        return kept.read_bytes()
+
+    @functools.cache
+    def results_of(where: str, path: Path) -> dict[str, dict[str, object]]:
+        def run_it() -> bytes:
+            if where == "cortex-m4":
+                found = run_on_board(once("suite.romfs", suite_image), path)
+            else:
+                found = run_file(str(WORDS_32) if where == "unix32" else str(interpreter()), path)
+            return json.dumps(found).encode()
+
+        return json.loads(once(f"{where}-{path.stem}.json", run_it))
 
     return results_of
 
 
 def cases() -> list[object]:
-    """One parameter set a test."""
+    """One parameter set a test and interpreter; a file's tests together, for they run together."""
     return [
-        pytest.param(path, name, id=f"{path.stem}-{name}") for path in portable_files() for name in test_names(path)
+        pytest.param(where, path, name, id=f"{where}-{path.stem}-{name}")
+        for where in INTERPRETERS
+        for path in portable_files()
+        for name in test_names(path)
     ]
 
 
@@ -129,9 +193,14 @@ def test_interpreter_is_new_enough(micropython: str) -> None:
     assert tuple(map(int, version.split(", "))) >= OLDEST
 
 
-@pytest.mark.parametrize(("path", "name"), cases())
-def test_on_micropython(results: Callable[[Path], dict[str, dict[str, object]]], path: Path, name: str) -> None:
-    found = results(path)
+@pytest.mark.parametrize(("where", "path", "name"), cases())
+def test_on_micropython(
+    results: Callable[[str, Path], dict[str, dict[str, object]]], where: str, path: Path, name: str
+) -> None:
+    reason = missing(where)
+    if reason:
+        pytest.skip(reason)
+    found = results(where, path)
     if "import" in found:
         pytest.fail(f"{path.name} does not run: {found['import']['error']}", pytrace=False)
     if name not in found:

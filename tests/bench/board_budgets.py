@@ -1,0 +1,191 @@
+"""Instructions of each budgeted path, on the virtual Cortex-M4 under -icount: one JSON line a row.
+
+Each function is one part, run on a freshly started board (PARTS in cortex_m4.py): all together do not fit its heap.
+
+The clock is a counter of virtual time that QEMU derives from executed instructions, so the figures repeat exactly.
+What a row reports, in ticks of `canboard.ticks()`, is net of an empty call.
+"""
+
+import gc
+import json
+
+import canboard
+
+# Each part imports what it measures: the heap is a board's.
+
+ROUNDS = 20
+
+KEY = bytes(range(32))
+SECRET = bytes(range(32, 64))
+STATUS = 0x502 << 18 | 5  # telemetry, module 5 to its pack
+DATA = bytes(range(8))
+AAD_LENGTH = 13
+AT_IV = 16
+AT_DATA = 28
+TAG = 16
+
+_drawn = [0]
+
+
+def entropy(count):
+    """Different bytes each time; nothing here is secret."""
+    _drawn[0] += 1
+    return bytes([(_drawn[0] + at) & 255 for at in range(count)])
+
+
+def nothing():
+    """The empty call."""
+
+
+def count(call, prepare=nothing, rounds=ROUNDS):
+    """Median ticks of `call()`, `prepare()` before each not counted; the reading of the counter included."""
+    ticks = canboard.ticks
+    figures = []
+    prepare()
+    call()
+    for _ in range(rounds):
+        prepare()
+        gc.collect()
+        start = ticks()
+        call()
+        figures.append((ticks() - start) & 0x3FFFFFFF)
+    figures.sort()
+    return figures[len(figures) // 2]
+
+
+def report(row, call, prepare=nothing, rounds=ROUNDS):
+    """Measure and print one row."""
+    gc.collect()
+    print(json.dumps({"row": row, "ticks": count(call, prepare, rounds) - _EMPTY}))
+
+
+def work_buffer(size):
+    """AAD padded to 16 bytes, IV, data, room for the tag."""
+    work = bytearray(AT_DATA + size + TAG)
+    work[:AAD_LENGTH] = bytes(range(AAD_LENGTH))
+    work[AT_IV:AT_DATA] = bytes(range(12))
+    return work
+
+
+def aead(backend, sizes=(8, 64)):
+    """Seal, open and key set-up of one backend."""
+    from packtrust.crypto import AESGCM
+
+    AESGCM(KEY, backend).wipe()  # the tables all keys share
+    gc.collect()
+    before = gc.mem_alloc()
+    cipher = AESGCM(KEY, backend)
+    gc.collect()
+    print(json.dumps({"row": "heap a key, %s" % backend, "bytes": gc.mem_alloc() - before}))
+    for size in sizes:
+        work = work_buffer(size)
+        report("seal %d B, %s" % (size, backend), lambda: cipher.seal_in_place(work, size, AAD_LENGTH))  # noqa: B023
+        work = work_buffer(size)
+        cipher.seal_in_place(work, size, AAD_LENGTH)
+        sealed = bytes(work)
+
+        def restore():
+            work[:] = sealed  # noqa: B023
+
+        def opened():
+            if not cipher.open_in_place(work, size, AAD_LENGTH):  # noqa: B023
+                raise ValueError("%s refuses what it sealed" % backend)
+
+        report("open %d B, %s" % (size, backend), opened, restore)
+    report("key set-up, %s" % backend, lambda: AESGCM(KEY, backend), rounds=5)
+
+
+def channels():
+    """(pack, module): two channels in session."""
+    from packtrust import INITIATOR, RESPONDER, Channel
+
+    pack = Channel(SECRET, INITIATOR, 5, lambda: 0, entropy, "pack", "module")
+    module = Channel(SECRET, RESPONDER, 5, lambda: 0, entropy, "module", "pack")
+    pack.connect()
+    for _ in range(4):
+        for frame in pack.outgoing():
+            module.feed(frame)
+        for frame in module.outgoing():
+            pack.feed(frame)
+    if not (pack.established and module.established):
+        raise ValueError("no session")
+    return pack, module
+
+
+def channel(backend):
+    """A record through both ends."""
+    from packtrust import OPENED
+    from packtrust.crypto import use
+
+    use(backend)
+    pack, module = channels()
+    report("Channel.seal of 8 B, " + backend, lambda: module.seal(STATUS, DATA))
+    frames = []
+
+    def sealed():
+        frames.clear()
+        for frame in module.seal(STATUS, DATA):
+            frames.append(frame.copy())
+
+    def fed():
+        for frame in frames:
+            event = pack.feed(frame)
+        if event is None or event.kind != OPENED:
+            raise ValueError("the record did not open: %r" % event)
+
+    report("Channel.feed of five frames, " + backend, fed, sealed)
+
+
+def session_keys():
+    """From the root of an epoch to both directions' record keys, as a handshake derives them."""
+    from packtrust.handshake import INITIATOR, Handshake
+
+    pack, _ = channels()
+    handshake = Handshake(INITIATOR, SECRET, pack.relationship, 1, 0, bytes(32), 1, entropy(16))
+    handshake._bind(1, 1, bytes(16), bytes(16))
+    report("session keys of one channel", handshake._derive, rounds=5)
+
+
+def curve(form):
+    """X25519 in one of its forms, and the opening of a package with it."""
+    from packtrust.crypto import curve25519, hpke, x25519, x25519_public
+
+    curve25519.use(form)
+    private = bytes(range(32))
+    peer = x25519_public(bytes(range(64, 96)))
+    report("X25519, " + form, lambda: x25519(private, peer), rounds=1)
+    recipient, public = hpke.derive_key_pair(b"recipient" * 4)
+    sender, sender_public = hpke.derive_key_pair(b"the sender" * 4)
+    psk = {"psk": b"0123456789abcdef", "psk_id": b"device"}
+    enc, ciphertext, _ = hpke.seal(public, b"info", b"aad", bytes(300), entropy=entropy(32), sk_s=sender, **psk)
+    report(
+        "HPKE AuthPSK open of one package, " + form,
+        lambda: hpke.open(enc, recipient, b"info", b"aad", ciphertext, pk_s=sender_public, pk_r=public, **psk),  # as a node
+        rounds=1,
+    )
+
+
+def reference():
+    """The same seal by mbedTLS in C, called from Python, where the firmware has it."""
+    try:
+        import cgcm
+    except ImportError:
+        return
+    iv = bytes(12)
+    aad = bytes(AAD_LENGTH)
+    tag = bytearray(TAG)
+    report("key set-up, mbedTLS in C", lambda: cgcm.setkey(KEY))
+    for size in (8, 64):
+        data = bytes(size)
+        out = bytearray(size)
+        report("seal %d B, mbedTLS in C" % size, lambda: cgcm.seal(iv, aad, data, out, tag))  # noqa: B023
+
+
+def default():
+    """The backend the board chooses by itself."""
+    from packtrust.crypto import AESGCM
+
+    print(json.dumps({"row": "default backend", "name": AESGCM(KEY).backend}))
+
+
+_EMPTY = count(nothing)
