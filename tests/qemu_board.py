@@ -78,14 +78,20 @@ def started(variant: str, modules: Mapping[str, bytes] | bytes, *, icount: bool 
         master, slave = os.openpty()
         try:
             machine = QemuMachine(firmware(variant), flash, console=master, icount=icount)
-            with subprocess.Popen(machine.command(), pass_fds=machine.pass_fds) as process:
+            said = Path(folder) / "stderr"
+            with (
+                said.open("wb") as stderr,
+                subprocess.Popen(machine.command(), pass_fds=machine.pass_fds, stderr=stderr) as process,
+            ):
                 try:
                     transport = SerialTransport(os.ttyname(slave))
                     transport.enter_raw_repl(soft_reset=False)
                     yield Board(transport)
                     transport.close()
                 except TransportError as error:
-                    raise BoardError("the board's console does not answer: %s" % error) from error
+                    raise BoardError(
+                        "the board's console does not answer: %s\n%s" % (error, said.read_text(errors="replace"))
+                    ) from error
                 finally:
                     process.kill()
         finally:
