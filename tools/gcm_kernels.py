@@ -246,13 +246,10 @@ class Kernel:
     def clear(self):
         """Z = 0."""
         if self.aligned:
-            return [
-                "g = ptr32(int(s) + %d)" % LANES,
-                "j = 36",
-                "while j:",
-                "    j -= 1",
-                "    g[j] = 0",
-            ]
+            lines = []
+            for r in range(4):
+                lines += ["g = ptr32(int(s) + %d)" % (LANES + 36 * r + 4), *["g[%d] = 0" % k for k in range(8)]]
+            return [*lines, "g = ptr32(int(s) + %d)" % LANES]
         return ["g = ptr32(int(s) + %d)" % Z] + ["g[%d] = 0" % k for k in range(8)]
 
     def reduce(self):
@@ -515,7 +512,7 @@ class Kernel:
             "            i += 1",
             "    return False",
             "m = n + 15 >> 4",
-            "i = aad_length",
+            *self.padding(),
             "while i < 16:",
             "    ptr8(w)[i] = 0",
             "    i += 1",
@@ -525,6 +522,17 @@ class Kernel:
             if not self.small:
                 lines += ["t%d = ptr32(int(t0) + %d)" % (r, 1024 * r) for r in (1, 2, 3)]
         return lines
+
+    def padding(self):
+        """The first byte behind the associated data that is to be cleared."""
+        if self.aligned:
+            return ["i = aad_length"]
+        # Most often it is clear, and most often the last three bytes.
+        return [
+            "i = 16",
+            "if aad_length < 13 or ptr32(w)[3] >> (aad_length - 12 << 3):",
+            "    i = aad_length",
+        ]
 
     def function(self):
         """The kernel."""
@@ -575,7 +583,10 @@ class Kernel:
             "    b = 0",
             "    left = 1",
             "    while True:",
-            "        if left != 0 and (mode == 0 and c == m + 2 or mode == 1 and c == 2):",
+            # Not the other way round: a conditional branch must not go over all of this.
+            "        if left == 0 or mode == 0 and c < m + 2 or mode == 1 and c != 2:",
+            "            pass",
+            "        else:",
             *indent(self.ghash() + self.tag() + ["left = 0"], 3),
             "        if c == m + 2:",
             "            return True",

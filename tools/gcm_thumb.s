@@ -133,15 +133,15 @@ start:
         str     r4, [sp, #STATE]
         cmp     r2, #0
         blt     refuse
-        cmp     r3, #16
-        bhi     refuse
         cmp     r6, #0
         beq     refuse
-1:      cmp     r3, #16                 @ the associated data's padding
+        cmp     r3, #16
+        bhi     refuse
         beq     2f
-        strb    r7, [r1, r3]
+1:      strb    r7, [r1, r3]            @ the associated data's padding
         adds    r3, #1
-        b       1b
+        cmp     r3, #16
+        bne     1b
 2:      add     r6, r2, #15
         lsrs    r6, r6, #4
         str     r6, [sp, #BLOCKS]
@@ -284,41 +284,49 @@ hash:
         add     r10, r12, #LA
         stmia   r10, {r0-r3}
 
-4:      movs    r4, #0
-        movs    r5, #0
-        movs    r6, #0
-        movs    r7, #0
-        add     r10, r12, #Y0
-        stmia   r10!, {r4-r7}
-        stmia   r10!, {r4-r7}
+4:      ldr     r10, [sp, #WORK]        @ associated data
+        ldr     r3, [sp, #BLOCKS]
         ldr     r9, [r12, #R16]
-        movs    r3, #0
-block:                                  @ r3 = its number, r12 = state, r9 = R16
-        str     r3, [sp, #AT]
+        ldr     r4, [r10]
+        ldr     r5, [r10, #4]
+        ldr     r6, [r10, #8]
+        ldr     r7, [r10, #12]
+        and     r0, r3, #1
+        add     r11, r12, r0, lsl #4
+        add     r11, r11, #Y0
+        stmia   r11, {r4-r7}
+        cbnz    r3, 1f
+        movs    r0, #0
+        movs    r1, #0
+        movs    r2, #0
+        add     r11, r12, #Y0 + 16      @ no text: no odd block either
+        stmia   r11, {r0-r3}
+        b       gather
+1:      movs    r3, #1
+block:                                  @ of text: r3 = its number from 1, r12 = state, r9 = R16
         ldr     r2, [sp, #BLOCKS]
-        subs    r2, r2, r3
-        and     r2, r2, #1
-        add     r11, r12, r2, lsl #4
-        add     r11, r11, #Y0           @ Y
         movs    r4, #0
         movs    r5, #0
         movs    r6, #0
         movs    r7, #0
+        subs    r2, r2, r3
+        and     r2, r2, #1
+        add     r11, r12, r2, lsl #4
+        add     r11, r11, #Y0           @ Y
         cmp     r3, #2
         blo     2f
+        str     r3, [sp, #AT]
         add     r8, r12, #H2
         add     r11, r11, #15
-        mov     lr, #16
-1:      shift
+        mov     lr, #15
         entries r8, 0
-        subs    r11, #1
+1:      subs    r11, #1
+        shift
+        entries r8, 0
         subs    lr, #1
         bne     1b
-        add     r11, r11, #1
-2:      ldr     r10, [sp, #WORK]        @ Y = Y * H^2 ^ block
         ldr     r3, [sp, #AT]
-        cmp     r3, #0
-        beq     5f
+2:      ldr     r10, [sp, #WORK]        @ Y = Y * H^2 ^ block
         ldr     r8, [sp, #SIZE]
         add     r10, r10, r3, lsl #4
         add     r10, r10, #12           @ work + 28 + 16 (number - 1)
@@ -359,7 +367,7 @@ block:                                  @ r3 = its number, r12 = state, r9 = R16
         cmp     r3, r2
         ble     block
 
-        @ even blocks * H^2 ^ odd blocks * H^3
+gather:                                 @ even blocks * H^2 ^ odd blocks * H^3
         add     r8, r12, #H2
         add     r11, r12, #Y0 + 15
         add     r12, r12, #H3
@@ -367,14 +375,23 @@ block:                                  @ r3 = its number, r12 = state, r9 = R16
         movs    r5, #0
         movs    r6, #0
         movs    r7, #0
-        mov     lr, #16
-1:      shift
-        entries r8, 0
-        entries r12, 16
+        sub     lr, r11, #16
+2:      ldrb    r0, [r11]               @ from the last byte that is not zero down
+        ldrb    r1, [r11, #16]
+        orrs    r0, r1
+        bne     3f
         subs    r11, #1
-        subs    lr, #1
+        cmp     r11, lr
+        bne     2b
+        b       4f
+1:      shift
+3:      entries r12, 16
+        entries r8, 0
+        subs    r11, #1
+        cmp     r11, lr
         bne     1b
 
+4:
         ldr     r12, [sp, #STATE]
         add     r10, r12, #LA
         ldmia   r10, {r0-r3}
@@ -387,8 +404,7 @@ block:                                  @ r3 = its number, r12 = state, r9 = R16
         lsrs    r9, r9, #1
         bcc     4f
         xor0123
-4:      cmp     r9, #0
-        bne     2b
+4:      bne     2b                      @ flags are those of the shift
 3:      ldmia   sp, {r0-r3}
         xor0123
         ldr     r11, [sp, #WORK]

@@ -48,7 +48,9 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
     b = 0
     left = 1
     while True:
-        if left != 0 and (mode == 0 and c == m + 2 or mode == 1 and c == 2):
+        if left == 0 or mode == 0 and c < m + 2 or mode == 1 and c != 2:
+            pass
+        else:
             at = 0
             end = m
             first = 0
@@ -126,11 +128,43 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                 while at <= end:
                     y = ptr32(int(s) + 68 + ((m - at & 1) << 4))
                     if at > 1:
+                        g = ptr32(int(s) + 748)
+                        g[0] = 0
+                        g[1] = 0
+                        g[2] = 0
+                        g[3] = 0
+                        g[4] = 0
+                        g[5] = 0
+                        g[6] = 0
+                        g[7] = 0
+                        g = ptr32(int(s) + 784)
+                        g[0] = 0
+                        g[1] = 0
+                        g[2] = 0
+                        g[3] = 0
+                        g[4] = 0
+                        g[5] = 0
+                        g[6] = 0
+                        g[7] = 0
+                        g = ptr32(int(s) + 820)
+                        g[0] = 0
+                        g[1] = 0
+                        g[2] = 0
+                        g[3] = 0
+                        g[4] = 0
+                        g[5] = 0
+                        g[6] = 0
+                        g[7] = 0
+                        g = ptr32(int(s) + 856)
+                        g[0] = 0
+                        g[1] = 0
+                        g[2] = 0
+                        g[3] = 0
+                        g[4] = 0
+                        g[5] = 0
+                        g[6] = 0
+                        g[7] = 0
                         g = ptr32(int(s) + 744)
-                        j = 36
-                        while j:
-                            j -= 1
-                            g[j] = 0
                         x = int(s) + 888
                         i = words
                         while i:
@@ -215,11 +249,43 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                         x += 1
                         j -= 1
                     at += 1
+                g = ptr32(int(s) + 748)
+                g[0] = 0
+                g[1] = 0
+                g[2] = 0
+                g[3] = 0
+                g[4] = 0
+                g[5] = 0
+                g[6] = 0
+                g[7] = 0
+                g = ptr32(int(s) + 784)
+                g[0] = 0
+                g[1] = 0
+                g[2] = 0
+                g[3] = 0
+                g[4] = 0
+                g[5] = 0
+                g[6] = 0
+                g[7] = 0
+                g = ptr32(int(s) + 820)
+                g[0] = 0
+                g[1] = 0
+                g[2] = 0
+                g[3] = 0
+                g[4] = 0
+                g[5] = 0
+                g[6] = 0
+                g[7] = 0
+                g = ptr32(int(s) + 856)
+                g[0] = 0
+                g[1] = 0
+                g[2] = 0
+                g[3] = 0
+                g[4] = 0
+                g[5] = 0
+                g[6] = 0
+                g[7] = 0
                 g = ptr32(int(s) + 744)
-                j = 36
-                while j:
-                    j -= 1
-                    g[j] = 0
                 x = int(s) + 888
                 y = ptr32(int(s) + 68)
                 j = 2

@@ -40,7 +40,9 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
                 i += 1
         return False
     m = n + 15 >> 4
-    i = aad_length
+    i = 16
+    if aad_length < 13 or ptr32(w)[3] >> (aad_length - 12 << 3):
+        i = aad_length
     while i < 16:
         ptr8(w)[i] = 0
         i += 1
@@ -48,7 +50,9 @@ def run(self, e: ptr8, n: int, aad_length: int) -> bool:
     b = 0
     left = 1
     while True:
-        if left != 0 and (mode == 0 and c == m + 2 or mode == 1 and c == 2):
+        if left == 0 or mode == 0 and c < m + 2 or mode == 1 and c != 2:
+            pass
+        else:
             at = 0
             end = m
             first = 0

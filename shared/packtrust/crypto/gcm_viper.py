@@ -38,7 +38,9 @@ def run(h: ptr32, e: ptr8, n: int, aad_length: int) -> bool:
                 i += 1
         return False
     m = n + 15 >> 4
-    i = aad_length
+    i = 16
+    if aad_length < 13 or ptr32(w)[3] >> (aad_length - 12 << 3):
+        i = aad_length
     while i < 16:
         ptr8(w)[i] = 0
         i += 1
