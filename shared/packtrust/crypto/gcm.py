@@ -4,7 +4,6 @@ from struct import pack_into
 
 from packtrust._compat import const
 from packtrust.crypto.buffers import compare_digest, wipe
-from packtrust.crypto.ghash import Ghash
 from packtrust.errors import CryptoError, InvalidTag
 
 TYPE_CHECKING = False
@@ -71,6 +70,9 @@ class Gcm(InPlace):
     """GCM under one key, given as the block cipher that holds it."""
 
     def __init__(self, cipher: "BlockCipher") -> None:
+        # Imported here: a board with a kernel has no use for it but for long associated data.
+        from packtrust.crypto.ghash import Ghash
+
         self._cipher = cipher
         subkey = bytearray(BLOCK)
         cipher.encrypt(subkey)

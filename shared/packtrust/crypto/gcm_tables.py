@@ -121,12 +121,12 @@ def _load(v: ptr32, subkey: ptr8):
 
 @micropython.viper
 def _derive(v: ptr32, keep: ptr32, memory: int):
-    """From H in v[0..3]: H^2 in v[4..7], H^3 in v[8..11]; the state's products for lengths, from _LB on.
+    """From H in v[0..3]: H^2 in v[4..7], H^3 in v[20..23]; the state's products for lengths, from _LB on.
 
     These are H times x^60, x^116, and from x^124 down to x^117, the latter in memory order if asked for.
-    v has 20 words, of which the last 8 are scratch.
+    v has 32 words, all others are scratch.
     """
-    z = ptr32(int(v) + 48)
+    z = ptr32(int(v) + 96)
     # Squaring puts a zero behind each coefficient.
     j = 30
     fives = 357913941 | 1 << j
@@ -150,31 +150,48 @@ def _derive(v: ptr32, keep: ptr32, memory: int):
         z[1] = z[1] ^ z[4] << 31 ^ z[4] << 30 ^ z[4] << 25
         z = ptr32(int(z) + 4)
         i -= 1
-    z = ptr32(int(v) + 48)
+    z = ptr32(int(v) + 96)
     z[4] = z[4] ^ c
     z[0] = z[0] ^ z[4] ^ uint(z[4]) >> 1 ^ uint(z[4]) >> 2 ^ uint(z[4]) >> 7
+    a = ptr32(int(v) + 80)
     while i < 4:
         v[4 + i] = z[i]
-        v[8 + i] = 0
+        a[i] = 0
         z[i] = v[i]
         i += 1
-    # H^3 by Horner's rule, from the highest coefficient of H down.
+    # H^2 times x, x^2, x^3.
+    p = ptr32(int(v) + 16)
+    while i > 1:
+        i -= 1
+        c = p[3] & 1
+        p[7] = uint(p[3]) >> 1 | p[2] << 31
+        p[6] = uint(p[2]) >> 1 | p[1] << 31
+        p[5] = uint(p[1]) >> 1 | p[0] << 31
+        p[4] = uint(p[0]) >> 1 ^ c * 225 << 24
+        p = ptr32(int(p) + 16)
+    # H^3 by Horner's rule in x^4, from the highest coefficients of H down.
+    i = 4
     while i:
         i -= 1
         m = v[i]
-        j = 32
+        j = 8
         while j:
-            c = v[11] & 1
-            v[11] = uint(v[11]) >> 1 | v[10] << 31
-            v[10] = uint(v[10]) >> 1 | v[9] << 31
-            v[9] = uint(v[9]) >> 1 | v[8] << 31
-            v[8] = uint(v[8]) >> 1 ^ c * 225 << 24
-            if m & 1:
-                v[8] = v[8] ^ v[4]
-                v[9] = v[9] ^ v[5]
-                v[10] = v[10] ^ v[6]
-                v[11] = v[11] ^ v[7]
-            m = m >> 1
+            c = a[3] & 15
+            a[3] = uint(a[3]) >> 4 | a[2] << 28
+            a[2] = uint(a[2]) >> 4 | a[1] << 28
+            a[1] = uint(a[1]) >> 4 | a[0] << 28
+            a[0] = uint(a[0]) >> 4 ^ c << 28 ^ c << 27 ^ c << 26 ^ c << 21
+            p = ptr32(int(v) + 64)
+            k = 4
+            while k:
+                if m & 1:
+                    a[0] = a[0] ^ p[0]
+                    a[1] = a[1] ^ p[1]
+                    a[2] = a[2] ^ p[2]
+                    a[3] = a[3] ^ p[3]
+                p = ptr32(int(p) - 16)
+                m = m >> 1
+                k -= 1
             j -= 1
     # H times x^60 is 7 bytes and 4 bits on, times x^116 7 bytes more.
     while i < 26:
@@ -206,6 +223,14 @@ def _derive(v: ptr32, keep: ptr32, memory: int):
                 ptr32(k)[j] = c
                 j += 1
         i += 1
+
+
+@micropython.viper
+def _clear(p: ptr8, size: int):
+    """Overwrite `size` bytes with zeros: shorter than `wipe` for the little that set-up leaves."""
+    while size:
+        size -= 1
+        p[size] = 0
 
 
 @micropython.viper
@@ -255,6 +280,14 @@ def _fill(v: ptr32, t: int, shape: int):
         t += stride << bits
 
 
+def _fill_t0(table):
+    _fill_t(table, 1)
+
+
+def _fill_t4(table):
+    _fill_t(table, 4)
+
+
 def _table(name, size, fill):
     """A table that all keys share, made when first called for."""
     table = _shared.get(name)
@@ -278,38 +311,44 @@ class KernelGcm(InPlace):
         self._state = state = bytearray(kernel.SIZE)
         self._cipher = cipher
         address = addressof(state)
-        subkey = bytearray(BLOCK)
         call = kernel.Call
+        self._seal = seal = call(12)
+        self._open = opening = call(12)
+        work = bytearray(44)
         if cipher is None:
-            words = len(key) >> 2
             if kernel.SHARED == 1:
-                t = _table("T0", 1024, lambda table: _fill_t(table, 1))
-                box = addressof(t) + 1
+                t = _table("T0", 1024, _fill_t0)
+                at = addressof(t)
+                box = at + 1
             else:
-                t = _table("T", 4096 + 256, lambda table: _fill_t(table, 4))
-                box = addressof(t) + 4096
+                t = _table("T", 4096 + 256, _fill_t4)
+                at = addressof(t)
+                box = at + 4096
+            words = len(key) >> 2
             _expand(address + _W, key, words, t)
-            pack_into("<IiQQ", state, _ROUNDS_AT, (words >> 1) + 2, -1, addressof(t), box)
-            work = bytearray(44)
-            raw = call(12)
-            pack_into("<QI", raw, 0, address, 2)
-            raw.run(work, 0, 0)
-            subkey[:] = work[:BLOCK]
-            wipe(work)
+            pack_into("<IiQQ", state, _ROUNDS_AT, (words >> 1) + 2, -1, at, box)
+            pack_into("<QI", seal, 0, address, 2)
+            seal.run(work, 0, 0)
         else:
-            cipher.encrypt(subkey)
+            cipher.function(bytes(BLOCK), memoryview(work)[:BLOCK])
             stream = _table("stream", BLOCK * _STREAM_BLOCKS, len)
-            pack_into("<Ii", state, _ROUNDS_AT, 1, -1)
-            pack_into("<Q", state, _STREAM_AT, addressof(stream))
+            pack_into("<IiQ", state, _ROUNDS_AT, 1, -1, addressof(stream))
         if kernel.REDUCTION == 8:
             pack_into("<Q", state, _RT_AT, addressof(_table("R", 2048 + 8, _fill_r)))
         elif kernel.REDUCTION == 2:
             pack_into("<Q", state, _RT_AT, addressof(_table("R16", 512, _fill_r16)))
-        self._products(kernel, address, subkey)
-        self._seal = seal = call(12)
         pack_into("<QI", seal, 0, address, 0)
-        self._open = opening = call(12)
         pack_into("<QI", opening, 0, address, 1)
+        # The tables of H^2 and H^3 and the products for the lengths.
+        v = bytearray(128)
+        _load(v, work)
+        _derive(v, address + _LB, kernel.MEMORY)
+        shape = kernel.BITS << 8 | kernel.STRIDE >> 1 | kernel.MEMORY
+        at = addressof(v)
+        _fill(at + 16, address + kernel.H2, shape)
+        _fill(at + 80, address + kernel.H3, shape)
+        _clear(v, 128)
+        _clear(work, 44)
         if cipher is not None:
             views = _shared.get("views")
             if views is None:
@@ -320,19 +359,6 @@ class KernelGcm(InPlace):
         # The kernel itself is what a caller calls.
         self.seal_in_place = seal.run
         self.open_in_place = opening.run
-
-    @staticmethod
-    def _products(kernel, address, subkey):
-        """The tables of H^2 and H^3 and the products for the lengths."""
-        v = bytearray(80)
-        _load(v, subkey)
-        _derive(v, address + _LB, kernel.MEMORY)
-        shape = kernel.BITS << 8 | kernel.STRIDE >> 1 | kernel.MEMORY
-        at = addressof(v)
-        _fill(at + 16, address + kernel.H2, shape)
-        _fill(at + 32, address + kernel.H3, shape)
-        wipe(v)
-        wipe(subkey)
 
     def encrypt(self, nonce, data, aad):
         """Ciphertext and tag: len(data) + 16 bytes."""
