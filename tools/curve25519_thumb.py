@@ -30,6 +30,8 @@ Made by tools/curve25519_thumb.py from tools/curve25519_thumb.s, which explains 
 # fmt: off
 import micropython
 
+from packtrust.crypto.buffers import wipe
+
 
 @micropython.asm_thumb
 def _run(r0, r1):
@@ -45,7 +47,7 @@ def multiply(scalar, point):
     state[128] = 1
     _run(state, scalar)
     result = state[32:64]
-    state[:] = bytes(288)
+    wipe(state)
     return result
 '''
 

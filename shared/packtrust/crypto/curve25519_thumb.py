@@ -9,6 +9,8 @@ a7f67b02b1a6136e5a4a0afdd7381b90374094f3457be82a3e7238b23dd5791f
 # fmt: off
 import micropython
 
+from packtrust.crypto.buffers import wipe
+
 
 @micropython.asm_thumb
 def _run(r0, r1):
@@ -94,5 +96,5 @@ def multiply(scalar, point):
     state[128] = 1
     _run(state, scalar)
     result = state[32:64]
-    state[:] = bytes(288)
+    wipe(state)
     return result
