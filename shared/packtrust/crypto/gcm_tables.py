@@ -110,22 +110,16 @@ def _expand(w: ptr32, key: ptr8, size: int, t: ptr8):
 
 
 @micropython.viper
-def _load(v: ptr32, subkey: ptr8):
-    """v = 16 bytes as a number, in value order."""
-    i = 0
-    while i < 4:
-        v[i] = subkey[0] << 24 | subkey[1] << 16 | subkey[2] << 8 | subkey[3]
-        subkey = ptr8(int(subkey) + 4)
-        i += 1
-
-
-@micropython.viper
-def _derive(v: ptr32, keep: ptr32, memory: int):
-    """From H in v[0..3]: H^2 in v[4..7], H^3 in v[20..23]; the state's products for lengths, from _LB on.
-
-    These are H times x^60, x^116, and from x^124 down to x^117, the latter in memory order if asked for.
-    v has 32 words, all others are scratch.
+def _derive(v: ptr32, keep: ptr32, memory: int, work: ptr32):
+    """From H in work[0..3], as on the wire: H^2 to work[0..3], H^3 to work[4..7], in value order; and the state's
+    products for lengths, from _LB on: H times x^60, x^116, and from x^124 down to x^117, the latter in memory order if
+    asked for. v: 32 words of scratch, cleared at the end.
     """
+    i = 0
+    while i < 16:
+        p = ptr8(int(work) + i)
+        v[i >> 2] = p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3]
+        i += 4
     z = ptr32(int(v) + 96)
     # Squaring puts a zero behind each coefficient.
     j = 30
@@ -160,15 +154,15 @@ def _derive(v: ptr32, keep: ptr32, memory: int):
         z[i] = v[i]
         i += 1
     # H^2 times x, x^2, x^3.
-    p = ptr32(int(v) + 16)
+    q = ptr32(int(v) + 16)
     while i > 1:
         i -= 1
-        c = p[3] & 1
-        p[7] = uint(p[3]) >> 1 | p[2] << 31
-        p[6] = uint(p[2]) >> 1 | p[1] << 31
-        p[5] = uint(p[1]) >> 1 | p[0] << 31
-        p[4] = uint(p[0]) >> 1 ^ c * 225 << 24
-        p = ptr32(int(p) + 16)
+        c = q[3] & 1
+        q[7] = uint(q[3]) >> 1 | q[2] << 31
+        q[6] = uint(q[2]) >> 1 | q[1] << 31
+        q[5] = uint(q[1]) >> 1 | q[0] << 31
+        q[4] = uint(q[0]) >> 1 ^ c * 225 << 24
+        q = ptr32(int(q) + 16)
     # H^3 by Horner's rule in x^4, from the highest coefficients of H down.
     i = 4
     while i:
@@ -181,15 +175,15 @@ def _derive(v: ptr32, keep: ptr32, memory: int):
             a[2] = uint(a[2]) >> 4 | a[1] << 28
             a[1] = uint(a[1]) >> 4 | a[0] << 28
             a[0] = uint(a[0]) >> 4 ^ c << 28 ^ c << 27 ^ c << 26 ^ c << 21
-            p = ptr32(int(v) + 64)
+            q = ptr32(int(v) + 64)
             k = 4
             while k:
                 if m & 1:
-                    a[0] = a[0] ^ p[0]
-                    a[1] = a[1] ^ p[1]
-                    a[2] = a[2] ^ p[2]
-                    a[3] = a[3] ^ p[3]
-                p = ptr32(int(p) - 16)
+                    a[0] = a[0] ^ q[0]
+                    a[1] = a[1] ^ q[1]
+                    a[2] = a[2] ^ q[2]
+                    a[3] = a[3] ^ q[3]
+                q = ptr32(int(q) - 16)
                 m = m >> 1
                 k -= 1
             j -= 1
@@ -223,6 +217,15 @@ def _derive(v: ptr32, keep: ptr32, memory: int):
                 ptr32(k)[j] = c
                 j += 1
         i += 1
+    i = 0
+    while i < 4:
+        work[i] = v[4 + i]
+        work[4 + i] = a[i]
+        i += 1
+    i = 32
+    while i:
+        i -= 1
+        v[i] = 0
 
 
 @micropython.viper
@@ -340,14 +343,11 @@ class KernelGcm(InPlace):
         pack_into("<QI", seal, 0, address, 0)
         pack_into("<QI", opening, 0, address, 1)
         # The tables of H^2 and H^3 and the products for the lengths.
-        v = bytearray(128)
-        _load(v, work)
-        _derive(v, address + _LB, kernel.MEMORY)
+        _derive(address + kernel.H2, address + _LB, kernel.MEMORY, work)
         shape = kernel.BITS << 8 | kernel.STRIDE >> 1 | kernel.MEMORY
-        at = addressof(v)
-        _fill(at + 16, address + kernel.H2, shape)
-        _fill(at + 80, address + kernel.H3, shape)
-        _clear(v, 128)
+        at = addressof(work)
+        _fill(at, address + kernel.H2, shape)
+        _fill(at + 16, address + kernel.H3, shape)
         _clear(work, 44)
         if cipher is not None:
             views = _shared.get("views")
