@@ -9,19 +9,11 @@ round, so that it is in memory what GCM has on the wire.
 # mypy: ignore-errors
 import micropython
 from struct import pack_into
-from uctypes import addressof
 
 from packtrust.crypto.buffers import wipe
 from packtrust.crypto.gcm import BLOCK, Gcm, InPlace, TAG_LENGTH
 from packtrust.errors import CryptoError, InvalidTag
 
-_ROUNDS_AT = micropython.const(36)
-_T_AT = micropython.const(44)
-_STREAM_AT = micropython.const(44)
-_SB_AT = micropython.const(52)
-_RT_AT = micropython.const(60)
-_LB = micropython.const(152)
-_W = micropython.const(344)
 
 _STREAM_BLOCKS = micropython.const(8)
 
@@ -85,7 +77,8 @@ def _fill_r16(t: ptr16):
 
 @micropython.viper
 def _expand(w: ptr32, key: ptr8, size: int, t: ptr8):
-    """The key schedule (FIPS 197, 5.2), words in memory order; t is T0."""
+    """The key schedule (FIPS 197, 5.2) of the state w, words in memory order; t is T0."""
+    w = ptr32(int(w) + 344)
     i = 0
     while i < size:
         w[i] = key[0] | key[1] << 8 | key[2] << 16 | key[3] << 24
@@ -110,11 +103,14 @@ def _expand(w: ptr32, key: ptr8, size: int, t: ptr8):
 
 
 @micropython.viper
-def _derive(v: ptr32, keep: ptr32, memory: int, work: ptr32):
-    """From H in work[0..3], as on the wire: H^2 to work[0..3], H^3 to work[4..7], in value order; and the state's
-    products for lengths, from _LB on: H times x^60, x^116, and from x^124 down to x^117, the latter in memory order if
-    asked for. v: 32 words of scratch, cleared at the end.
+def _derive(v: ptr32, at: int, work: ptr32, memory: int):
+    """From H in work[0..3], as on the wire: H^2 to work[0..3], H^3 to work[4..7], in value order.
+
+    And the state v's products for lengths: H times x^60, x^116, and from x^124 down to x^117, the latter in memory
+    order if asked for. The 32 words at byte `at` of the state are scratch, cleared at the end.
     """
+    keep = int(v) + 152
+    v = ptr32(int(v) + at)
     i = 0
     while i < 16:
         p = ptr8(int(work) + i)
@@ -203,11 +199,11 @@ def _derive(v: ptr32, keep: ptr32, memory: int, work: ptr32):
             z[0] = uint(z[0]) >> 1 ^ c * 225 << 24
         k = 0
         if i == 10:
-            k = int(keep)
+            k = keep
         elif i == 17:
-            k = int(keep) + 16
+            k = keep + 16
         elif i > 17:
-            k = int(keep) + 32 + (25 - i << 4)
+            k = keep + 32 + (25 - i << 4)
         if k:
             j = 0
             while j < 4:
@@ -229,6 +225,28 @@ def _derive(v: ptr32, keep: ptr32, memory: int, work: ptr32):
 
 
 @micropython.viper
+def _link(state: ptr32, seal: ptr32, opening: ptr32, t: ptr32, r: ptr32, shape: int):
+    """Fill in rounds and addresses, each the lower word and the upper one, which 32-bit boards have not.
+
+    shape: bytes from t to the S-box << 8 | double rounds of the kernel's loop.
+    """
+    state[9] = shape & 255
+    state[10] = 0 - 1
+    state[11] = int(t)
+    state[12] = int(t) >> 31 >> 1
+    box = int(t) + (shape >> 8)
+    state[13] = box
+    state[14] = box >> 31 >> 1
+    state[15] = int(r)
+    state[16] = int(r) >> 31 >> 1
+    seal[0] = int(state)
+    seal[1] = int(state) >> 31 >> 1
+    opening[0] = int(state)
+    opening[1] = int(state) >> 31 >> 1
+    opening[2] = 1
+
+
+@micropython.viper
 def _clear(p: ptr8, size: int):
     """Overwrite `size` bytes with zeros: shorter than `wipe` for the little that set-up leaves."""
     while size:
@@ -237,13 +255,15 @@ def _clear(p: ptr8, size: int):
 
 
 @micropython.viper
-def _fill(v: ptr32, t: int, shape: int):
-    """Table t[b] = b * v for all numbers b of some bits, of which the highest is x^0. Of 4 bits: the same for v * x^4
-    behind it. v is lost.
+def _fill(v: ptr32, state: ptr32, at: int, shape: int):
+    """Table t at a byte of the state: t[b] = b * v for all numbers b of some bits, of which the highest is x^0.
 
-    shape: bits << 8 | words from entry to entry << 1 | memory order.
+    Of 4 bits: the same for v * x^4 behind it. v is lost.
+    shape: words to skip in v << 16 | bits << 8 | words from entry to entry << 1 | memory order.
     """
-    bits = shape >> 8
+    v = ptr32(int(v) + (shape >> 16 << 2))
+    t = int(state) + at
+    bits = shape >> 8 & 15
     stride = shape << 1 & 252
     half = 8
     while half:
@@ -313,41 +333,40 @@ class KernelGcm(InPlace):
         """Key 16 or 32 bytes; cipher: the block cipher of a kernel that has none."""
         self._state = state = bytearray(kernel.SIZE)
         self._cipher = cipher
-        address = addressof(state)
         call = kernel.Call
         self._seal = seal = call(12)
         self._open = opening = call(12)
         work = bytearray(44)
+        reduction = kernel.REDUCTION
+        if reduction == 8:
+            r = _table("R", 2048 + 8, _fill_r)
+        elif reduction == 2:
+            r = _table("R16", 512, _fill_r16)
+        else:
+            r = state
         if cipher is None:
             if kernel.SHARED == 1:
                 t = _table("T0", 1024, _fill_t0)
-                at = addressof(t)
-                box = at + 1
+                box = 1
             else:
                 t = _table("T", 4096 + 256, _fill_t4)
-                at = addressof(t)
-                box = at + 4096
+                box = 4096
             words = len(key) >> 2
-            _expand(address + _W, key, words, t)
-            pack_into("<IiQQ", state, _ROUNDS_AT, (words >> 1) + 2, -1, at, box)
-            pack_into("<QI", seal, 0, address, 2)
+            _link(state, seal, opening, t, r, box << 8 | (words >> 1) + 2)
+            _expand(state, key, words, t)
+            seal[8] = 2
             seal.run(work, 0, 0)
+            seal[8] = 0
         else:
             cipher.function(bytes(BLOCK), memoryview(work)[:BLOCK])
             stream = _table("stream", BLOCK * _STREAM_BLOCKS, len)
-            pack_into("<IiQ", state, _ROUNDS_AT, 1, -1, addressof(stream))
-        if kernel.REDUCTION == 8:
-            pack_into("<Q", state, _RT_AT, addressof(_table("R", 2048 + 8, _fill_r)))
-        elif kernel.REDUCTION == 2:
-            pack_into("<Q", state, _RT_AT, addressof(_table("R16", 512, _fill_r16)))
-        pack_into("<QI", seal, 0, address, 0)
-        pack_into("<QI", opening, 0, address, 1)
+            _link(state, seal, opening, stream, r, 1)
         # The tables of H^2 and H^3 and the products for the lengths.
-        _derive(address + kernel.H2, address + _LB, kernel.MEMORY, work)
+        h2 = kernel.H2
+        _derive(state, h2, work, kernel.MEMORY)
         shape = kernel.BITS << 8 | kernel.STRIDE >> 1 | kernel.MEMORY
-        at = addressof(work)
-        _fill(at, address + kernel.H2, shape)
-        _fill(at + 16, address + kernel.H3, shape)
+        _fill(work, state, h2, shape)
+        _fill(work, state, kernel.H3, shape | 4 << 16)
         _clear(work, 44)
         if cipher is not None:
             views = _shared.get("views")
