@@ -147,7 +147,7 @@ def session_keys():
 
 
 def curve(form):
-    """X25519 in one of its forms, and the opening of a package with it."""
+    """X25519 in one of its forms, and the opening of a package with it by a node, which knows its public key."""
     from packtrust.crypto import curve25519, hpke, x25519, x25519_public
 
     curve25519.use(form)
@@ -160,7 +160,7 @@ def curve(form):
     enc, ciphertext, _ = hpke.seal(public, b"info", b"aad", bytes(300), entropy=entropy(32), sk_s=sender, **psk)
     report(
         "HPKE AuthPSK open of one package, " + form,
-        lambda: hpke.open(enc, recipient, b"info", b"aad", ciphertext, pk_s=sender_public, pk_r=public, **psk),  # as a node
+        lambda: hpke.open(enc, recipient, b"info", b"aad", ciphertext, pk_s=sender_public, pk_r=public, **psk),
         rounds=1,
     )
 
