@@ -4,6 +4,7 @@ from struct import pack_into
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
     from hashlib import sha256
     from typing import TypeVar
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
         """The value itself."""
         return value
 
-    def lay_into(form: str, into: bytearray, at: int, *values: int | Buffer) -> None:
+    def lay_into(form: str, into: bytearray | array[int], at: int, *values: int | Buffer) -> None:
         """`struct.pack_into` whose last value is any buffer."""
 
 else:

@@ -1,0 +1,129 @@
+"""The transmit queue's copies: every kind of frame comes out as it went in, without heap once it has its size."""
+
+import gc
+
+from packtrust.frame import Frame
+from packtrust_node.txqueue import TxQueue
+
+try:
+    from micropython import heap_lock, heap_unlock
+except ImportError:  # CPython allocates as it likes
+
+    def heap_lock():
+        """Nothing to lock."""
+
+    def heap_unlock():
+        """Nothing to unlock."""
+
+
+class Driver:
+    """Takes as many frames as it is told to."""
+
+    def __init__(self, orders_by_id=False):
+        self.orders_by_id = orders_by_id
+        self.room = 0
+        self.sent = []
+        self.keep = True
+
+    def pending(self):
+        return 0
+
+    def send(self, frame):
+        if self.room == 0:
+            return False
+        self.room -= 1
+        if self.keep:
+            self.sent.append(frame.copy())
+        return True
+
+
+FRAMES = [
+    Frame(0x14080005, b"12345678"),
+    Frame(0x1FFFFFFF, b""),
+    Frame(0x14080105, b"123"),
+    Frame(0x14080205, b"", True, False, True, False, 5),
+    Frame(0x14802405, bytes(range(48)), True, True),
+    Frame(0x14802406, bytes(range(64)), True, True, False, True),
+    Frame(0x14802407, b"abcd", True, True),
+]
+
+
+def test_frames_of_every_kind_and_length_come_out_as_they_went_in():
+    driver = Driver()
+    queue = TxQueue(driver)
+    for turn in range(3):
+        for frame in FRAMES[: 4 if turn == 0 else 7]:
+            queue.put(frame)
+    queue.put(Frame(0x7FF, b"eleven", False))
+    driver.room = 100
+    queue.pump(0)
+    assert driver.sent == [Frame(0x7FF, b"eleven", False)] + FRAMES[:4] + FRAMES + FRAMES
+    assert [frame.bitrate_switch for frame in driver.sent[-2:]] == [True, False]
+    assert driver.sent[-1].dlc == 4 and len(queue) == 0
+
+
+def test_what_is_queued_is_a_copy():
+    driver = Driver()
+    queue = TxQueue(driver)
+    data = bytearray(b"12345678")
+    frame = Frame(5, data)
+    queue.put(frame)
+    frame.arbitration_id = 6
+    data[0] = 0
+    driver.room = 1
+    queue.pump(0)
+    assert driver.sent == [Frame(5, b"12345678")]
+
+
+def test_order_is_kept_around_the_end_of_the_memory():
+    for orders_by_id in (False, True):
+        driver = Driver(orders_by_id)
+        queue = TxQueue(driver)
+        wanted = []
+        for number in range(300):
+            frame = Frame(0x100000 + (number << 18), bytes((number & 255, number >> 8)))
+            wanted.append(frame)
+            queue.put(frame)
+            driver.room = (number * 7) % 3
+            queue.pump(number)
+        driver.room = 300
+        queue.pump(300)
+        assert driver.sent == wanted
+
+
+def test_a_queue_that_has_its_size_needs_no_heap():
+    driver = Driver()
+    queue = TxQueue(driver)
+    frames = FRAMES[:3]
+
+    def wave():
+        for frame in frames:
+            queue.put(frame)
+        driver.room = 3
+        queue.pump(0)
+
+    wave()
+    driver.keep = False
+    gc.collect()
+    heap_lock()
+    try:
+        for _ in range(40):
+            wave()
+    finally:
+        heap_unlock()
+    assert len(queue) == 0 and driver.room == 0
+
+
+def test_a_frame_that_finds_no_heap_is_counted():
+    queue = TxQueue(Driver(), 2)
+    for number in range(5):
+        queue.put(Frame(number, b""))
+    assert (len(queue), queue.overflow) == (2, 3)
+
+    def no_heap(frame):
+        raise MemoryError
+
+    queue = TxQueue(Driver())
+    queue._extended.append = no_heap
+    queue.put(Frame(1, b""))
+    assert (len(queue), queue.overflow) == (0, 1)
