@@ -211,9 +211,9 @@ def test_a_missing_interpreter_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_keyed_node_refuses(nodes: Nodes) -> None:
-    """A node that says it has keys (its main.py is made to) refuses over the bus, and the command says what to do."""
+    """A node that says it has keys (its start.py is made to) refuses over the bus, and the command says what to do."""
     pack = nodes.pack
-    service = Path(pack.info["nodes"]["module1"]["flash"]) / "main.py"
+    service = Path(pack.info["nodes"]["module1"]["flash"]) / "packtrust_node/start.py"
     text = service.read_text()
     keyed = text.replace("lambda: bool(node.relations)", "lambda: True")
     assert keyed != text
