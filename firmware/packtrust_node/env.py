@@ -130,7 +130,14 @@ class Env:
         self._queues = queues
         self._logger = logger
         self.store = store
-        self.workspace = Workspace(READY_KEYS, STREAMS) if workspace is None else workspace
+        self._workspace = workspace
+
+    @property
+    def workspace(self) -> Workspace:
+        """What the node's channels share, made for the first of them."""
+        if self._workspace is None:
+            self._workspace = Workspace(READY_KEYS, STREAMS)
+        return self._workspace
 
     def now_ms(self) -> int:
         """Monotonic milliseconds."""
