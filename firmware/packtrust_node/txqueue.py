@@ -159,6 +159,9 @@ class TxQueue:
         self._standard = _Ring()
         self._extended = _Ring()
         self._streams = {}  # highest ID that may be in the controller, by stream
+        if getattr(driver, "fd", False):
+            # While the heap is whole: later there may be no two kilobytes in one piece.
+            self._extended._grow(_SLOTS, _FD // 2)
 
     def __len__(self) -> int:
         return self._standard.count + self._extended.count

@@ -387,3 +387,18 @@ def test_can_fd_refused():
     assert driver.recv() is None
     assert driver.state == "opening" and "CAN FD" in driver.fault
     raises(ValueError, SlcanCan, Stream(), 500000, (), 12, 3000000)
+
+
+def test_a_queue_for_can_fd_has_its_room_from_the_start():
+    """On a board the heap is in pieces later: room that is made for the first FD frame may not be found."""
+    stream = Stream()
+    driver = SlcanCan(stream, 500000, data_bitrate=2000000)
+    queue = TxQueue(driver)
+    ring = queue._extended
+    for number in range(ring._slots):
+        queue.put(Frame(0x14820005 + number, bytes(64), True, True))
+    assert ring._slots >= 32 and queue.overflow == 0
+    grown = ring._data
+    queue.put(Frame(5, bytes(8), False))
+    assert ring._data is grown and len(queue) == 33
+    assert TxQueue(SlcanCan(Stream()))._extended._slots == 0
