@@ -1,10 +1,17 @@
 """AES-GCM, HKDF and X25519, and in `packtrust.crypto.hpke` HPKE: one interface on boards and host.
 
-Three backends do the work; all give the same bytes:
+Backends do the work, best first; all give the same bytes:
 
 * `cryptography`: the host's library, for everything, and the only one that runs in constant time;
-* `cryptolib`: the board's AES; the rest is ours;
-* `pure`: all ours, in plain Python.
+* `thumb`: MicroPython on Cortex-M3 and later, AES and GHASH in assembler;
+* `cryptolib`: MicroPython's own AES under GHASH in viper, or in plain Python where there is no viper;
+* `viper`: both in viper, 2 KB of tables a key; `viper-aligned`: the same for cores that load words only from their own
+  addresses (ESP32, RP2040, RISC-V), with 1 KB of shared tables; `viper-large`: 11 KB a key, for those who name it;
+* `cryptolib-gcm`: a MicroPython port's own `cryptolib.aesgcm`, where it has that;
+* `aesio`: CircuitPython's AES, the rest in plain Python;
+* `pure`: all in plain Python.
+
+What is native code comes only with MicroPython, when it is first called for, and only in one form.
 
 Wherever a call takes `backend` it takes one of these names, or None for the one `use` chose, at
 first the best one here. A backend passes a known-answer test before it is given out; one that fails

@@ -3,6 +3,7 @@
 Which are here, which one to use. Parts are imported when first called for: a board has little RAM.
 """
 
+import gc
 import sys
 from binascii import unhexlify
 
@@ -128,8 +129,7 @@ def _cryptolib_over(module: str) -> Backend:
     from packtrust.crypto.gcm_tables import KernelGcm
 
     kernel = getattr(__import__("packtrust.crypto." + module).crypto, module)
-    name = "cryptolib-aligned" if kernel.MEMORY == 0 else "cryptolib"
-    backend = Backend(name, lambda key: KernelGcm(kernel, key, BlockCipher(key)))  # type: ignore[no-untyped-call]
+    backend = Backend("cryptolib", lambda key: KernelGcm(kernel, key, BlockCipher(key)))  # type: ignore[no-untyped-call]
     backend.kernel = kernel
     return backend
 
@@ -144,7 +144,7 @@ def _cryptolib() -> Backend:
 
 
 def _cryptolib_aligned() -> Backend:
-    _needs(_ARCHITECTURE != "")
+    _needs(_UNALIGNED)  # elsewhere it is `cryptolib`
     return _cryptolib_over("gcm_cryptolib_aligned")
 
 
@@ -178,19 +178,14 @@ def _pure() -> Backend:
 
 
 # Best first: by instructions a record (docs/performance.md), and no heap on the way. `viper-large` is faster than
-# `viper`, but takes 11 KB a key, so it is for those who name it; `cryptolib-gcm` makes new bytes at every call.
+# `viper`, but takes 11 KB a key, so it is for those who name it; `cryptolib-gcm` makes new bytes at every call, and
+# comes first only where there are no kernels. The last names are forms that are the only one elsewhere, for tests.
 _ORDER = (
-    "cryptography",
-    "thumb",
-    "cryptolib",
-    "viper",
-    "viper-aligned",
-    "viper-large",
-    "cryptolib-aligned",
-    "cryptolib-gcm",
-    "cryptolib-pure",
-    "aesio",
-    "pure",
+    ("cryptography", "thumb")
+    + (("cryptolib",) if _ARCHITECTURE else ("cryptolib-gcm", "cryptolib"))
+    + ("viper", "viper-aligned", "viper-large", "cryptolib-aligned")
+    + (("cryptolib-gcm",) if _ARCHITECTURE else ())
+    + ("cryptolib-pure", "aesio", "pure")
 )
 _MAKERS = {
     "cryptography": _host,
@@ -206,7 +201,11 @@ _MAKERS = {
     "pure": _pure,
 }
 
+# A board with little heap holds the backend in use and one other.
+_SMALL = _ON_A_BOARD and hasattr(gc, "mem_free") and gc.mem_free() + gc.mem_alloc() < 200000  # type: ignore[attr-defined]
+
 _loaded = {}  # type: dict[str, Backend]
+_brought = {}  # type: dict[str, list[str]]  # modules by backend
 _refused = {}  # type: dict[str, str]
 _chosen = {}  # type: dict[str, Backend]
 
@@ -262,8 +261,17 @@ def _load(name: str) -> "Backend | None":
         return _loaded[name]
     if name in _refused or name not in _MAKERS:
         return None
+    if _SMALL:
+        _forget(name)
+    before = list(sys.modules) if _SMALL else []
     try:
         backend = _MAKERS[name]()
+        backend.name = name
+        reason = self_test(backend)
+    except MemoryError:
+        # No fault of the backend: there may be room another time.
+        _unload([module for module in sys.modules if module not in before] if _SMALL else [])
+        return None
     except (ImportError, SyntaxError, ValueError):
         # No such module, no such emitter in the compiler, or .mpy for another core.
         _refused[name] = ""
@@ -271,17 +279,37 @@ def _load(name: str) -> "Backend | None":
     except Exception as error:
         _refused[name] = "cannot be loaded (%s) and is disabled" % error
         return None
-    reason = self_test(backend)
     if reason:
         _refused[name] = reason
         return None
     _loaded[name] = backend
+    if _SMALL:
+        _brought[name] = [module for module in sys.modules if module not in before]
     return backend
+
+
+def _forget(keep: str) -> None:
+    """Where there is little heap: let go of what is loaded beside the one in use."""
+    for name in list(_loaded):
+        if name != keep and _loaded[name] is not _chosen.get(""):
+            del _loaded[name]
+            _unload(_brought.pop(name, []))
+
+
+def _unload(modules: "list[str]") -> None:
+    for module in modules:
+        sys.modules.pop(module, None)
+        package, _, child = module.rpartition(".")
+        if package in sys.modules and hasattr(sys.modules[package], child):
+            delattr(sys.modules[package], child)
+    gc.collect()
 
 
 def _reason(name: str) -> str:
     if name not in _MAKERS:
         return "there is no crypto backend %r" % name
+    if name not in _refused:
+        return "crypto backend %r does not fit into the heap now" % name
     return "crypto backend %r %s" % (name, _refused[name] or "is not on this interpreter")
 
 
@@ -325,6 +353,8 @@ def self_test(backend: Backend) -> str:
             return "failed its known-answer test (%s) and is disabled" % reason
         if backend.hmac(b"Jefe", (b"what do ya want ", b"for nothing?")) != unhexlify(_MAC):
             return "failed its known-answer test (HMAC-SHA-256) and is disabled"
+    except MemoryError:
+        raise
     except Exception as error:
         return "failed its known-answer test (%s) and is disabled" % type(error).__name__
     try:
