@@ -8,6 +8,8 @@ from packtrust.channel import OPENED, REFUSED, Channel
 from packtrust.errors import CryptoError
 from packtrust.handshake import INITIATOR, RESPONDER
 from packtrust.policy import DEFAULT_POLICY
+from packtrust.record import RecordCipher
+from packtrust.segmentation import Segmenter
 from packtrust.workspace import Workspace
 from portable import kept, raises
 
@@ -207,6 +209,42 @@ def test_keys_that_leave_are_wiped():
     pair.pack.close()
     assert not any(session.state)
     assert workspace._ready == []
+
+
+def test_counters_that_need_heap_are_judged_alike():
+    """A peer that counts on beyond 30 and beyond 32 bits: each record is taken once, and what is far below is old."""
+    for kind in (Plain, Channel):
+        pair = Pair(Clock(), kind)
+        pair.telemetry(b"first")
+        state = pair.module._session.state
+        binding = pair.module._direction(1)
+        cipher = RecordCipher(state[:32], bytes(state[64:68]), 1, binding[1:])
+        segmenter = Segmenter()
+        full_id = STATUS_1 | 1 << 17
+        for counter, reason in (
+            ((1 << 30) - 1, ""),
+            (1 << 30, ""),
+            ((1 << 30) - 1, "replay"),
+            ((1 << 30) + 1, ""),
+            ((1 << 31) + 5, ""),
+            ((1 << 32) + 5, ""),
+            (6, "old"),
+            ((1 << 32) + 4, ""),
+            ((1 << 32) + 5, "replay"),
+            ((1 << 33) + 6, ""),
+            ((1 << 32) + 7, "old"),
+            ((1 << 33) + 7, ""),
+        ):
+            event = give(pair.pack, segmenter.split(full_id, cipher.seal(full_id, counter, b"12345678")))
+            assert event.reason == reason, (counter, event.reason)
+            if not reason:
+                assert (event.counter, event.data) == (counter, b"12345678")
+        session = pair.pack._session
+        session.leave()
+        pair.pack._shared._ready.clear()
+        assert session.highest == (1 << 33) + 7
+        event = give(pair.pack, segmenter.split(full_id, cipher.seal(full_id, (1 << 33) + 7, b"12345678")))
+        assert event.reason == "replay"
 
 
 class World:
