@@ -48,6 +48,7 @@ def main(board: str, state: str, session: str) -> None:
         fresh.rename(flash)
     code = "from packtrust_host.cli import main; main()"
     arguments = ["board", "start", board, "--name", session, "--flash", str(flash), "--json"]
+    arguments += ["--data-bitrate", "2000000"]
     os.environ["PYTHONPATH"] = os.pathsep.join(PATHS)
     os.execv(sys.executable, [sys.executable, "-c", code, *arguments])
 

@@ -45,6 +45,9 @@ def start(
         str | None, typer.Option("--join", metavar="NAME", help="put it on the buses of that running virtual board")
     ] = None,
     bitrate: Annotated[int, typer.Option("--bitrate", help="of its buses, bit/s")] = 500_000,
+    data_bitrate: Annotated[
+        int | None, typer.Option("--data-bitrate", help="of its buses, bit/s: they carry CAN FD then")
+    ] = None,
     heap: Annotated[str | None, typer.Option("--heap", help="unix: MicroPython's heap, e.g. 256K")] = None,
     variant: Annotated[str, typer.Option("--variant", help="cortex-m4: of its firmware")] = "cryptolib",
     as_json: JsonOption = False,
@@ -75,6 +78,7 @@ def start(
                 bitrate=bitrate,
                 variant=variant,
                 heap=heap,
+                data_bitrate=data_bitrate,
             )
 
         virtual.run(make, _print_line if as_json else _show)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -13,6 +13,8 @@ from .board import Board
 from .console import Console
 from .description import Description, from_option, load
 from .errors import BoardError
+
+T = TypeVar("T")
 
 BOARDS_FILE = "boards.toml"
 NONE_CHOSEN = "(no board)"
@@ -143,6 +145,15 @@ class Boards:
         self._boards = {}
 
 
+def _or_fail(action: Callable[[], T]) -> T:
+    """What `action` gives; a BoardError fails the test with its text alone."""
+    try:
+        return action()
+    except BoardError as error:
+        text = str(error)
+    pytest.fail(text, pytrace=False)
+
+
 @pytest.fixture(scope="session")
 def _boards(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boards]:
     folders: dict[str, Path] = {}
@@ -167,10 +178,7 @@ def board_name() -> str:
 @pytest.fixture
 def powered_board(request: pytest.FixtureRequest, _boards: Boards, board_name: str) -> Board:
     """The board as it is: its program runs, nothing has interrupted it since the last test."""
-    try:
-        board = _boards.get(board_name)
-    except BoardError as error:
-        pytest.fail(str(error), pytrace=False)
+    board = _or_fail(lambda: _boards.get(board_name))
     request.node.stash.setdefault(_USED, []).append(board)
     return board
 
@@ -178,32 +186,27 @@ def powered_board(request: pytest.FixtureRequest, _boards: Boards, board_name: s
 @pytest.fixture
 def board(powered_board: Board) -> Board:
     """The board with the raw REPL of a new interpreter: boot.py has run, its program has not."""
-    try:
-        powered_board.fresh()
-    except BoardError as error:
-        pytest.fail(str(error), pytrace=False)
+    _or_fail(powered_board.fresh)
     return powered_board
 
 
 @pytest.fixture
 def console(powered_board: Board) -> Console:
     """The board's console, to read what its program prints and to type: write, read_until, read_line."""
-    try:
+
+    def ready() -> Console:
         if not powered_board.console.is_open:
             powered_board.console.open()
         powered_board.repl.leave()
-    except BoardError as error:
-        pytest.fail(str(error), pytrace=False)
-    return powered_board.console
+        return powered_board.console
+
+    return _or_fail(ready)
 
 
 @pytest.fixture
 def can_bus(powered_board: Board) -> Iterator[Any]:
     """A python-can bus on the board's CAN bus; one with several is asked by `board.open_can(name)`."""
-    try:
-        bus = powered_board.open_can()
-    except BoardError as error:
-        pytest.fail(str(error), pytrace=False)
+    bus = _or_fail(powered_board.open_can)
     from can import CanError
 
     yield bus
