@@ -264,6 +264,8 @@ class Device:
 
     def reset(self) -> None:
         """As power-up; the port is closed, for it may go away."""
+        if self._transport is None:
+            self.open()
         with _told(self.device):
             self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
             # The board has the order when it has said OK; what follows is for whoever opens the port next.

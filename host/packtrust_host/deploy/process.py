@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -189,31 +190,13 @@ def deploy(
     profile = target.profile
     result = Result(profile.name, target.text, dry_run=dry_run)
     with Device(target.device) as device:
-        probe = device.probe()
-        result.interpreter = probe.text
-        tell("board", "%s: %s" % (target.text, probe.text))
-        check_interpreter(profile, probe, target)
-        old = _read_config(device)
-        wanted = node_config(old, probe.unique_id or _known_number(target), role or _role(target, old), config or {})
-        bundle = make_bundle(profile, wanted["role"])
-        tell("compiled", "%d files, %d bytes for %s" % (_count(bundle), bundle.size, profile.arch or "any core"))
-        there = device.hashes(*bundle.files)
-        rom = device.rom_hash(len(bundle.rom)) if bundle.rom else ""
-        plan = make_plan(bundle, there, rom)
-        if wanted != old:
-            plan.copy[CONFIG] = json.dumps(wanted).encode()
-        result.copied = list(plan.copy)
-        result.removed = plan.remove
-        result.unchanged = plan.same
-        result.rom_written = plan.rom
-        result.rom_bytes = len(bundle.rom)
-        result.bytes_copied = sum(len(data) for data in plan.copy.values()) + (len(bundle.rom) if plan.rom else 0)
-        if plan.empty:
-            tell("unchanged", "%d files are there already, nothing is copied" % _count(bundle))
-        elif dry_run:
-            _tell_plan(plan, bundle, tell)
-        else:
-            _carry_out(device, plan, bundle, tell)
+        try:
+            _fill(device, target, result, role, config or {}, tell)
+        except BaseException:
+            # What ran there was stopped: whatever went wrong, it is not left so.
+            with contextlib.suppress(BoardError):
+                device.reset()
+            raise
         device.reset()
     if dry_run:
         result.seconds = round(time.monotonic() - began, 3)
@@ -238,6 +221,36 @@ def deploy(
         tell("announced", "on %s" % can_url)
     result.seconds = round(time.monotonic() - began, 3)
     return result
+
+
+def _fill(device: Device, target: Target, result: Result, role: str | None, config: dict[str, Any], tell: Tell) -> None:
+    """Bring what differs onto a board that is in raw mode; with `result.dry_run` only tell."""
+    profile = target.profile
+    probe = device.probe()
+    result.interpreter = probe.text
+    tell("board", "%s: %s" % (target.text, probe.text))
+    check_interpreter(profile, probe, target)
+    old = _read_config(device)
+    wanted = node_config(old, probe.unique_id or _known_number(target), role or _role(target, old), config)
+    bundle = make_bundle(profile, wanted["role"])
+    tell("compiled", "%d files, %d bytes for %s" % (_count(bundle), bundle.size, profile.arch or "any core"))
+    there = device.hashes(*bundle.files)
+    rom = device.rom_hash(len(bundle.rom)) if bundle.rom else ""
+    plan = make_plan(bundle, there, rom)
+    if wanted != old:
+        plan.copy[CONFIG] = json.dumps(wanted).encode()
+    result.copied = list(plan.copy)
+    result.removed = plan.remove
+    result.unchanged = plan.same
+    result.rom_written = plan.rom
+    result.rom_bytes = len(bundle.rom)
+    result.bytes_copied = sum(len(data) for data in plan.copy.values()) + (len(bundle.rom) if plan.rom else 0)
+    if plan.empty:
+        tell("unchanged", "%d files are there already, nothing is copied" % _count(bundle))
+    elif result.dry_run:
+        _tell_plan(plan, bundle, tell)
+    else:
+        _carry_out(device, plan, bundle, tell)
 
 
 def _count(bundle: Bundle) -> int:

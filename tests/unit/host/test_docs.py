@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 README = "tests/pack/test_readme.py::"
+DEPLOY = "tests/on_target/test_deploy_boards.py::"
 
 # Every command line of README and docs, and the test that runs it. A command that is not here fails this file's test;
 # so does one here that no page has any more, or whose test does not exist.
@@ -46,6 +47,15 @@ COMMANDS = {
     "can_viewer": README + "test_can_viewer",
     "can_player": README + "test_can_player",
     "cantools decode": "tests/pack/test_tools.py::test_can_logger_records_the_bus_and_cantools_shows_the_clear_frames",
+    "packtrust board start unix": DEPLOY + "test_board_list_shows_it",
+    "packtrust board start cortex-m4": DEPLOY + "test_first_deploy_fills_the_board_and_stores_its_claim_code",
+    "packtrust board list": DEPLOY + "test_board_list_shows_it",
+    "packtrust board power-cycle unix": DEPLOY + "test_it_comes_back_after_a_power_cycle",
+    "mpremote connect CONSOLE fs ls": DEPLOY + "test_mpremote_files",
+    "packtrust deploy unix": DEPLOY + "test_second_deploy_copies_nothing_and_says_so",
+    "packtrust deploy unix --json": DEPLOY + "test_second_deploy_copies_nothing_and_says_so",
+    "packtrust deploy unix --dry-run": DEPLOY + "test_dry_run_changes_nothing",
+    "packtrust flash BOARD FIRMWARE": "tests/unit/host/test_flash.py::test_esptool_writes_and_verifies",
     "python3 examples/two_nodes/sensor.py & python3 examples/two_nodes/display.py": (
         "tests/on_target/test_example_two_nodes.py::test_two_nodes_talk"
     ),
