@@ -126,6 +126,8 @@ class Env:
 
     def __init__(self, clock, entropy, store, queues, logger=None, workspace=None) -> None:
         self._clock = clock
+        # A channel asks for the time with every frame: one call, not two.
+        self.now_ms = clock.now_ms  # type: ignore[method-assign]
         self._entropy = entropy
         self._queues = queues
         self._logger = logger
