@@ -15,6 +15,10 @@ from packtrust_node.env import data_bitrate
 state_directory = "/flash/state"
 console_in = Uart(0)
 
+# What lives short must not spread over the whole heap, or nothing large fits between what stays: collect often.
+gc.collect()
+gc.threshold(3000)
+
 _least_free = 1 << 29
 
 

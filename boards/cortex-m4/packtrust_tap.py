@@ -9,7 +9,7 @@ from binascii import hexlify
 from canboard import Uart
 
 from packtrust import crypto
-from packtrust.crypto.registry import Backend
+from packtrust.crypto import curve25519, kdf
 
 _out = Uart(3)
 
@@ -27,32 +27,32 @@ def write(kind: str, secret) -> None:
 def install() -> None:
     """Put itself between the core's key derivation and its users, before anybody imports it."""
     init = crypto.AESGCM.__init__
-    mac = Backend.hmac
-    expand = Backend.expand
-    multiply = Backend.multiply
+    mac = kdf.hmac
+    expand = kdf.expand
+    multiply = curve25519.multiply
 
     def tapped_init(aead, key, backend=None) -> None:
         write("aes", key)
         init(aead, key, backend)
 
-    def tapped_mac(backend, key, parts):
+    def tapped_mac(key, parts):
         write("mac", key)
-        return mac(backend, key, parts)
+        return mac(key, parts)
 
-    def tapped_expand(backend, prk, info, length):
-        output = expand(backend, prk, info, length)
+    def tapped_expand(prk, info, length):
+        output = expand(prk, info, length)
         write("prk", prk)
         write("okm", output)
         return output
 
-    def tapped_multiply(backend, scalar, point):
-        output = multiply(backend, scalar, point)
+    def tapped_multiply(scalar, point):
+        output = multiply(scalar, point)
         write("private", scalar)
         if point[0] != 9 or any(point[1:]):  # times the base point it is a public key
             write("shared", output)
         return output
 
     crypto.AESGCM.__init__ = tapped_init
-    Backend.hmac = tapped_mac
-    Backend.expand = tapped_expand
-    Backend.multiply = tapped_multiply
+    kdf.hmac = tapped_mac
+    kdf.expand = tapped_expand
+    curve25519.multiply = tapped_multiply

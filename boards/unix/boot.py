@@ -68,13 +68,12 @@ class Tap:
     def install(self) -> None:
         """Put itself between the core's key derivation and its users, before anybody imports it."""
         from packtrust import crypto
-        from packtrust.crypto import hpke
-        from packtrust.crypto.registry import Backend
+        from packtrust.crypto import curve25519, hpke, kdf
 
         write = self.write
         init = crypto.AESGCM.__init__
-        expand = Backend.expand
-        multiply = Backend.multiply
+        expand = kdf.expand
+        multiply = curve25519.multiply
         extract = crypto.hkdf_extract
         labeled_extract = hpke._extract
 
@@ -82,14 +81,14 @@ class Tap:
             write("aes", key)
             init(aead, key, backend)
 
-        def tapped_expand(backend, prk, info, length):
-            output = expand(backend, prk, info, length)
+        def tapped_expand(prk, info, length):
+            output = expand(prk, info, length)
             write("prk", prk)
             write("okm", output)
             return output
 
-        def tapped_multiply(backend, scalar, point):
-            output = multiply(backend, scalar, point)
+        def tapped_multiply(scalar, point):
+            output = multiply(scalar, point)
             write("private", scalar)
             if point[0] != 9 or any(point[1:]):  # times the base point it is a public key
                 write("shared", output)
@@ -110,8 +109,8 @@ class Tap:
             return output
 
         crypto.AESGCM.__init__ = tapped_init
-        Backend.expand = tapped_expand
-        Backend.multiply = tapped_multiply
+        kdf.expand = tapped_expand
+        curve25519.multiply = tapped_multiply
         crypto.hkdf_extract = tapped_extract
         hpke._extract = tapped_labeled_extract
 

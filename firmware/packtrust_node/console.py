@@ -17,7 +17,7 @@ _LINE_MAX = const(80)
 class Console:
     """Commands in as bytes, text out through `write(text)`.
 
-    node     with `stats() -> dict`, `claim_code() -> bytes or None`, `reset()`.
+    node     with `figures()` (pairs, see node.Node), `claim_code() -> bytes or None`, `reset()`.
     config   the node's own configuration (role, serial, unique_id are shown).
     extra    `extra() -> dict` of the board's figures, shown in `stats` under "board".
     """
@@ -42,6 +42,29 @@ class Console:
 
     def _say(self, text: str) -> None:
         self._write(text + "\n")
+
+    def _say_figures(self) -> None:
+        """One line of JSON, said in pieces: a board with little RAM has no room for all of it at once."""
+        self._write("stats ")
+        lead = "{"
+        for key, value in self._node.figures():
+            self._write(lead + dumps(key) + ": ")
+            self._say_value(value)
+            lead = ", "
+        if self._extra is not None:
+            self._write(lead + '"board": ' + dumps(self._extra()))
+        self._write("}\n")
+
+    def _say_value(self, value) -> None:
+        if not isinstance(value, list) or not value or not isinstance(value[0], tuple):
+            self._write(dumps(value))
+            return
+        # (key, what gives the value) of many.
+        lead = "{"
+        for key, make in value:
+            self._write(lead + dumps(key) + ": " + dumps(make()))
+            lead = ", "
+        self._write("}")
 
     def feed(self, data: bytes) -> None:
         """Bytes typed; answers every complete line."""
@@ -75,10 +98,7 @@ class Console:
                     shown[key] = config[key]
             self._say("id " + dumps(shown))
         elif text == "stats":
-            stats = self._node.stats()
-            if self._extra is not None:
-                stats["board"] = self._extra()
-            self._say("stats " + dumps(stats))
+            self._say_figures()
         elif text == "reset":
             self._node.reset()
             self._say("reset done")

@@ -49,6 +49,8 @@ from packtrust_node.telemetry import Telemetry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from packtrust._typing import Buffer, FrameLike
     from packtrust.channel import Event
     from packtrust.package import KeyPackage
@@ -172,21 +174,21 @@ class ModuleNode(Node):
         """Only the pack's frames for this module, for all, and for those without a number."""
         return (NODE_BROADCAST, self.own_node, NODE_UNREGISTERED)
 
-    def stats(self) -> "dict[str, object]":
-        """Figures for the console; no secrets."""
-        stats = Node.stats(self)
-        stats["node"] = self.own_node
-        stats["state"] = self.state
-        stats["max_state"] = self.max_state
-        stats["current_ma"] = self.cells.current_ma
-        stats["session"] = self._is_live
+    def figures(self) -> "Iterator[tuple[str, object]]":
+        """As Node.figures."""
+        for figure in Node.figures(self):
+            yield figure
+        yield "node", self.own_node
+        yield "state", self.state
+        yield "max_state", self.max_state
+        yield "current_ma", self.cells.current_ma
+        yield "session", self._is_live
         channel = None if self._pack is None else self._pack.channel
         if channel is not None:
-            stats["epoch"] = channel.session_epoch
-            stats["records"] = dict(channel.stats)
-            stats["dropped"] = dict(channel.dropped)
-            stats["unsent"] = self._pack.unsent
-        return stats
+            yield "epoch", channel.session_epoch
+            yield "records", channel.stats
+            yield "dropped", channel.dropped
+            yield "unsent", self._pack.unsent
 
     # -- frames --------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from packtrust_node.env import NoEntropy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from packtrust._typing import Buffer, FrameLike
     from packtrust.channel import Event
     from packtrust.package import KeyPackage
@@ -100,16 +102,23 @@ class Node:
         """Node bytes this node listens to, for the controller's filters; None: all."""
         return None
 
+    def figures(self) -> "Iterator[tuple[str, object]]":
+        """Name and value of each figure for the console; no secrets. A list of (key, function) stands for a dict."""
+        yield "claimed", self.identity is not None and self.identity.claimed
+        yield "boot_counter", self.boot_counter
+        yield "package_counter", 0 if self.identity is None else self.identity.counter
+        yield "relations", len(self.relations)
+        yield "staged", self.endpoint.staged
+        yield "counters", self.counters
+
     def stats(self) -> "dict[str, object]":
-        """Figures for the console; no secrets."""
-        return {
-            "claimed": self.identity is not None and self.identity.claimed,
-            "boot_counter": self.boot_counter,
-            "package_counter": 0 if self.identity is None else self.identity.counter,
-            "relations": len(self.relations),
-            "staged": self.endpoint.staged,
-            "counters": dict(self.counters),
-        }
+        """All figures at once; for hosts, which have the room."""
+        found = {}
+        for key, value in self.figures():
+            if isinstance(value, list):
+                value = {name: make() for name, make in value}
+            found[key] = dict(value) if isinstance(value, dict) else value
+        return found
 
     # -- what a job adds -----------------------------------------------------------------------------------------------
 

@@ -70,6 +70,8 @@ from packtrust_node.slots import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from packtrust._typing import Buffer, FrameLike
     from packtrust.channel import Event
     from packtrust.package import KeyPackage
@@ -269,39 +271,31 @@ class PackNode(Node):
         """Modules we have keys with, by number."""
         return self._order
 
-    def stats(self) -> "dict[str, object]":
-        """Figures for the console; no secrets."""
-        stats = Node.stats(self)
-        stats["node"] = self.own_node
-        stats["polls"] = self.latency.stats()
-        stats["bursts"] = self._bursts
-        stats["bursts_late"] = self.bursts_late
-        stats["modules_lost"] = self.modules_lost
+    def figures(self) -> "Iterator[tuple[str, object]]":
+        """As Node.figures."""
+        for figure in Node.figures(self):
+            yield figure
+        yield "node", self.own_node
+        yield "polls", self.latency.stats()
+        yield "bursts", self._bursts
+        yield "bursts_late", self.bursts_late
+        yield "modules_lost", self.modules_lost
         app = self.app.channel
         if app is not None:
-            stats["app"] = {
-                "session": app.established,
-                "epoch": app.session_epoch,
-                "records": dict(app.stats),
-                "dropped": dict(app.dropped),
-                "unsent": self.app.unsent,
-            }
-        modules = {}
-        for number in sorted(self.slots):
-            slot = self.slots[number]
-            channel = slot.neighbour.channel
-            shown = {"unique_id": slot.unique_id, "keyed": slot.keyed}
-            if channel is not None:
-                shown["session"] = channel.established
-                shown["epoch"] = channel.session_epoch
-                shown["state"] = slot.state
-                shown["wanted"] = slot.wanted
-                shown["records"] = dict(channel.stats)
-                shown["dropped"] = dict(channel.dropped)
-                shown["unsent"] = slot.neighbour.unsent
-            modules[str(number)] = shown
-        stats["modules"] = modules
-        return stats
+            yield (
+                "app",
+                {
+                    "session": app.established,
+                    "epoch": app.session_epoch,
+                    "records": app.stats,
+                    "dropped": app.dropped,
+                    "unsent": self.app.unsent,
+                },
+            )
+        if self.slots:
+            yield "modules", [(str(number), self.slots[number].figures) for number in sorted(self.slots)]
+        else:
+            yield "modules", {}
 
     # -- time of day ---------------------------------------------------------------------------------------------------
 

@@ -102,6 +102,20 @@ class Slot:
         """The state it last showed."""
         return STATE_OFF if self.status_1 is None else self.status_1["state"]
 
+    def figures(self) -> "dict[str, object]":
+        """For the console; no secrets."""
+        channel = self.neighbour.channel
+        shown = {"unique_id": self.unique_id, "keyed": self.keyed}  # type: dict[str, object]
+        if channel is not None:
+            shown["session"] = channel.established
+            shown["epoch"] = channel.session_epoch
+            shown["state"] = self.state
+            shown["wanted"] = self.wanted
+            shown["records"] = dict(channel.stats)
+            shown["dropped"] = dict(channel.dropped)
+            shown["unsent"] = self.neighbour.unsent
+        return shown
+
     def age_ms(self, now_ms: int) -> int:
         """How long ago its last authentic record came, -1 for never."""
         last = self.neighbour.last_authentic_ms

@@ -27,8 +27,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 # Methods that MicroPython's C code calls by name.
 PROTOCOLS = frozenset(
-    ("close", "count", "flush", "ioctl", "mount", "open", "read", "readblocks", "readinto", "stat", "umount", "write")
-    + ("writeblocks",)
+    (
+        "close",
+        "flush",
+        "ioctl",
+        "mount",
+        "open",
+        "read",
+        "readblocks",
+        "readinto",
+        "stat",
+        "umount",
+        "write",
+        "writeblocks",
+    )
 )
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAX_ROUNDS = 12
@@ -249,9 +261,8 @@ def _inline(modules: Mapping[str, _Module]) -> None:
     for name, module in modules.items():
         aliases = constants.aliases(name)
         for node in ast.walk(module.tree):
-            if isinstance(node, ast.Attribute):
-                if not (isinstance(node.value, ast.Name) and node.value.id in aliases):
-                    asked.add(node.attr)
+            if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id in aliases):
+                asked.add(node.attr)
     for name, module in modules.items():
         known = constants.visible(name)
         aliases = constants.aliases(name)
@@ -259,18 +270,20 @@ def _inline(modules: Mapping[str, _Module]) -> None:
             value = None
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 value = known.get(node.id)
-            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-                if isinstance(node.value, ast.Name) and node.value.id in aliases:
+            elif (
+                isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name)
+            ):
+                if node.value.id in aliases:
                     value = constants.own[aliases[node.value.id]].get(node.attr)
             if value is not None:
                 assert isinstance(node, ast.expr)
                 module.replace(node, str(value) if value >= 0 else "(%d)" % value)
         own = constants.own[name]
         for statement in module.tree.body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                if len(statement.targets) == 1 and statement.targets[0].id in own:
-                    if statement.targets[0].id not in asked:
-                        module.drop(statement)
+            if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+                target = statement.targets[0]
+                if isinstance(target, ast.Name) and target.id in own and target.id not in asked:
+                    module.drop(statement)
         for statement in _top(module.tree):
             if isinstance(statement, ast.ImportFrom) and statement.module in constants.own:
                 source = constants.own[statement.module]
@@ -292,6 +305,43 @@ def _import(module: _Module, statement: ast.ImportFrom | ast.Import, left: list[
         module.drop(statement, "from %s%s import %s" % ("." * statement.level, statement.module or "", names))
     else:
         module.drop(statement, "import " + names)
+
+
+# -- texts -------------------------------------------------------------------------------------------------------------
+
+_TEXT_MIN = 12  # shorter ones the interpreter shares by itself
+
+
+def _texts(modules: Iterable[_Module], name: str) -> str:
+    """Put what is only said in an error or a log into one text: 16 bytes for each string object, 4 for its place.
+
+    Gives the source of a function `name(start, end)`, "" if there was nothing to do.
+    """
+    whole = ""
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Raise) and node.exc is not None:
+                inside: ast.AST = node.exc
+            elif isinstance(node, ast.Call) and isinstance(node.func, (ast.Attribute, ast.Name)):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+                if called not in ("log", "_log", "_complain", "_say"):
+                    continue
+                inside = node
+            else:
+                continue
+            for item in ast.walk(inside):
+                if isinstance(item, ast.Constant) and isinstance(item.value, str) and len(item.value) >= _TEXT_MIN:
+                    if not item.value.isascii() or "\n" in item.value:
+                        continue
+                    at = whole.find(item.value)
+                    if at < 0:
+                        at = len(whole)
+                        whole += item.value
+                    module.replace(item, "%s(%d, %d)" % (name, at, at + len(item.value)))
+        module.apply()
+    if not whole:
+        return ""
+    return "_TEXT = %r\n\ndef %s(a, b):\n    return _TEXT[a:b]\n" % (whole, name)
 
 
 # -- what nothing uses -------------------------------------------------------------------------------------------------
@@ -363,7 +413,7 @@ def _shake(modules: Mapping[str, _Module], roots: Iterable[str]) -> None:
         for module in modules.values():
             total += _uses(module.tree)
         changed = False
-        for name, module in modules.items():
+        for module in modules.values():
             _drop_imports(module)
             loads = _loads(module.tree)
             for statement in module.tree.body:
@@ -751,12 +801,15 @@ def _dynamic(module: _Module, node: ast.AST) -> None:
 # -- short names -------------------------------------------------------------------------------------------------------
 
 # Attributes the interpreter's own objects have: those names mean more than ours.
-_BUILTIN = frozenset(
-    name
-    for kind in (str, bytes, bytearray, list, dict, set, tuple, int, memoryview, type, Exception, array, io.BytesIO)
-    for name in (*dir(kind), *dir(io.FileIO))
-) | PROTOCOLS | frozenset(dir(hashlib.sha256())) | frozenset(
-    ("args", "register", "unregister", "modify", "poll", "ipoll", "encrypt", "decrypt", "any")
+_BUILTIN = (
+    frozenset(
+        name
+        for kind in (str, bytes, bytearray, list, dict, set, tuple, int, memoryview, type, Exception, array, io.BytesIO)
+        for name in (*dir(kind), *dir(io.FileIO))
+    )
+    | PROTOCOLS
+    | frozenset(dir(hashlib.sha256()))
+    | frozenset(("args", "register", "unregister", "modify", "poll", "ipoll", "encrypt", "decrypt", "any"))
 )
 
 
@@ -920,7 +973,7 @@ def _shorten(module: _Module, function: ast.FunctionDef, keywords: set[str]) -> 
 def shrink(
     files: Mapping[str, str], entries: Iterable[str], name: str = "packtrust_all", roots: Iterable[str] = ()
 ) -> dict[str, str]:
-    """The program with the same meaning, smaller: one module `name`, and by themselves those that only functions import.
+    """The program with the same meaning, smaller: one module `name`, and by itself what only functions import.
 
     files     source text of every file of the program, by path; everything any of them imports, interpreter aside
     entries   dotted names of the modules that are imported at the start, in that order
@@ -964,7 +1017,10 @@ def shrink(
                     ends.append("%s = %s" % (root, statement.name))
     _rename_members(families_first, outside, roots)
     _rename_arguments(families_first)
-    texts = {"%s.py" % name.replace(".", "/"): "\n".join([modules[member].text for member in order] + ends) + "\n"}
+    said = _texts([modules[member] for member in order], "_t")
+    texts = {
+        "%s.py" % name.replace(".", "/"): "\n".join([said, *(modules[member].text for member in order), *ends]) + "\n"
+    }
     for other, new in outside.items():
         texts[new + ".py"] = modules[other].text
     return texts

@@ -36,6 +36,11 @@ INTERRUPTED = 130
 
 _PLAIN_WIDTH = 160
 
+BOARD_HELP = (
+    "kind of board of pack, module (one each, in turn, after commas), all, or a node: unix (else), cortex-m4, "
+    "or cortex-m4/plain, without cryptolib; several times"
+)
+
 # What can go wrong without being a bug: it is told in a sentence, with the next step.
 EXPECTED = (
     AppError,

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from packtrust_host.demo.run import DemoRun, Options, Report
 from packtrust_host.demo.view import make_view
+from packtrust_host.sim.deploy import parse_boards
 
 from . import common
 
@@ -86,6 +87,17 @@ def show_report(report: Report, options: Options, out: Console) -> None:
     out.print(report_table(report))
     for problem in report.problems:
         out.print(Text("stopped: " + problem, style="red"), soft_wrap=True)
+    for name, heap in report.facts.get("heap", {}).items():
+        out.print(
+            "heap of %s (%s): %.1f of %.1f KB free at the end, %.1f KB in one piece; at the least %.1f KB"
+            % (
+                name,
+                heap["board"],
+                *(heap[key] / 1024 for key in ("free", "bytes", "largest_piece", "least_free")),
+            ),
+            highlight=False,
+            soft_wrap=True,
+        )
     red = [line for line in report.lines if not line.ok]
     if report.ok:
         out.print("[green]All %d criteria hold.[/] %.1f s." % (len(report.lines), report.facts["seconds"]))
@@ -137,6 +149,11 @@ def demo(
     ] = None,
     topology: Annotated[str, typer.Option("--topology", help="parallel or series")] = "parallel",
     bitrate: Annotated[int, typer.Option("--bitrate", help="of both buses, bit/s")] = 500_000,
+    fd: Annotated[
+        bool, typer.Option("--fd", help="CAN FD on the module bus: each record in one frame, data at 2 Mbit/s")
+    ] = False,
+    vcu_fd: Annotated[bool, typer.Option("--fd-vcu", help="CAN FD on the VCU bus, too")] = False,
+    board: Annotated[list[str] | None, typer.Option("--board", metavar="WHO=BOARD", help=common.BOARD_HELP)] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="folder for report and logs")] = Path("build/demo"),
     clear_first_transfer: Annotated[
         bool,
@@ -175,8 +192,11 @@ def demo(
         bitrate=bitrate,
         clear_first_transfer=clear_first_transfer,
         key_log=key_log,
+        fd=fd,
+        vcu_fd=vcu_fd,
     )
     with common.errors_told():
+        options.boards = parse_boards(board or [])
         code = execute(options, as_json)
     raise typer.Exit(code)
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from packtrust_host.app.keystore import KeyStore
+from packtrust_host.sim.deploy import parse_boards
 from packtrust_host.sim.launcher import PackProcess
 
 from . import common
@@ -48,6 +49,11 @@ def pack(
     modules: Annotated[int, typer.Option("--modules", "-n", min=1, max=MODULES_MAX, help="modules in the pack")] = 3,
     seed: Annotated[int, typer.Option("--seed", help="of unique ids and cells")] = 1,
     bitrate: Annotated[int, typer.Option("--bitrate", help="of both buses, bit/s")] = 500_000,
+    fd: Annotated[
+        bool, typer.Option("--fd", help="CAN FD on the module bus: each record in one frame, data at 2 Mbit/s")
+    ] = False,
+    vcu_fd: Annotated[bool, typer.Option("--fd-vcu", help="CAN FD on the VCU bus, too")] = False,
+    board: Annotated[list[str] | None, typer.Option("--board", metavar="WHO=BOARD", help=common.BOARD_HELP)] = None,
     directory: Annotated[
         Path | None,
         typer.Option(
@@ -69,10 +75,21 @@ def pack(
     if bitrate not in BITRATES:
         raise typer.BadParameter("one of %s" % ", ".join(str(rate) for rate in BITRATES), param_hint="--bitrate")
     heap = "4M" if modules > 8 else None
+    with common.errors_told():
+        boards = parse_boards(board or [])
     with (
         common.errors_told(),
         common.RunningPack() as state,
-        PackProcess(directory=directory, modules=modules, seed=seed, bitrate=bitrate, heap=heap) as running,
+        PackProcess(
+            directory=directory,
+            modules=modules,
+            seed=seed,
+            bitrate=bitrate,
+            heap=heap,
+            fd=fd,
+            vcu_fd=vcu_fd,
+            boards=boards,
+        ) as running,
     ):
         if claim:
             keys = KeyStore(store)

@@ -87,6 +87,9 @@ class Options:
     key_log: Path | None = None
     overlays: dict[str, dict[str, str]] = field(default_factory=dict)
     heap: str | None = None
+    fd: bool = False  # CAN FD on the module bus
+    vcu_fd: bool = False  # and on the VCU bus
+    boards: dict[str, str | list[str]] = field(default_factory=dict)  # as sim.deploy.board_kinds has them
 
 
 @dataclass
@@ -288,6 +291,9 @@ class DemoRun:
                 heap=options.heap or (_BIG_HEAP if modules > _DEFAULT_HEAP_MODULES else None),
                 tap=True,
                 adapters={"vcu": 1, "module": 1},
+                fd=options.fd,
+                vcu_fd=options.vcu_fd,
+                boards=options.boards,
                 **config,
             )
         )
@@ -348,7 +354,13 @@ class DemoRun:
                 self.store.add_claim(code, unique_id=self.pack.info["nodes"][name]["unique_id"])
                 self._host_keys.append(Key(bytes.fromhex(code), "%s claim code" % name))
             rule = expect_load if self.options.cells is None else expect_isolation
-            self.runner = Runner(lambda: open_bus(self._bus_url("vcu")), self.store, pack=0, current_rule=rule)
+            self.runner = Runner(
+                lambda: open_bus(self._bus_url("vcu")),
+                self.store,
+                pack=0,
+                current_rule=rule,
+                fd=self.options.vcu_fd,
+            )
             self._stack.enter_context(self.runner)
             self._provisioner = Provisioner(
                 self.runner.node,
@@ -604,6 +616,8 @@ class DemoRun:
         refused: dict[str, dict[str, int]] = {}
         for name, stats in self.pack.node_statistics().items():
             refused[name] = stats.get("counters", {})
+            if "heap_least" in stats.get("board", {}):
+                self._note_heap(name, stats["board"])
             if name != "pack":
                 self.seen.stats[name] = stats.get("records", {})
                 continue
@@ -614,6 +628,17 @@ class DemoRun:
             self.seen.stats["the pack controller"] = counts
             self._facts["pack_polls"] = stats.get("polls", {})
         self._facts["refused"] = {name: {k: v for k, v in counts.items() if v} for name, counts in refused.items()}
+
+    def _note_heap(self, name: str, figures: dict[str, Any]) -> None:
+        """Of a board with little RAM: what is free now, in one piece, and the least that was free when it was asked."""
+        free, least = figures["heap_free"], figures["heap_least"]
+        self._facts.setdefault("heap", {})[name] = {
+            "board": self.pack.info["nodes"][name]["board"],
+            "bytes": free + figures["heap_used"],
+            "free": free,
+            "least_free": least,
+            "largest_piece": figures["heap_block"],
+        }
 
     def _collect(self) -> None:
         """Before everything ends: keys and bus figures."""

@@ -118,6 +118,18 @@ def node_configs(
 BOARDS = ("unix", "cortex-m4")
 
 
+def parse_boards(words: Sequence[str]) -> dict[str, str | list[str]]:
+    """What `--board` says: `pack=cortex-m4`, `module=unix,cortex-m4`, `all=cortex-m4/plain`. SetupError if unclear."""
+    found: dict[str, str | list[str]] = {}
+    for word in words:
+        name, _, kinds = word.partition("=")
+        given = kinds.split(",")
+        if not name or not all(given):
+            raise SetupError("--board is WHO=BOARD, e.g. pack=cortex-m4 or module=unix,cortex-m4, not %r" % word)
+        found[name] = given if len(given) > 1 else given[0]
+    return found
+
+
 def board_kinds(names: Sequence[str], wanted: Mapping[str, str | Sequence[str]]) -> dict[str, str]:
     """The kind of board of each node: `unix`, or `cortex-m4`, or that with a firmware variant: `cortex-m4/plain`.
 

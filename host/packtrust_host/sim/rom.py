@@ -14,7 +14,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import image, shrink
+from packtrust_host import image, shrink
+
 from .deploy import CHECKOUT, SetupError, deployed_files
 
 CACHE = CHECKOUT / "build" / "rom"
@@ -104,7 +105,7 @@ def _imports(text: str, path: str, package: str) -> list[str]:
 def small(
     board: str, role: str, overlays: Mapping[str, str | os.PathLike[str]] | None = None, tap: bool = False
 ) -> dict[str, str]:
-    """The program's sources as they are compiled: see packtrust_host.shrink. Tracebacks of the board are about these."""
+    """The program's sources as they are compiled, see packtrust_host.shrink: what the board's tracebacks are about."""
     texts = program(board, role, overlays, tap)
     entries = [*ENTRIES, *ONLY[role]]
     try:

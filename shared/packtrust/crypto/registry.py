@@ -231,7 +231,9 @@ def use(name: "str | None") -> None:
 
 
 def names() -> "list[str]":
-    """The backends that are here and work, best first."""
+    """The backends that are here and work, best first; on a board with little heap the one in use, others by name."""
+    if _SMALL:
+        return [select().name]
     return [name for name in _ORDER if _load(name) is not None]
 
 
