@@ -93,6 +93,7 @@ _SEALED = const(1)
 _OPENED_MS = const(2)
 _SESSIONS = const(3)
 _SHORT_DATA = const(4)
+_TOGGLE = const(7)  # of the next handshake message
 
 
 class Link:
@@ -178,10 +179,9 @@ class Channel:
         self._relationship = relationship
         self._roots = {epoch: bytearray(secret)}  # type: dict[int, bytearray]
         short = (FD_PAYLOAD_MAX if fd else PAYLOAD_MAX) - OVERHEAD
-        self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), 0 if fd else short + 1))
+        self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), 0 if fd else short + 1, 0))
         self._refused = None  # type: dict[str, int] | None  # by reason
         self._heads = {}  # type: dict[int, int]  # by clear ID, of its next record: canonical ID, toggle and _CITES
-        self._toggle = 0  # of the next handshake message
         self._out = None  # type: list[Frame] | None
         self._isotp = None  # type: IsoTpLink | None
         self._handshake = None  # type: Handshake | None
@@ -322,12 +322,12 @@ class Channel:
 
     def _send_handshake(self, payload: bytes) -> None:
         arbitration_id = compose(self._terms.link.handshake[0 if self.role == INITIATOR else 1], self.node)
-        frames = cut(arbitration_id | self._toggle, payload)
+        frames = cut(arbitration_id | self._counts[_TOGGLE], payload)
         if self._out is None:
             self._out = frames
         else:
             self._out.extend(frames)
-        self._toggle ^= TOGGLE
+        self._counts[_TOGGLE] ^= TOGGLE
 
     def send_pairing(self, payload: bytes) -> None:
         """Send a message of a pair exchange on this link's handshake row, in order with the handshake's own."""
