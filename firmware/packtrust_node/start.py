@@ -13,15 +13,61 @@
     statistics() -> dict          figures of the board for the console's `stats`
 """
 
+from sys import implementation, modules
+
 import packtrust_board as board
 
+from packtrust.messages.bases import TEST_FROM_MODULE, TEST_FROM_PACK, TEST_TO_MODULE, TEST_TO_PACK
 from packtrust_node.can_slcan import MODULE_ACCEPT
 from packtrust_node.console import Console
 from packtrust_node.env import Clock, Entropy, Env, data_bitrate
 from packtrust_node.loop import Loop
 from packtrust_node.store import FileSlots, Store
-from packtrust_node.testservice import MODULE_ROWS, PACK_ROWS, TestService
 from packtrust_node.txqueue import TxQueue
+
+
+class _OnCall:
+    """The test service while somebody asks for it: a node that has keys has better use for the RAM.
+
+    Arguments as testservice.TestService.
+    """
+
+    def __init__(self, env, port: int, rows: "tuple[int, int]", node_byte, is_keyed) -> None:
+        self.requests = 0
+        self._arguments = (env, port, rows, node_byte, is_keyed)
+        self._service = None
+        self._modules = ()
+
+    def on_frame(self, port: int, frame) -> bool:
+        """As TestService.on_frame."""
+        if frame.arbitration_id >> 18 != self._arguments[2][0] or not frame.is_extended_id:
+            return False
+        if self._service is None:
+            before = list(modules)
+            from packtrust_node.testservice import TestService
+
+            self._modules = [name for name in modules if name not in before]
+            self._service = TestService(*self._arguments)
+        service = self._service
+        asked = service.requests
+        taken = service.on_frame(port, frame)
+        self.requests += service.requests - asked
+        return taken
+
+    def tick(self) -> int:
+        """As TestService.tick."""
+        if self._service is None:
+            return 500
+        wanted = self._service.tick()
+        if wanted >= 500 and self._arguments[4]():
+            self._service = None
+            if implementation.name == "micropython":
+                for name in self._modules:
+                    modules.pop(name, None)
+                    package, _, child = name.rpartition(".")
+                    if hasattr(modules.get(package), child):
+                        delattr(modules[package], child)
+        return wanted
 
 
 def build():
@@ -45,14 +91,14 @@ def build():
         from packtrust_node.pack import PackNode
 
         node = PackNode(env, config)
-        rows = PACK_ROWS
+        rows = (TEST_TO_PACK, TEST_FROM_PACK)
     else:
         from packtrust_node.cells import make_cells
         from packtrust_node.module import ModuleNode
 
         node = ModuleNode(env, config, make_cells(config.get("cells", {})))
-        rows = MODULE_ROWS
-    service = TestService(env, 0, rows, lambda: node.own_node, lambda: bool(node.relations))
+        rows = (TEST_TO_MODULE, TEST_FROM_MODULE)
+    service = _OnCall(env, 0, rows, lambda: node.own_node, lambda: bool(node.relations))
     loop = None
 
     def figures() -> dict:
