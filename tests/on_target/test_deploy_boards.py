@@ -401,14 +401,14 @@ def test_raw_mode_without_raw_paste(console) -> None:
 
 
 def test_deployed_provisioned_and_power_cycled_they_handshake_and_talk(bench, tmp_path, request) -> None:
-    pack = bench.start("cortex-m4", "--role", "pack", "--flash", str(tmp_path / "pack.img"), name="pack")
+    pack = bench.start("unix", "--role", "pack", "--flash", str(tmp_path / "pack"), name="pack")
     request.addfinalizer(lambda: bench.end("pack"))
-    module = bench.start("unix", "--join", "pack", "--flash", str(tmp_path / "module"), name="module")
+    module = bench.start("cortex-m4", "--join", "pack", "--flash", str(tmp_path / "module.img"), name="module")
     request.addfinalizer(lambda: bench.end("module"))
     vcu = pack["can"]["vcu"]
     assert module["can"] == {"module": pack["can"]["module"]}
-    assert bench.deploy("cortex-m4", "--name", "pack", "--can", vcu)["node"]["role"] == "pack"
-    bench.deploy("unix", "--name", "module", "--can", module["can"]["module"])
+    assert bench.deploy("unix", "--name", "pack", "--can", vcu)["node"]["role"] == "pack"
+    bench.deploy("cortex-m4", "--name", "module", "--can", module["can"]["module"])
     bridge = subprocess.Popen(
         [*PACKTRUST, "bridge", "--port", "0", "--json"], env=bench.environment, stdout=subprocess.PIPE, text=True
     )
