@@ -270,11 +270,9 @@ def _inline(modules: Mapping[str, _Module]) -> None:
             value = None
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 value = known.get(node.id)
-            elif (
-                isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name)
-            ):
-                if node.value.id in aliases:
-                    value = constants.own[aliases[node.value.id]].get(node.attr)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                owner = node.value.id if isinstance(node.value, ast.Name) else ""
+                value = constants.own[aliases[owner]].get(node.attr) if owner in aliases else None
             if value is not None:
                 assert isinstance(node, ast.expr)
                 module.replace(node, str(value) if value >= 0 else "(%d)" % value)
