@@ -160,7 +160,7 @@ class TxQueue:
         self._extended = _Ring()
         self._streams = {}  # highest ID that may be in the controller, by stream
         if getattr(driver, "fd", False):
-            # While the heap is whole: later there may be no kilobyte in one piece. Records are one frame each: few will do.
+            # While the heap is whole: later there may be no kilobyte in one piece. Few will do: a record is one frame.
             self._extended._grow(_SLOTS // 2, _FD // 2)
 
     def __len__(self) -> int:
