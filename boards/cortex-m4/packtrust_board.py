@@ -9,6 +9,7 @@ import os
 from json import load
 
 from canboard import Uart
+
 from packtrust_node.can_slcan import SlcanCan, dual_filter
 from packtrust_node.env import data_bitrate
 

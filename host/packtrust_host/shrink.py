@@ -20,6 +20,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
+import operator
 import re
 from array import array
 from collections import Counter, defaultdict
@@ -156,6 +157,17 @@ def _strip(module: _Module) -> None:
 # -- constants ---------------------------------------------------------------------------------------------------------
 
 
+_OPERATIONS: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
+    ast.BitOr: operator.or_,
+    ast.BitAnd: operator.and_,
+}
+
+
 def _value(node: ast.expr, known: Mapping[str, int]) -> int | None:
     """The integer an expression of constants is, else None."""
     if isinstance(node, ast.Constant):
@@ -175,17 +187,8 @@ def _value(node: ast.expr, known: Mapping[str, int]) -> int | None:
         left, right = _value(node.left, known), _value(node.right, known)
         if left is None or right is None:
             return None
-        operations = {
-            ast.Add: lambda: left + right,
-            ast.Sub: lambda: left - right,
-            ast.Mult: lambda: left * right,
-            ast.LShift: lambda: left << right,
-            ast.RShift: lambda: left >> right,
-            ast.BitOr: lambda: left | right,
-            ast.BitAnd: lambda: left & right,
-        }
-        make = operations.get(type(node.op))
-        return None if make is None else make()
+        operation = _OPERATIONS.get(type(node.op))
+        return None if operation is None else operation(left, right)
     return None
 
 
@@ -198,7 +201,7 @@ def _bound(tree: ast.Module) -> Counter[str]:
         elif isinstance(node, ast.arg):
             found[node.arg] += 1
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)) or (isinstance(node, ast.ExceptHandler) and node.name):
-            found[node.name] += 1
+            found[str(node.name)] += 1
     return found
 
 
@@ -522,14 +525,14 @@ def _global_nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
                 outer += [*node.args.defaults, *(item for item in node.args.kw_defaults if item is not None)]
                 for item in outer:
                     yield from visit(item, scopes, body)
-                for item in node.body:
-                    yield from visit(item, (*scopes, _bindings(node)), set())
+                for statement in node.body:
+                    yield from visit(statement, (*scopes, _bindings(node)), set())
             else:
                 own = {name for item in node.body for name in _targets(item)}
                 for item in outer:
                     yield from visit(item, scopes, body)
-                for item in node.body:
-                    yield from visit(item, scopes, own)
+                for statement in node.body:
+                    yield from visit(statement, scopes, own)
             return
         if isinstance(node, (ast.Lambda, ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)):
             scopes = (*scopes, _bindings(node))
@@ -767,7 +770,7 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Iterable[str]) -> N
             if isinstance(statement, (ast.Import, ast.ImportFrom))
             for alias in statement.names
         }
-        short = {}
+        short: dict[str, str] = {}
         for text in top:
             if text not in kept and asked[text] == inside[text] == 0 and not text.startswith("__"):
                 short[text] = "_%x" % (_ARGUMENTS + len(short))
@@ -884,7 +887,7 @@ def _rename_members(modules: Mapping[str, _Module], outside: Iterable[str], keep
     defined: set[str] = set()
     for module in modules.values():
         defined.update(_defined(module.tree))
-        stock = set()
+        stock: set[str] = set()
         for node in ast.walk(module.tree):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 stock.update((alias.asname or alias.name).split(".")[0] for alias in node.names)

@@ -35,7 +35,8 @@ from packtrust_host.bridge.client import BridgeClient
 from packtrust_host.bridge.errors import BridgeError
 from packtrust_host.bridge.server import EmbeddedBridge
 from packtrust_host.keylog import KeyLogWriter
-from packtrust_host.sim.launcher import NodeError, PackProcess
+from packtrust_host.sim.launcher import PackProcess
+from packtrust_host.sim.nodes import NodeError
 from packtrust_host.sim.recording import Recording
 from packtrust_host.urls import BusUrlError, open_bus
 from packtrust_host.verify import discover, verify_node
