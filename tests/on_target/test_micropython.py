@@ -1,8 +1,8 @@
 """The portable tests, run by real MicroPythons: each file by each interpreter, one result a test.
 
-All of tests/unit/core is portable, and those files of tests/vectors that import `portable`. The interpreters: the unix
-port with 64 bits (MICROPYTHON, or the one set-up made), with 32 bits (a board's integers at native speed), and the
-virtual Cortex-M4.
+All of tests/unit/core and tests/drivers is portable, and those files of tests/vectors that import `portable`. The
+interpreters: the unix port with 64 bits (MICROPYTHON, or the one set-up made), with 32 bits (a board's integers at
+native speed), and the virtual Cortex-M4.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,21 @@ def portable_files() -> list[Path]:
         for path in (ROOT / "tests/vectors").glob("test_*.py")
         if re.search(r"^from portable import", path.read_text(), re.MULTILINE)
     )
-    return sorted([*(ROOT / "tests/unit/core").glob("test_*.py"), *vectors])
+    drivers = (ROOT / "tests/drivers").glob("test_*.py")
+    return sorted([*(ROOT / "tests/unit/core").glob("test_*.py"), *drivers, *vectors])
+
+
+def helpers(files: Iterable[Path]) -> set[str]:
+    """What portable files import of tests/ and its folders, as paths below it, and what that imports in turn."""
+    found: set[str] = set()
+    waiting = list(files)
+    while waiting:
+        for name in re.findall(r"^(?:from|import) ([\w.]+)", waiting.pop().read_text(), re.MULTILINE):
+            path = "%s.py" % name.replace(".", "/")
+            if path not in found and (ROOT / "tests" / path).exists():
+                found.add(path)
+                waiting.append(ROOT / "tests" / path)
+    return found
 
 
 def test_names(path: Path) -> list[str]:
@@ -128,8 +142,10 @@ def suite_image() -> bytes:
     for path in firmware_folder.rglob("*.py"):
         name = path.relative_to(firmware_folder).as_posix()
         files["lib/" + name.removesuffix("py") + "mpy"] = compiled(path, name)
-    for path in (*portable_files(), RUNNER, ROOT / "tests/portable.py", ROOT / "tests/nodebench.py"):
+    for path in (*portable_files(), RUNNER):
         files[path.stem + ".mpy"] = compiled(path, path.name)
+    for name in helpers(portable_files()):
+        files[name.removesuffix("py") + "mpy"] = compiled(ROOT / "tests" / name, name)
     for path in (ROOT / "tests/vectors").glob("*.json"):
         files["vectors/" + path.name] = path.read_bytes()
     return romfs_image(files)
