@@ -49,7 +49,10 @@ while left:
 SEND = """
 line = bytes(26) + b"\\r"
 for _ in range(%d):
-    while uart.write(line) is None: time.sleep_ms(1)
+    left = line
+    while left:
+        left = left[uart.write(left) or 0:]
+        if left: time.sleep_ms(1)
 """
 ECHO = """
 for _ in range(%d):
@@ -145,7 +148,7 @@ def measure(terminal: bool) -> list[tuple[str, str]]:
     with tempfile.TemporaryDirectory() as scratch:
         flash = Path(scratch) / "flash.img"
         new_flash(flash, romfs=files)
-        machine = QemuMachine(firmware("cryptolib"), flash, console=theirs.fileno(), can=[far])
+        machine = QemuMachine(firmware("cryptolib"), flash, console=theirs.fileno(), can=[far], tied=True)
         with subprocess.Popen(machine.command(), pass_fds=machine.pass_fds, stdin=subprocess.DEVNULL) as process:
             try:
                 seen = b""
