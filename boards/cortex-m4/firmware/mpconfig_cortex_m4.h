@@ -34,3 +34,9 @@ extern void canboard_irq_restore(unsigned state);
 #define MICROPY_INTERNAL_WFE(TIMEOUT_MS) canboard_wait_ms(TIMEOUT_MS)
 #define MICROPY_BEGIN_ATOMIC_SECTION() canboard_irq_off()
 #define MICROPY_END_ATOMIC_SECTION(state) canboard_irq_restore(state)
+
+// Native code lies beside the heap, as on an ESP32 in its instruction RAM.
+extern void canboard_alloc_exec(size_t size, void **block, size_t *got);
+extern void canboard_free_exec(void *block, size_t size);
+#define MP_PLAT_ALLOC_EXEC(min_size, ptr, size) canboard_alloc_exec(min_size, ptr, size)
+#define MP_PLAT_FREE_EXEC(ptr, size) canboard_free_exec(ptr, size)

@@ -84,7 +84,28 @@ void canboard_irq_restore(unsigned state) {
     __asm volatile ("msr primask, %0" : : "r" (state) : "memory");
 }
 
+// Native code, in RAM of its own: nothing frees it but a reset, for MicroPython keeps the code of a module it has loaded.
+static uint8_t code_ram[CANBOARD_CODE_RAM] __attribute__((aligned(8)));
+static size_t code_used;
+
+void canboard_alloc_exec(size_t size, void **block, size_t *got) {
+    size = (size + 7) & ~(size_t)7;
+    if (size > sizeof(code_ram) - code_used) {
+        mp_raise_msg_varg(&mp_type_MemoryError, MP_ERROR_TEXT("no room for %u bytes of native code"), (unsigned)size);
+    }
+    *block = code_ram + code_used;
+    *got = size;
+    code_used += size;
+}
+
+void canboard_free_exec(void *block, size_t size) {
+    if ((uint8_t *)block + size == code_ram + code_used) {
+        code_used -= size; // the compiler gives back what it has just taken
+    }
+}
+
 void canboard_init(void) {
+    code_used = 0;
     static void (*const handlers[CANBOARD_UARTS])(void) = {uart0, uart1, uart2, uart3, uart4};
     SCB_CPACR |= 0xfu << 20; // the FPU
     __asm volatile ("dsb\n isb");

@@ -6,6 +6,7 @@
 #define CANBOARD_HZ (25000000u)
 #define CANBOARD_UARTS (5) // 0 console, 1..3 CAN, 4 entropy
 #define CANBOARD_ENTROPY (4)
+#define CANBOARD_CODE_RAM (128u * 1024u)
 
 // The flash, laid out as in host/packtrust_host/sim/qemu.py.
 #define CANBOARD_FLASH_BASE (0x21000000u)
