@@ -49,7 +49,8 @@ _DEPTH = const(12)
 _ANSWER_MS = const(1000)
 _IDLE_MS = const(200)
 _LINE_MAX = const(160)
-_READ = const(512)
+# Read at once: four frames. More would need more heap in one piece than a board may have left.
+_READ = const(128)
 
 
 # What a module must hear, (base, mask): 0x510..0x51F and 0x520..0x53F.

@@ -67,9 +67,20 @@ class Entropy:
 
 DATA_BITRATE = 2000000
 
-# Keys ready for use, and records on their way to us at once: nothing is made before it is needed.
+# Keys ready for use (each some 2 KB), and records on their way to us at once: nothing is made before it is needed.
 READY_KEYS = 6
+READY_KEYS_SMALL = 4  # on a heap below SMALL_HEAP
+SMALL_HEAP = 200000
 STREAMS = 40
+
+
+def _ready_keys() -> int:
+    """How many keys this board's heap has room for."""
+    import gc
+
+    if not hasattr(gc, "mem_alloc"):  # CPython
+        return READY_KEYS
+    return READY_KEYS_SMALL if gc.mem_alloc() + gc.mem_free() < SMALL_HEAP else READY_KEYS
 
 
 def data_bitrate(config: dict, index: int) -> int:
@@ -138,7 +149,7 @@ class Env:
     def workspace(self) -> Workspace:
         """What the node's channels share, made for the first of them."""
         if self._workspace is None:
-            self._workspace = Workspace(READY_KEYS, STREAMS)
+            self._workspace = Workspace(_ready_keys(), STREAMS)
         return self._workspace
 
     def now_ms(self) -> int:

@@ -69,7 +69,11 @@ class Loop:
         self.running = True
         self._due_ms = self._clock.now_ms()
         while self.running:
-            self.step(_WAIT_MAX_MS)
+            try:
+                self.step(_WAIT_MAX_MS)
+            except Exception as error:
+                # A driver that finds no heap for what it has read loses that, no more.
+                self._crash(error)
 
     def step(self, wait_ms: int) -> None:
         """One round: what is due, then wait at most `wait_ms` for something, then deal with it."""

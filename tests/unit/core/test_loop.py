@@ -71,8 +71,9 @@ class Node:
     def hears(self):
         return (0, 5 if self.ticks < 3 else 6)
 
-    def stats(self):
-        return {"ticks": self.ticks}
+    def figures(self):
+        yield "ticks", self.ticks
+        yield "pairs", [("a", lambda: 1), ("b", lambda: [2])]
 
     def claim_code(self):
         return self.code
@@ -238,6 +239,27 @@ def console():
     return node, said, Console(node, config, said.append, lambda: {"heap": 3})
 
 
+def test_a_driver_without_heap_for_what_it_read_does_not_end_the_node():
+    class Small(Driver):
+        def recv(self):
+            if self.incoming and self.incoming[0] is None:
+                self.incoming.pop(0)
+                raise MemoryError()
+            loop.running = bool(self.incoming)
+            return Driver.recv(self)
+
+    def run():
+        loop.run()
+        assert loop.crashes == 1
+        assert node.got == [(0, 5)]
+
+    _, node, _, loop = made()
+    node.queue = TxQueue(Small())
+    node.queue.driver.incoming = [None, Frame(5, b"")]
+    loop._queues = [node.queue]
+    without_select(run)
+
+
 def test_console_commands():
     node, said, tested = console()
     tested.greet()
@@ -245,8 +267,9 @@ def test_console_commands():
     del said[:]
     tested.feed(b"id\r\nst")
     tested.feed(b"ats\n\n")
+    said[1:] = ["".join(said[1:])]  # figures are said in pieces
     assert json.loads(said[0][3:]) == {"role": "module", "serial": "S-1", "unique_id": 9}
-    assert json.loads(said[1][6:]) == {"ticks": 0, "board": {"heap": 3}}
+    assert json.loads(said[1][6:]) == {"ticks": 0, "pairs": {"a": 1, "b": [2]}, "board": {"heap": 3}}
     del said[:]
     tested.feed(b"reset\nclaim\nhelp\nnonsense\n")
     assert node.resets == 1

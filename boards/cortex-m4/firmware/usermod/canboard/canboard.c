@@ -84,7 +84,7 @@ void canboard_irq_restore(unsigned state) {
     __asm volatile ("msr primask, %0" : : "r" (state) : "memory");
 }
 
-// Native code, in RAM of its own: nothing frees it but a reset, for MicroPython keeps the code of a module it has loaded.
+// Native code, in RAM of its own. A reset frees it, soft or not: MicroPython keeps the code of a module it has loaded.
 static uint8_t code_ram[CANBOARD_CODE_RAM] __attribute__((aligned(8)));
 static size_t code_used;
 
@@ -104,8 +104,11 @@ void canboard_free_exec(void *block, size_t size) {
     }
 }
 
-void canboard_init(void) {
+void canboard_clear_exec(void) {
     code_used = 0;
+}
+
+void canboard_init(void) {
     static void (*const handlers[CANBOARD_UARTS])(void) = {uart0, uart1, uart2, uart3, uart4};
     SCB_CPACR |= 0xfu << 20; // the FPU
     __asm volatile ("dsb\n isb");

@@ -19,6 +19,7 @@
 
 // canboard.c
 void canboard_init(void);
+void canboard_clear_exec(void);
 uint64_t canboard_ticks(void);
 void canboard_event(void); // from an interrupt: whoever waits looks again
 void canboard_wait_ms(int timeout_ms); // until an interrupt or the time is over; < 0: no limit

@@ -57,6 +57,7 @@ int __wrap_main(int argc, char **argv) {
     mp_stack_set_limit(STACK_SIZE - 1024);
     for (;;) {
         gc_init(heap, (char *)heap + sizeof(heap));
+        canboard_clear_exec(); // whose code it was is gone with the heap
         mp_init(); // also mounts /rom
         readline_init0();
         session();
