@@ -16,9 +16,10 @@ fails, naming the row, where one is above its gate or more than 3 % above what i
 ## Instructions on a Cortex-M4
 
 Stock MicroPython on the virtual board [cortex-m4](../boards/cortex-m4/README.md), core compiled to `.mpy`, 96 KB of
-heap (the rows of a channel, both ends of which run there, on the build with a larger one). Counts are exact (QEMU's `-icount`, net of an empty call); they are no times. The two columns marked ~ are
-estimates: instructions x {cpi} cycles, an assumption: QEMU models neither flash wait states nor the pipeline, and an
-ESP32 has another instruction set: rows of kernels it cannot run have none. **Not run on hardware.**
+heap (the rows of a channel, both ends of which run there, on the build with a larger one). Counts are exact (QEMU's
+`-icount`, net of an empty call); they are no times. The two columns marked ~ are estimates: instructions x {cpi}
+cycles, an assumption, for QEMU models neither flash wait states nor the pipeline; an ESP32 has another instruction
+set, and rows of kernels it cannot run have none. **Not run on hardware.**
 
 A seal is one AES-256-GCM record in place, 13 bytes of associated data; "of mbedTLS in C" is its count divided by that
 of mbedTLS 3.6, compiled with `-Os` and called from Python in the same run.

@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +67,11 @@ def test_the_page_shows_every_row_that_is_recorded() -> None:
     for name in NAMES:
         assert "| %s |" % name in text
     assert "Not run on hardware" in text
+
+
+def test_recorded_figures_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cortex_m4, "RECORDED", tmp_path / "recorded.json")
+    assert cortex_m4.recorded().instructions == {}
+    found = cortex_m4.Measured({"path": 7}, {"key": 8}, {"core.mpy": 9}, "viper")
+    cortex_m4.record(found)
+    assert cortex_m4.recorded() == found

@@ -19,6 +19,16 @@ COMMANDS = {
     "make demo": README + "test_make_demo",
     "make test": README + "test_make_test",
     "make bench": "tests/unit/host/test_bench.py::test_bus_and_start",
+    "make bench ARGS=--record": "tests/bench/test_budgets.py::test_recorded_figures_are_read_back",
+    "make generate": "tests/unit/host/test_tooling_make.py::test_generated_files_are_up_to_date",
+    "make firmware": "tests/unit/host/test_tooling_make.py::test_firmware_is_built_once",
+    "packtrust demo --board pack=unix --board module=unix,cortex-m4,unix": (
+        "tests/pack/test_demo_boards.py::test_a_unix_pack_with_modules_of_both_kinds"
+    ),
+    "packtrust demo --fd": "tests/pack/test_demo_processes.py::test_demo_on_can_fd",
+    "packtrust pack --board module1=cortex-m4": (
+        "tests/pack/test_demo_boards.py::test_a_pack_on_the_command_line_starts_a_board"
+    ),
     "make help": "tests/unit/host/test_tooling_make.py::test_help_lists_every_target",
     "packtrust pack --modules 3": README + "test_pack_shows_its_adapters",
     "packtrust pack": README + "test_pack_shows_its_adapters",

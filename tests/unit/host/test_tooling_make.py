@@ -1,7 +1,9 @@
 """The Makefile, the lock file and the project's metadata agree with each other."""
 
+import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -38,6 +40,32 @@ def test_help_lists_every_target() -> None:
     assert listed == targets
     phony = set(re.findall(r"^\.PHONY: ([a-z-]+)$", MAKEFILE, re.MULTILINE))
     assert phony == targets
+
+
+def test_generated_files_are_up_to_date() -> None:
+    """What `make generate` would write is what is there."""
+    done = subprocess.run(
+        [sys.executable, str(CHECKOUT / "tools/generated.py"), "--check"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_firmware_is_built_once() -> None:
+    """Where it is built, `make firmware` finds that and builds nothing."""
+    elf = CHECKOUT / "build/cortex-m4/cryptolib.elf"
+    if not elf.exists():
+        reason = "the cortex-m4 firmware is not built: run `make firmware`"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    before = elf.stat().st_mtime_ns
+    _make("firmware")
+    assert elf.stat().st_mtime_ns == before
 
 
 def test_make_alone_is_help() -> None:

@@ -1,0 +1,54 @@
+"""The main job with nodes on the virtual Cortex-M4: mixed with unix nodes, and nothing else.
+
+What is measured in time is not asked of an emulator that shares two processors with its test (line 7); the rest is.
+"""
+
+import json
+import os
+
+import pytest
+
+from packtrust_host.cli.demo import execute
+from packtrust_host.demo.run import Options
+from packtrust_host.sim.launcher import PackProcess
+from packtrust_host.sim.qemu import QemuError, find_qemu, firmware
+
+pytestmark = [pytest.mark.realtime, pytest.mark.timeout(240)]
+
+TIMED = 7
+
+
+@pytest.fixture(autouse=True)
+def _built():
+    """Skips where the board is not built, and fails in CI."""
+    try:
+        find_qemu()
+        firmware()
+    except QemuError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+def run(tmp_path, boards, modules):
+    """Run a demo; its report and the lines that do not hold, without the timed one."""
+    output = tmp_path / "demo"
+    execute(Options(output=output, boards=boards, modules=modules, duration_s=6.0), as_json=True)
+    report = json.loads((output / "report.json").read_text())
+    return report, {line["number"]: line["problems"] for line in report["criteria"] if not line["ok"]}
+
+
+def test_a_unix_pack_with_modules_of_both_kinds(tmp_path):
+    report, red = run(tmp_path, {"pack": ["unix"], "module": ["unix", "cortex-m4", "unix"]}, 3)
+    assert not {number: said for number, said in red.items() if number != TIMED}, red
+    assert set(report["heap"]) == {"module2"}
+    assert report["heap"]["module2"]["least_free"] >= 12 * 1024
+    assert set(report["on_target"]) == {"pack 0", "module 1", "module 2", "module 3"}
+
+
+def test_a_pack_on_the_command_line_starts_a_board():
+    with PackProcess(modules=1, boards={"module1": ["cortex-m4"]}) as pack:
+        figures = pack.node_statistics()
+        assert figures["module1"]["board"]["heap_used"] + figures["module1"]["board"]["heap_free"] < 98304
+        pack.restart("module1")
+        assert pack.node_statistics()["module1"]["boot_counter"] == 2
