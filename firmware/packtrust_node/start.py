@@ -79,6 +79,9 @@ def build():
     else:
         drivers = [board.can_port(0, MODULE_ACCEPT)]
     queues = [TxQueue(driver) for driver in drivers]
+    for queue in queues:
+        # A pack's burst to the VCU, ten records in clear and sealed; a module answers a poll with a few.
+        queue.reserve(10, 64) if is_pack else queue.reserve(0, 32)
     for index, driver in enumerate(drivers):
         if data_bitrate(config, index) and not getattr(driver, "fd", False):
             _log("port %d has no CAN FD, though node.json asks for it: classic frames" % index)

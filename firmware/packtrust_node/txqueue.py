@@ -57,6 +57,20 @@ class _Ring:
         self._views = {}  # type: dict[int, memoryview]  # by length
         self._frame = Frame(0)
 
+    @property
+    def slots(self) -> int:
+        """How many frames there is room for."""
+        return self._slots
+
+    @property
+    def is_classic(self) -> bool:
+        """Whether no CAN FD frame has come, for which a slot is five times as large."""
+        return self._words == _CLASSIC // 2
+
+    def grow(self, slots: int) -> None:
+        """Make room for `slots` frames."""
+        self._grow(slots, self._words)
+
     def _grow(self, slots: int, words: int) -> None:
         """Move everything into `slots` slots of `words` half words of data."""
         ids = array("I", bytes(4 * slots))
@@ -165,6 +179,12 @@ class TxQueue:
 
     def __len__(self) -> int:
         return self._standard.count + self._extended.count
+
+    def reserve(self, standard: int, extended: int) -> None:
+        """Make room for so many classic 11-bit and 29-bit frames while the heap is whole. MemoryError if it is not."""
+        for ring, slots in ((self._standard, standard), (self._extended, extended)):
+            if ring.slots < slots and ring.is_classic:
+                ring.grow(slots)
 
     def put(self, frame) -> None:
         """Queue a copy of a frame."""

@@ -127,3 +127,19 @@ def test_a_frame_that_finds_no_heap_is_counted():
     queue._extended.append = no_heap
     queue.put(Frame(1, b""))
     assert (len(queue), queue.overflow) == (0, 1)
+
+
+def test_room_that_is_reserved_is_there_when_the_heap_is_not():
+    queue = TxQueue(Driver())
+    queue.reserve(2, 40)
+    assert queue._extended.slots == 40 and queue._standard.slots == 2
+
+    def refuse(slots, words):
+        raise MemoryError()
+
+    queue._extended._grow = queue._standard._grow = refuse
+    for number in range(40):
+        queue.put(Frame(number, b"12345678"))
+    assert len(queue) == 40 and queue.overflow == 0
+    queue.put(Frame(40, b"12345678"))
+    assert len(queue) == 40 and queue.overflow == 1

@@ -62,6 +62,7 @@ COMMANDS = {
     "packtrust board list": DEPLOY + "test_board_list_shows_it",
     "packtrust board power-cycle unix": DEPLOY + "test_it_comes_back_after_a_power_cycle",
     "mpremote connect CONSOLE fs ls": DEPLOY + "test_mpremote_files",
+    "packtrust deploy cortex-m4": DEPLOY + "test_first_deploy_fills_the_board_and_stores_its_claim_code",
     "packtrust deploy unix": DEPLOY + "test_second_deploy_copies_nothing_and_says_so",
     "packtrust deploy unix --json": DEPLOY + "test_second_deploy_copies_nothing_and_says_so",
     "packtrust deploy unix --dry-run": DEPLOY + "test_dry_run_changes_nothing",
