@@ -3,7 +3,7 @@
 This is the driver interface of a CAN port; drivers for machine.CAN, canio or an MCP2515 have the same:
 
     send(frame) -> bool     into the controller; False: no room or not open now, try again after `recv`
-    recv() -> frame | None  next frame received; never blocks, never raises
+    recv() -> frame | None  next frame received, valid until the next call; never blocks, never raises
     pending() -> int        frames in the controller, not yet on the wire
     poll(now_ms) -> int     housekeeping; milliseconds until it wants the next call
     recover()               leave bus-off: what is in the controller is dropped
@@ -109,6 +109,7 @@ class SlcanCan:
         self._failed = False
         self._nodes = ()
         self._nodes_asked = True
+        self._frame = Frame(0, bytes(8))  # what `recv` gives of most frames, again and again
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class SlcanCan:
     # -- receiving -----------------------------------------------------------------------------------------------------
 
     def recv(self):
-        """The next frame, or None when nothing is there now."""
+        """The next frame, or None when nothing is there now. It is valid until the next call."""
         while True:
             lines = self._lines
             while self._at < len(lines):
@@ -262,6 +263,19 @@ class SlcanCan:
         if line is None:
             self._answer(False)
             return None
+        if line[:1] == b"T" and len(line) == 26 and line[9] == 0x38:
+            # What nearly all traffic is: a classic 29-bit frame of 8 bytes.
+            try:
+                raw = unhexlify(line[1:9])
+                data = unhexlify(line[10:])
+            except ValueError:
+                raw = b"\xff"
+            if raw[0] < 0x20:
+                frame = self._frame
+                frame.arbitration_id = int.from_bytes(raw, "big")
+                frame.data = data
+                self.counters["received"] += 1
+                return frame
         while line[:1] == b"\x07":
             self._answer(False)
             line = line[1:]

@@ -46,6 +46,14 @@ def test_a_unix_pack_with_modules_of_both_kinds(tmp_path):
     assert set(report["on_target"]) == {"pack 0", "module 1", "module 2", "module 3"}
 
 
+def test_a_pack_all_on_boards(tmp_path):
+    report, red = run(tmp_path, {"all": "cortex-m4"}, 2)
+    assert not {number: said for number, said in red.items() if number != TIMED}, red
+    assert set(report["heap"]) == {"pack", "module1", "module2"}
+    assert report["heap"]["pack"]["least_free"] >= 6 * 1024
+    assert not report["refused"]["pack"].get("internal"), report["refused"]
+
+
 def test_a_pack_on_the_command_line_starts_a_board():
     with PackProcess(modules=1, boards={"module1": ["cortex-m4"]}) as pack:
         figures = pack.node_statistics()

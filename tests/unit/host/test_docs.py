@@ -25,6 +25,7 @@ COMMANDS = {
     "packtrust demo --board pack=unix --board module=unix,cortex-m4,unix": (
         "tests/pack/test_demo_boards.py::test_a_unix_pack_with_modules_of_both_kinds"
     ),
+    "packtrust demo --board all=cortex-m4 --modules 2": ("tests/pack/test_demo_boards.py::test_a_pack_all_on_boards"),
     "packtrust demo --fd": "tests/pack/test_demo_processes.py::test_demo_on_can_fd",
     "packtrust pack --board module1=cortex-m4": (
         "tests/pack/test_demo_boards.py::test_a_pack_on_the_command_line_starts_a_board"
