@@ -78,9 +78,11 @@ def _ready_keys() -> int:
     """How many keys this board's heap has room for."""
     import gc
 
-    if not hasattr(gc, "mem_alloc"):  # CPython
+    used = getattr(gc, "mem_alloc", None)
+    free = getattr(gc, "mem_free", None)
+    if used is None or free is None:  # CPython
         return READY_KEYS
-    return READY_KEYS_SMALL if gc.mem_alloc() + gc.mem_free() < SMALL_HEAP else READY_KEYS
+    return READY_KEYS_SMALL if used() + free() < SMALL_HEAP else READY_KEYS
 
 
 def data_bitrate(config: dict, index: int) -> int:
