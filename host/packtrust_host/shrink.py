@@ -838,10 +838,19 @@ def _families(modules: Mapping[str, _Module]) -> dict[str, str]:
         return name
 
     for name, module in modules.items():
+        # What is imported from the merged module has another name there.
+        real = {
+            alias.asname: alias.name
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if alias.asname
+        }
         for node in ast.walk(module.tree):
             if isinstance(node, ast.ClassDef):
                 for base in node.bases:
                     label = base.id if isinstance(base, ast.Name) else getattr(base, "attr", "")
+                    label = real.get(label, label)
                     if label in home:
                         parent[root(name)] = root(home[label])
     return {name: root(name) for name in modules}

@@ -85,6 +85,32 @@ def test_same_meaning_in_fewer_names(tmp_path, monkeypatch):
             sys.modules.pop(name, None)
 
 
+def test_a_class_on_its_own_whose_base_is_in_the_whole(tmp_path, monkeypatch):
+    """Their attributes differ also when the base is imported under the name it had before."""
+    files = {
+        "pkg/__init__.py": "",
+        "pkg/base.py": "class Base:\n    def __init__(self):\n        self._aa = 1\n        self._bb = 2\n\n"
+        "    def _cc(self):\n        return self._aa + self._bb\n",
+        "pkg/main.py": "from pkg.base import Base\n\n\ndef run():\n    from pkg.alone import Alone\n\n"
+        "    return Alone()._cc(), Alone().total(), Base()._cc()\n",
+        "pkg/alone.py": "from pkg.base import Base\n\n\nclass Alone(Base):\n    def __init__(self):\n"
+        "        super().__init__()\n        self._dd = 10\n        self._ee = 20\n        self._ff = 30\n\n"
+        "    def _gg(self):\n        return self._dd + self._ee + self._ff\n\n"
+        "    def total(self):\n        return self._gg()\n",
+    }
+    small = shrink(files, ["pkg.main"], "family", ["run"])
+    for path, source in small.items():
+        (tmp_path / path).write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import family
+
+    try:
+        assert family.run() == (3, 60, 3)
+    finally:
+        for name in ("family", "pt_alone"):
+            sys.modules.pop(name, None)
+
+
 def test_what_is_no_python_is_named():
     with pytest.raises(ShrinkError, match=r"broken\.py"):
         shrink({"broken.py": "def"}, ["broken"])
