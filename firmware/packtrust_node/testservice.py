@@ -10,7 +10,7 @@ from struct import unpack
 
 from packtrust import testwire as wire
 from packtrust.arbitration import canonical, compose
-from packtrust.crypto import AESGCM, backends, disabled, hkdf, hpke, x25519
+from packtrust.crypto import AESGCM, backends, disabled, hkdf, hpke, others, x25519
 from packtrust.errors import BackendUnavailable, InvalidTag, PacktrustError
 from packtrust.isotp import IsoTpLink
 from packtrust.record import IV_BASE_LENGTH, RecordCipher
@@ -121,6 +121,7 @@ def _info(arguments) -> bytes:
             "platform": sys.platform,
             "word_bits": 64 if sys.maxsize > 0x7FFFFFFF else 32,
             "backends": list(backends()),
+            "others": others(),
             "disabled": disabled(),
             "request_max": wire.REQUEST_MAX,
         }

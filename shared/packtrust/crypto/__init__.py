@@ -21,7 +21,7 @@ is disabled, and `disabled` says why.
 from packtrust._compat import const
 from packtrust._compat import sha256 as _sha256
 from packtrust.crypto.buffers import compare_digest, wipe
-from packtrust.crypto.registry import disabled, select, use
+from packtrust.crypto.registry import disabled, others, select, use
 from packtrust.crypto.registry import names as backends
 from packtrust.errors import BackendUnavailable, CryptoError, InvalidTag, KeyFormatError
 
@@ -42,6 +42,7 @@ __all__ = [
     "hkdf_expand",
     "hkdf_extract",
     "hmac_sha256",
+    "others",
     "sha256",
     "use",
     "wipe",

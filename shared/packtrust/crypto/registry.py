@@ -237,6 +237,13 @@ def names() -> "list[str]":
     return [name for name in _ORDER if _load(name) is not None]
 
 
+def others() -> "list[str]":
+    """Where there is little heap: what may be had by name besides `names()`; not tried yet, or let go of again."""
+    if not _SMALL:
+        return []
+    return [name for name in _ORDER if name != select().name and name not in _refused]
+
+
 def disabled() -> "dict[str, str]":
     """The backends, and forms of X25519 and HMAC, that are here and do not work, each with the reason."""
     from packtrust.crypto import curve25519, kdf
