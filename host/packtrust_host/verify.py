@@ -26,7 +26,7 @@ from packtrust_host.app.errors import AppError, BusLost, NoAnswer
 from packtrust_host.app.runner import to_message
 from packtrust_host.app.transport import CoreIsoTp, Link
 from packtrust_host.urls import open_bus
-from packtrust_host.verify_cases import OPERATIONS, Case, all_cases
+from packtrust_host.verify_cases import CAVP, OPERATIONS, Case, all_cases, probe_case
 
 CASES = 10
 INFO_S = 3.0
@@ -208,6 +208,7 @@ class Operation:
     name: str
     variant: str
     cases: int = 0
+    cavp: int = 0  # of these, NIST CAVP's
     failed: int = 0
     times_us: list[int] = field(default_factory=list, repr=False)
 
@@ -232,6 +233,7 @@ class Operation:
             "operation": self.name,
             "variant": self.variant,
             "cases": self.cases,
+            "cavp": self.cavp,
             "failed": self.failed,
             "ok": self.ok,
             "median_us": self.median_us,
@@ -366,9 +368,16 @@ def verify_with(
     report = VerifyReport(name, secrets.randbits(32) if seed is None else seed)
     asker = _Asker(ask, report)
     report.info = _info(asker, name)
-    present: list[str] = report.info["backends"]
-    if backend is not None and backend not in present:
-        raise BackendMissing("%s has no backend %r" % (name, backend), "take one of %s" % ", ".join(present))
+    present: list[str] = list(report.info["backends"])
+    # What a node with little heap loads only when it is asked for by name: docs/wire.md, section 8.
+    others: list[str] = list(report.info.get("others", []))
+
+    def missing_backend() -> BackendMissing:
+        known = [item for item in present + others if item != backend]
+        return BackendMissing("%s has no backend %r" % (name, backend), "take one of %s" % ", ".join(known))
+
+    if backend is not None and backend not in present + others:
+        raise missing_backend()
     # A backend that fails its own known-answer test is not offered: that is a wrong answer too.
     broken: dict[str, str] = dict(report.info.get("disabled", {}))
     by_kind: dict[tuple[str, str], Operation] = {}
@@ -380,6 +389,7 @@ def verify_with(
             report.operations.append(by_kind[key])
         operation = by_kind[key]
         operation.cases += 1
+        operation.cavp += case.name.startswith(CAVP)
         if elapsed_us is not None:
             operation.times_us.append(elapsed_us)
         if cause:
@@ -388,14 +398,47 @@ def verify_with(
         if on_case is not None:
             on_case(case, cause)
 
+    def judge_broken(missing: str, cause: str) -> None:
+        judge(Case("AES-GCM seal", missing, "known-answer test", 0, (), lambda status, result: ""), cause, None)
+
+    def available() -> Iterator[str]:
+        """The backends to ask, one after the other; whether a node has one of `others` shows when it is its turn."""
+        wanted = present + others if backend is None else [backend]
+        for item in wanted:
+            if item in present:
+                yield item
+                continue
+            probe = probe_case(item)
+            try:
+                status = asker(probe.op, probe.arguments, timeout_s).status
+                info = _info(asker, name) if status == wire.UNAVAILABLE else {}
+            except NoAnswer as error:
+                judge_broken(item, error.cause)
+                raise
+            if status != wire.UNAVAILABLE:
+                report.info["backends"] = [*report.info["backends"], item]
+                yield item
+                continue
+            reason = info.get("disabled", {}).get(item)
+            if reason:
+                report.info["disabled"] = {**report.info.get("disabled", {}), item: reason}
+                judge_broken(item, "the node disabled this backend: it " + reason)
+            elif item in info.get("others", []):
+                judge_broken(item, "the node has no room in its heap to load this backend")
+            elif backend is not None:
+                raise missing_backend()
+
     for missing, reason in broken.items():
         if backend in (None, missing):
-            judge(
-                Case("AES-GCM seal", missing, "known-answer test", 0, (), lambda status, result: ""),
-                "the node disabled this backend: it " + reason,
-                None,
-            )
-    for case in all_cases(present if backend is None else [backend], cases, report.seed):
+            judge_broken(missing, "the node disabled this backend: it " + reason)
+    questions = all_cases(available(), cases, report.seed)
+    while True:
+        try:
+            case = next(questions, None)
+        except NoAnswer:
+            return report  # told where it happened
+        if case is None:
+            return report
         elapsed_us = None
         try:
             reply = asker(case.op, case.arguments, timeout_s)
@@ -410,7 +453,6 @@ def verify_with(
         except ValueError as error:
             cause = str(error)
         judge(case, cause, elapsed_us)
-    return report
 
 
 def verify_node(

@@ -5,10 +5,14 @@ from the standard's own text. HPKE beyond base mode, which the library does not 
 primitives (`packtrust.crypto.hpke` with backend "cryptography"), which other tests hold against RFC 9180.
 """
 
+import functools
+import json
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib import resources
 from struct import pack
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -190,6 +194,51 @@ def open_cases(backend: str, count: int, rng: random.Random) -> Iterator[Case]:
         yield Case(
             "AES-GCM open", backend, name + ", " + what, wire.OPEN, (*head, aad, changed), _refuses(wire.BAD_TAG)
         )
+
+
+CAVP = "CAVP"  # what the names of its cases begin with
+_CAVP_CASES = 8  # a file of CAVP's
+_CAVP_LENGTH = 64  # of text and associated data together, at most
+
+
+@functools.cache
+def _cavp() -> dict[str, Any]:
+    text = resources.files("packtrust_host").joinpath("vectors", "aes_gcm.json").read_text()
+    files: dict[str, Any] = json.loads(text)["files"]
+    return files
+
+
+def _spread(items: list[list[Any]], count: int) -> list[list[Any]]:
+    """`count` of the items, from the whole length of the list."""
+    return [items[at * len(items) // count] for at in range(count)]
+
+
+def cavp_cases(backend: str) -> Iterator[Case]:
+    """Short ones of NIST's CAVP test vectors for GCM, always the same: half of those to open must be refused."""
+    for file, content in _cavp().items():
+        cases: list[list[Any]] = content["cases"]
+        short = [fields for fields in cases if len(fields[2]) + len(fields[3]) <= 2 * _CAVP_LENGTH]
+        opens = [fields for fields in short if fields[5] is not None]
+        refuses = [fields for fields in short if fields[5] is None]
+        if refuses:
+            sample = _spread(opens, _CAVP_CASES // 2) + _spread(refuses, _CAVP_CASES // 2)
+        else:
+            sample = _spread(opens, _CAVP_CASES)
+        for fields in sample:
+            key, nonce, aad, ciphertext, tag = (bytes.fromhex(part) for part in fields[:5])
+            name = "%s %s, no. %d" % (CAVP, file.removesuffix(".rsp"), cases.index(fields))
+            head = (backend.encode(), key, nonce, aad)
+            if "Encrypt" in file:
+                check = _equals(ciphertext + tag)
+                yield Case("AES-GCM seal", backend, name, wire.SEAL, (*head, bytes.fromhex(fields[5])), check)
+                continue
+            check = _refuses(wire.BAD_TAG) if fields[5] is None else _equals(bytes.fromhex(fields[5]))
+            yield Case("AES-GCM open", backend, name, wire.OPEN, (*head, ciphertext + tag), check)
+
+
+def probe_case(backend: str) -> Case:
+    """One sealing, to see whether a node has this backend."""
+    return next(seal_cases(backend, 0, random.Random(0)))
 
 
 # -- X25519 ------------------------------------------------------------------------------------------------------------
@@ -413,7 +462,8 @@ def framing_cases(count: int, rng: random.Random) -> Iterator[Case]:
 def all_cases(backends: Iterable[str], count: int, seed: int) -> Iterator[Case]:
     """Every case for a node with these AES backends; `count` random ones an operation, backend and mode.
 
-    Each kind draws from its own generator: a case does not depend on which others are asked.
+    A name is taken from `backends` when its cases are due. Each kind draws from its own generator: a case does not
+    depend on which others are asked.
     """
 
     def generator(kind: str) -> random.Random:
@@ -423,6 +473,7 @@ def all_cases(backends: Iterable[str], count: int, seed: int) -> Iterator[Case]:
     for backend in backends:
         yield from seal_cases(backend, count, generator("seal " + backend))
         yield from open_cases(backend, count, generator("open " + backend))
+        yield from cavp_cases(backend)
     yield from x25519_cases(count, generator("x25519"))
     for mode in MODES:
         yield from hpke_seal_cases(mode, count, generator("hpke seal %d" % mode))

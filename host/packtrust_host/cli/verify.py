@@ -1,6 +1,6 @@
 """`packtrust verify`: does a node's interpreter compute what it should?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from packtrust_host.app.errors import NoAnswer
+from packtrust_host.sim.deploy import parse_boards
 from packtrust_host.sim.launcher import PackProcess
 from packtrust_host.verify import CASES, VerifyReport, bus_at, discover, parse_node, verify_bus, verify_node
 
@@ -35,7 +36,7 @@ def report_table(report: VerifyReport) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("operation")
     table.add_column("backend, mode")
-    for column in ("cases", "wrong", "median ms", "max ms"):
+    for column in ("cases", "of CAVP", "wrong", "median ms", "max ms"):
         table.add_column(column, justify="right")
     table.add_column("verdict")
     for item in report.operations:
@@ -43,6 +44,7 @@ def report_table(report: VerifyReport) -> Table:
             item.name,
             item.variant,
             str(item.cases),
+            str(item.cavp) if item.cavp else "",
             str(item.failed),
             _ms(item.median_us),
             _ms(item.max_us),
@@ -51,9 +53,11 @@ def report_table(report: VerifyReport) -> Table:
     return table
 
 
-def verify_virtual(node: int | None = None, **options: Any) -> Iterator[VerifyReport]:
+def verify_virtual(
+    node: int | None = None, boards: Mapping[str, str | Sequence[str]] | None = None, **options: Any
+) -> Iterator[VerifyReport]:
     """Start a pack controller and a module that have no keys, as processes, and verify them (or the one asked for)."""
-    with PackProcess(modules=1, logs=False) as pack:
+    with PackProcess(modules=1, boards=boards, logs=False) as pack:
         for bus_name in ("vcu", "module"):
             with bus_at("slcan:%s" % pack.adapter(bus_name)) as bus:
                 # The module gets its number from the pack in its first second; until then it is 0xFF.
@@ -72,8 +76,11 @@ def run_verify(
     seed: int | None = None,
     backend: str | None = None,
     console: Console | None = None,
+    boards: Mapping[str, str | Sequence[str]] | None = None,
 ) -> list[VerifyReport]:
     """Verify the nodes of a bus, or virtual ones without `can_url`; shows each verdict on `console`, if given.
+
+    boards  kinds of virtual boards, as PackProcess takes them
 
     Raises AppError, BusUrlError, SetupError, NodeError.
     """
@@ -101,7 +108,7 @@ def run_verify(
             "No --can given: starting a virtual pack controller and module without keys, and verifying these. "
             "For a board: packtrust verify --can slcan:/dev/ttyACM0"
         )
-    for report in verify_virtual(number, **options):
+    for report in verify_virtual(number, boards, **options):
         show(report)
     if not reports:
         raise NoAnswer("the virtual pack has no such node, or it does not answer", "it has pack0 and module1")
@@ -123,16 +130,18 @@ def verify(
         int | None, typer.Option("--seed", help="repeat a run's random inputs; default: fresh ones")
     ] = None,
     backend: Annotated[str | None, typer.Option("--backend", help="only this AES backend of the node")] = None,
+    board: Annotated[list[str] | None, typer.Option("--board", metavar="WHO=BOARD", help=common.BOARD_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the verdicts as JSON")] = False,
 ) -> None:
     """Let a node without keys compute, and compare with the host's cryptography library.
 
-    HKDF, AES-GCM by each backend (forged tags must be refused), X25519, HPKE in its four modes and the framing of
-    records. Exit code 1 if any answer is wrong, or the node refuses because it has keys.
+    HKDF, AES-GCM by each backend (forged tags must be refused; a sample of NIST CAVP's vectors included), X25519, HPKE
+    in its four modes and the framing of records. Exit code 1 if any answer is wrong, or the node refuses because it has
+    keys.
     """
     out = common.console()
     with common.errors_told():
-        reports = run_verify(can, node, cases, seed, backend, None if as_json else out)
+        reports = run_verify(can, node, cases, seed, backend, None if as_json else out, parse_boards(board or []))
     ok = all(report.ok for report in reports)
     if as_json:
         common.print_json({"ok": ok, "nodes": [report.to_json() for report in reports]})

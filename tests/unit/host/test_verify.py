@@ -386,3 +386,81 @@ def test_unplugged_adapter(channel):
     with pytest.raises(BusLost):
         discover(bus, 1)
     bus.shutdown()
+
+
+# -- a node with little heap: one backend named, others on request -----------------------------------------------------
+
+
+class Small:
+    """The service as on a board with little heap; `fate` says what becomes of each of the others."""
+
+    def __init__(self, **fate):
+        self._node = service()
+        self._fate = fate
+        self._asked = set()
+        self.loads = []
+
+    def __call__(self, request, timeout_s):
+        arguments = wire.decode_request(request)
+        name = arguments[0].decode() if request[0] in (wire.SEAL, wire.OPEN) else ""
+        if request[0] == wire.INFO:
+            info = json.loads(wire.decode_reply(self._node.answer(request)).result)
+            gone = [other for other in self._asked if self._fate[other] in ("absent", "wrong")]
+            info["backends"] = ["pure"]
+            info["others"] = [other for other in self._fate if other not in gone]
+            info["disabled"] = {other: "failed its test" for other in gone if self._fate[other] == "wrong"}
+            return wire.encode_reply(wire.INFO, request[1], wire.OK, 1, json.dumps(info).encode())
+        if name in self._fate:
+            self._asked.add(name)
+            if self._fate[name] != "right":
+                return wire.encode_reply(request[0], request[1], wire.UNAVAILABLE, 1)
+            if self.loads[-1:] != [name]:
+                self.loads.append(name)
+            request = wire.encode_request(request[0], request[1], [b"pure", *arguments[1:]])
+        return self._node.answer(request)
+
+
+def test_others_are_asked_one_after_the_other():
+    node = Small(first="right", nowhere="absent", second="right")
+    report = verify_with(node, "node", cases=1, seed=SEED)
+    assert report.ok, report.failures
+    assert node.loads == ["first", "second"]
+    sealed = [item for item in report.operations if item.name == "AES-GCM seal"]
+    assert [item.variant for item in sealed] == ["pure", "first", "second"] == report.info["backends"]
+    assert {item.cavp for item in sealed} == {16}
+    report = verify_with(node, "node", cases=1, seed=SEED, backend="second")
+    assert report.ok
+    assert {item.variant for item in report.operations if item.name.startswith("AES")} == {"second"}
+
+
+@pytest.mark.parametrize(("fate", "cause"), [("wrong", "it failed its test"), ("large", "no room in its heap")])
+def test_another_that_is_wrong_or_does_not_fit_is_red(fate, cause):
+    report = verify_with(Small(first=fate, second="right"), "node", cases=1, seed=SEED)
+    assert [failure.variant for failure in report.failures] == ["first"]
+    assert cause in report.failures[0].cause
+    assert {item.variant for item in report.operations if item.ok and item.name == "AES-GCM open"} == {"pure", "second"}
+
+
+def test_an_absent_one_cannot_be_asked_for_by_name():
+    with pytest.raises(BackendMissing, match="has no backend 'nowhere'"):
+        verify_with(Small(nowhere="absent"), "node", cases=1, seed=SEED, backend="nowhere")
+
+
+def test_silence_at_a_backends_turn_is_red():
+    right = Small(first="right")
+
+    def ask(request, timeout_s):
+        if b"first" in request:
+            raise NoAnswer("silent", "wait")
+        return right(request, timeout_s)
+
+    report = verify_with(ask, "node", cases=1, seed=SEED)
+    assert [(failure.variant, failure.cause) for failure in report.failures] == [("first", "silent")]
+
+
+def test_the_cavp_sample_opens_and_refuses():
+    cases = list(verify_cases.cavp_cases("pure"))
+    assert len(cases) == len({case.name for case in cases}) == 32
+    assert sum(case.check(wire.BAD_TAG, b"") == "" for case in cases) == 8
+    assert {len(case.arguments[1]) for case in cases} == {16, 32}
+    assert any(case.arguments[3] and len(case.arguments[4]) > 16 for case in cases)
