@@ -13,7 +13,7 @@ from array import array
 from struct import pack_into
 
 from packtrust._compat import const, lay_into
-from packtrust.arbitration import stream_of
+from packtrust.arbitration import ENCRYPTED, stream_of
 from packtrust.frame import Frame
 
 TYPE_CHECKING = False
@@ -70,6 +70,15 @@ class _Ring:
     def grow(self, slots: int) -> None:
         """Make room for `slots` frames."""
         self._grow(slots, self._words)
+
+    def has_room(self, frames: int) -> bool:
+        """Whether so many more frames fit, if need be in more memory; False if there is no heap for it."""
+        if self.count + frames > self._slots:
+            try:
+                self._grow(self.count + max(frames, _SLOTS), self._words)
+            except MemoryError:
+                return False
+        return True
 
     def _grow(self, slots: int, words: int) -> None:
         """Move everything into `slots` slots of `words` half words of data."""
@@ -169,6 +178,7 @@ class TxQueue:
         self.overflow = 0
         self.stale = 0
         self._waits_ms = None  # since when the controller takes nothing
+        self._refused = -1  # stream whose record had no room: its other frames go with the first
         self._limit = limit
         self._standard = _Ring()
         self._extended = _Ring()
@@ -187,8 +197,21 @@ class TxQueue:
                 ring.grow(slots)
 
     def put(self, frame) -> None:
-        """Queue a copy of a frame."""
-        if self._standard.count + self._extended.count >= self._limit:
+        """Queue a copy of a frame. A record for which there is no room is left out whole: half of one helps nobody."""
+        if frame.is_extended_id and frame.arbitration_id & ENCRYPTED and not frame.is_fd:
+            head = frame.arbitration_id
+            if head & 0xF000:  # not the first chunk
+                if self._refused == stream_of(head):
+                    self.overflow += 1
+                    return
+            else:
+                frames = (head >> 8 & 15) + 1
+                self._refused = -1
+                if len(self) + frames > self._limit or not self._extended.has_room(frames):
+                    self._refused = stream_of(head)
+                    self.overflow += 1
+                    return
+        elif len(self) >= self._limit:
             self.overflow += 1
             return
         try:

@@ -20,11 +20,11 @@ def firmware():
         pytest.skip(str(error))
 
 
-async def life(folder, entropy, scenario):
+async def life(folder, entropy, scenario, variant="cryptolib"):
     server = VirtualBusServer(seed=1)
     server.add_bus("module", 500_000)
     config = node_configs(1, 1)["module1"]
-    node = QemuNode(server, "module1", config, folder / "module1.img", None, "cryptolib", {}, entropy)
+    node = QemuNode(server, "module1", config, folder / "module1.img", None, variant, {}, entropy)
     try:
         await scenario(node)
     finally:
@@ -47,6 +47,15 @@ def test_boots_and_comes_back_after_a_power_cycle(tmp_path):
         assert stats["board"]["heap_used"] + stats["board"]["heap_free"] < 98304
 
     asyncio.run(life(tmp_path, True, scenario))
+
+
+def test_boots_without_cryptolib(tmp_path):
+    async def scenario(node):
+        await node.start()
+        assert node.claim_code is not None
+        assert (await node.statistics())["board"]["crashes"] == 0
+
+    asyncio.run(life(tmp_path, True, scenario, "plain"))
 
 
 def test_without_entropy_there_are_no_keys(tmp_path):

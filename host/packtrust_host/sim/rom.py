@@ -29,7 +29,6 @@ ENTRIES = (
     "packtrust_board",
     "packtrust.crypto.kdf",
     "packtrust.crypto.gcm_tables",
-    "packtrust.crypto.aes_cryptolib",
     "packtrust.crypto.curve25519",
 )
 ONLY = {"pack": ("packtrust_node.pack",), "module": ("packtrust_node.module", "packtrust_node.cells")}

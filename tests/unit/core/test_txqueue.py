@@ -143,3 +143,20 @@ def test_room_that_is_reserved_is_there_when_the_heap_is_not():
     assert len(queue) == 40 and queue.overflow == 0
     queue.put(Frame(40, b"12345678"))
     assert len(queue) == 40 and queue.overflow == 1
+
+
+def test_a_record_without_room_is_left_out_whole():
+    queue = TxQueue(Driver(), 7)
+    stream = 0x10460005 | 0x20000
+    record = [Frame(stream | chunk << 12 | 4 << 8, b"12345678") for chunk in range(5)]
+    other = [Frame((0x104A0005 | 0x20000) | chunk << 12 | 4 << 8, b"12345678") for chunk in range(5)]
+    for frame in record + other:
+        queue.put(frame)
+    assert len(queue) == 5 and queue.overflow == 5
+    assert [queue._extended.id_of(index) for index in range(5)] == [frame.arbitration_id for frame in record]
+    queue.put(Frame(0x104A0005, b"in clear"))
+    assert len(queue) == 6
+    queue.clear()
+    for frame in other:
+        queue.put(frame)
+    assert len(queue) == 5 and queue.overflow == 5
