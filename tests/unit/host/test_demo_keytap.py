@@ -42,9 +42,9 @@ def test_pair_secret_is_seen_where_it_is_used():
 def test_sessions_are_told_with_direction_and_sender():
     told = []
     with HostTap("app", lambda *line: told.append(line)):
-        keys = SessionKeys(bytes(32), RELATIONSHIP, 1, INITIATOR, 0)
+        keys = SessionKeys(bytes(32), RELATIONSHIP.context(1), 1, INITIATOR, (b"a" * 32, b"b" * 32))
     assert [(direction, sender) for direction, _, _, sender in told] == [(0, b"aaaa"), (1, b"bbbb")]
-    assert [iv for _, _, iv, _ in told] == [keys.tx.iv_base, keys.rx.iv_base]
+    assert [iv for _, _, iv, _ in told] == [bytes(keys.material[64:68]), bytes(keys.material[68:])]
     assert all(len(key) == 32 for _, key, _, _ in told)
 
 

@@ -36,6 +36,8 @@ def _pytest(folder: Path, ci: str, *arguments: str) -> str:
     shutil.copy(TESTS / "conftest.py", folder / "conftest.py")
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env["CI"] = ci
+    # The conftest file asks for the project's own plugin.
+    env["PYTHONPATH"] = str(TESTS.parent / "host" / "pytest_micropython_boards" / "src")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", *arguments, str(folder)],
         cwd=folder,
