@@ -103,7 +103,7 @@ def measure(say: Callable[[str], None] = lambda line: None) -> Measured:
     results = []
     for variant, part in PARTS:
         with started(variant, image, icount=True) as board:
-            lines = board.run("from board_budgets import *\n" + part, SECONDS, say)
+            lines = board.run("from board_budgets import *\n%s\nsay()" % part, SECONDS, say)
         results += [json.loads(line) for line in lines]
     return Measured(
         {item["row"]: round(instructions(item["ticks"])) for item in results if "ticks" in item},
