@@ -318,7 +318,7 @@ class DemoRun:
             for bus_name, wanted in (("vcu", 1), ("module", self.seen.modules)):
                 with open_bus(self._bus_url(bus_name)) as bus:
                     for item in self._discover(bus, wanted):
-                        report = verify_node(bus, item, cases=VERIFY_CASES, seed=self.options.seed)
+                        report = verify_node(bus, item, cases=VERIFY_CASES, seed=self.options.seed, in_use=True)
                         self.seen.verified[report.node] = report
                         version = "%(implementation)s %(version)s" % report.info
                         self.view.step(
