@@ -375,6 +375,7 @@ def test_ctrl_c_ends_what_runs(board: Board) -> None:
     assert board.run("print(1)") == 1
 
 
+@pytest.mark.realtime
 def test_a_console_nobody_reads_holds_nothing_up(board: Board) -> None:
     """What does not fit is waited for a while, then dropped; later output is complete again."""
     board.start("import canboard\nfor i in range(6000): print('0123456789' * 10)\ncanboard.Uart(1).write(b'done')\n")

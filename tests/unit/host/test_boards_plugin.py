@@ -261,6 +261,7 @@ def project(pytester, monkeypatch):
     return pytester
 
 
+@pytest.mark.realtime
 def test_fixtures(project):
     project.makepyfile(
         """

@@ -212,6 +212,7 @@ def test_another_chip_is_not_written(cli, tmp_path) -> None:
         assert rom.flash.count(0xFF) == len(rom.flash)
 
 
+@pytest.mark.realtime
 def test_a_flash_that_does_not_keep_what_is_written_is_an_error(cli, tmp_path) -> None:
     path = tmp_path / "ESP32.bin"
     path.write_bytes(esprom.image(0, b"application"))
