@@ -12,11 +12,10 @@ from functools import cache
 from pathlib import Path
 
 from packtrust_host.image import ARCHITECTURES, compile_mpy
+from packtrust_host.sim.deploy import HOST_ONLY
 from pytest_micropython_boards import Board
 
 ROOT = Path(__file__).resolve().parents[1]
-# Of the core, what no board gets: types for checkers and the host's crypto library.
-HOST_ONLY = ("_typing.py", "crypto/host.py")
 MANIFEST = "hil.txt"
 ON_BOARD = "hil"
 QUIET_S = 60.0  # a long computation says nothing

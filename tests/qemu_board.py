@@ -13,12 +13,11 @@ from mpremote.transport import TransportError
 from mpremote.transport_serial import SerialTransport
 
 from packtrust_host.image import compile_mpy
+from packtrust_host.sim.deploy import HOST_ONLY
 from packtrust_host.sim.qemu import QemuMachine, firmware, new_flash
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = "armv7emsp"
-# Of the core, what no board gets.
-HOST_ONLY = ("_typing.py", "crypto/host.py")
 
 
 class BoardError(Exception):

