@@ -27,6 +27,8 @@ ATTEST = const(0x0E)
 ATTESTATION = const(0x0F)
 CLEAR = const(0x10)
 PAIR = const(0x11)
+STATUS = const(0x12)
+REPORT = const(0x13)
 REFUSED = const(0x7F)
 
 ROLE_PACK = const(1)

@@ -157,6 +157,8 @@ NOTES = {
     ),
     "LIMITS": "Ours; the field's pack cannot limit a module.",
     "BALANCE": ("Ours. Byte 1 is zero. One old emulator's document uses this ID for something else; no code does."),
+    "ROTATION_FROM_MODULE": "Ours, sealed only: the module's half of a new epoch without an app (wire.md, section 9).",
+    "ROTATION_TO_MODULE": "Ours, sealed only: the pack makes a new epoch without an app (wire.md, section 9).",
     "ISOTP_FROM_MODULE": "See ISOTP_TO_PACK.",
     "ISOTP_TO_MODULE": "See ISOTP_TO_PACK.",
     "HANDSHAKE_FROM_MODULE": "Segmented, bit 17 clear.",

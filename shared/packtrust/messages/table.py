@@ -201,6 +201,8 @@ _MODULE_OURS = """
 519 LIMITS P>M command M 6 max_charge_ma@0:16*20-655360 max_discharge_ma@16:16*20-655360
   end_of_charge_mv@32:16*15
 51A BALANCE P>M command M 4 on@0:1 threshold_mv@16:16
+50C ROTATION_FROM_MODULE M>P telemetry M -
+51C ROTATION_TO_MODULE P>M config M -
 530 ISOTP_FROM_MODULE M>P transport M -
 531 HANDSHAKE_FROM_MODULE M>P handshake M -
 532 TEST_FROM_MODULE M>P test M -

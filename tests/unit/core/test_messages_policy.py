@@ -124,7 +124,7 @@ def test_digest_is_over_the_rows_in_order():
 def test_digest_of_the_battery_s_policy():
     """Changes whenever a class or a flag does: then nodes of before and after do not meet."""
     assert "".join(["%02x" % byte for byte in DEFAULT_POLICY.digest]) == (
-        "1b76212f9b2d1b1bfce68903924d662a79415619c4a1262caac88205523ccf15"
+        "79e44d10df9507f7360a92d285dc67ad8feee7ffc63c4aa0f570496f194336ef"
     )
 
 

@@ -182,7 +182,7 @@ def numbers(module: str, names: list[str]) -> dict[int, str]:
 
 def test_every_provisioning_message_is_on_the_wire_page() -> None:
     kinds = "IDENTIFY IDENTITY PACKAGE RECEIPT PAIRED COMMIT COMMITTED ABORT ABORTED PROVE PROOF LIST MODULES ATTEST"
-    kinds += " ATTESTATION CLEAR PAIR REFUSED"
+    kinds += " ATTESTATION CLEAR PAIR STATUS REPORT REFUSED"
     assert numbers("packtrust.provision", kinds.split()) == rows(section(7))
     # And the other way: no constant of provision.py that could be a message is left out here.
     source = (ROOT / "shared/packtrust/provision.py").read_text()
