@@ -119,7 +119,8 @@ NOTES = {
     ),
     "HARDWARE_REQUEST": "Byte 0 is uninitialised in the field's pack. Ours is 0.",
     "STATUS_REQUEST": (
-        "Byte 0 is uninitialised in the field's pack. In ours its low nibble is the highest state the module may hold."
+        "Byte 0 is uninitialised in the field's pack. In ours its low nibble is the highest state the module may hold, "
+        "bit 4 says that the pack is in limp mode, and behind it stands the counter of the newest broadcast (5 bytes)."
     ),
     "STATE_CHANGE": (
         "The field's pack sends 4 bytes, its module takes 2 only, so the one cannot command the "
@@ -130,8 +131,8 @@ NOTES = {
         "Broadcast, though the header says unicast. The field's module keeps bit 63 (valid) as part of its time."
     ),
     "MAX_STATE": (
-        "The heartbeat, every 200 ms; in clear a broadcast (node byte 0x00), sealed to each module "
-        "under its pair's keys. In the field any accepted frame keeps a module alive."
+        "The heartbeat, every 200 ms: a broadcast (node byte 0x00), sealed under the group key; it only lowers. To one "
+        "module, under its pair's keys, it may raise. In the field any accepted frame keeps a module alive."
     ),
     "DEREGISTER": "Byte 0 is uninitialised in the field's pack. Ours is 0.",
     "ANNOUNCE_REQUEST": "Node byte 0xFF.",
@@ -159,6 +160,14 @@ NOTES = {
     "BALANCE": ("Ours. Byte 1 is zero. One old emulator's document uses this ID for something else; no code does."),
     "ROTATION_FROM_MODULE": "Ours, sealed only: the module's half of a new epoch without an app (wire.md, section 9).",
     "ROTATION_TO_MODULE": "Ours, sealed only: the pack makes a new epoch without an app (wire.md, section 9).",
+    "GROUP_KEY": "Bytes 4-35 are the group's secret; beat counts the broadcasts. See wire.md, section 10.",
+    "GROUP_STATUS": (
+        "Answers GROUP_KEY, and says what the module has refused since it started; sent again when that has changed."
+    ),
+    "LEGACY_GRANT": (
+        "Ours, under the policy legacy-vcu alone: how far an old VCU may raise the pack in clear, and for how long: "
+        "policy.md."
+    ),
     "ISOTP_FROM_MODULE": "See ISOTP_TO_PACK.",
     "ISOTP_TO_MODULE": "See ISOTP_TO_PACK.",
     "HANDSHAKE_FROM_MODULE": "Segmented, bit 17 clear.",

@@ -134,6 +134,7 @@ _PACK_TO_VCU_FIELD = """
 
 # VCU bus (ours).
 _VCU_OURS = """
+40B LEGACY_GRANT V>P command P 4 max_state@0:4 grant_s@16:16
 431 ISOTP_TO_PACK V>P transport P -
 432 ISOTP_FROM_PACK P>V transport P -
 433 HANDSHAKE_TO_PACK V>P handshake P -
@@ -150,8 +151,9 @@ _VCU_OURS = """
 43B COMMAND_RESULT P>V telemetry P 8 command@0:8 module_id@8:8 result@16:8 reason@24:8 counter@32:32
 43C MODULE_FAULT P>V telemetry P 8 module_id@0:8 fault_code@8:8 first_cell@16:8 fault_count@32:16
   changed_s@48:16
-43D PACK_DIAGNOSTICS P>V telemetry P 8 records_opened@0:24 records_refused@24:16 sessions@40:8
-  handshakes@48:8 modules_lost@56:8
+43D PACK_DIAGNOSTICS P>V telemetry P 24,8 records_opened@0:24 records_refused@24:16 sessions@40:8
+  handshakes@48:8 modules_lost@56:8 clear_refused@64:16 replays@80:16 stale@96:16 tags@112:16
+  unknown_sessions@128:16 others_refused@144:16 limp@160:8 legacy_commands@168:8 grant_left_s@176:16
 43E DIAGNOSTICS_REQUEST V>P heartbeat P 2 module_id@0:8 what@8:8
 """
 
@@ -180,11 +182,11 @@ _PACK_TO_MODULE_FIELD = """
 510 REGISTRATION P>M registration U 8 module_id@0:8 controller_id@8:8 manufacturer@16:8 part@24:8
   unique_id@32:32
 511 HARDWARE_REQUEST P>M heartbeat M 1
-512 STATUS_REQUEST P>M heartbeat M 1 max_state@0:4
+512 STATUS_REQUEST P>M heartbeat M 1,5 max_state@0:4 limp@4:1 beat@8:32
 514 STATE_CHANGE P>M command M 4,2 state@8:4 hv_bus_mv@16:16*15
 515 DETAIL_REQUEST P>M heartbeat M 3 cell_id@8:8
 516 SET_TIME P>M config B 8 time_s@0:63 valid@63:1
-517 MAX_STATE P>M heartbeat B 1 max_state@0:4
+517 MAX_STATE P>M heartbeat B 1 max_state@0:4 limp@4:1
 518 DEREGISTER P>M registration M 2 controller_id@8:8
 51D ANNOUNCE_REQUEST P>M announce U 1 controller_id@0:8
 51E ALL_DEREGISTER P>M registration B 1 controller_id@0:8
@@ -198,9 +200,11 @@ _PACK_TO_MODULE_FIELD = """
 # Module bus (ours).
 _MODULE_OURS = """
 50A FAULT_CODES M>P telemetry M 8 fault_code@0:8 first_cell@8:8 fault_count@16:16 changed_ms@32:32
+50D GROUP_STATUS M>P telemetry M 10 key_id@0:32 clear_refused@32:16 records_refused@48:16 limp@64:1
 519 LIMITS P>M command M 6 max_charge_ma@0:16*20-655360 max_discharge_ma@16:16*20-655360
   end_of_charge_mv@32:16*15
 51A BALANCE P>M command M 4 on@0:1 threshold_mv@16:16
+51B GROUP_KEY P>M config M 36 beat@0:32
 50C ROTATION_FROM_MODULE M>P telemetry M -
 51C ROTATION_TO_MODULE P>M config M -
 530 ISOTP_FROM_MODULE M>P transport M -

@@ -51,7 +51,7 @@ def test_rows_are_found_by_base_and_name_and_are_one_object():
 
 
 def test_unknown_bases_and_names():
-    for base in (-1, 0, 0x3F1, 0x40B, 0x513, 0x7FF, 0x800, 0x5022, 1 << 29):
+    for base in (-1, 0, 0x3F1, 0x40C, 0x513, 0x7FF, 0x800, 0x5022, 1 << 29):
         assert by_base(base) is None
     for name in ("", "STATUS", "status_1", "command", "M", "8", "TATUS_1", "502", "M>P"):
         raises(ValueError, by_name, name)
@@ -85,7 +85,7 @@ def test_lengths_of_the_field():
         ("STATUS_1", (8,)),
         ("TIME_REQUEST", (8, 0)),
         ("HARDWARE_REQUEST", (1,)),
-        ("STATUS_REQUEST", (1,)),
+        ("STATUS_REQUEST", (1, 5)),
         ("STATE_CHANGE", (4, 2)),
         ("DETAIL_REQUEST", (3,)),
         ("SET_TIME", (8,)),
