@@ -90,6 +90,12 @@ NOTES = {
     ),
     "MODULE_FAULT": ("FAULT_CODES for the app. changed: the module's uptime at the last change, in s. Byte 3 is zero."),
     "PACK_DIAGNOSTICS": ("Counters stop at their highest value. Since boot, over all of the pack's links."),
+    "BUS_INTERFERENCE": (
+        "What a node has seen of somebody who disturbs or lies (docs/audit.md): score 0..100, a leaky "
+        "bucket; signs, a bit each, latched until the owner clears them; entries, the number its next "
+        "audit entry will have. module_id 0: the pack itself; else what that module says in INTERFERENCE."
+    ),
+    "INTERFERENCE": "As BUS_INTERFERENCE, of one module.",
     "DIAGNOSTICS_REQUEST": (
         "module_id 0: the pack. what: 0 counters (PACK_DIAGNOSTICS), 1 faults (MODULE_FAULT), 2 cells (CELL_DETAIL)."
     ),

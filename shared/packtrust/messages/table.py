@@ -155,6 +155,7 @@ _VCU_OURS = """
   handshakes@48:8 modules_lost@56:8 clear_refused@64:16 replays@80:16 stale@96:16 tags@112:16
   unknown_sessions@128:16 others_refused@144:16 limp@160:8 legacy_commands@168:8 grant_left_s@176:16
 43E DIAGNOSTICS_REQUEST V>P heartbeat P 2 module_id@0:8 what@8:8
+43F BUS_INTERFERENCE P>V telemetry P 8 module_id@0:8 score@8:8 signs@16:16 entries@32:32
 """
 
 # Module bus, module to pack (field).
@@ -201,6 +202,7 @@ _PACK_TO_MODULE_FIELD = """
 _MODULE_OURS = """
 50A FAULT_CODES M>P telemetry M 8 fault_code@0:8 first_cell@8:8 fault_count@16:16 changed_ms@32:32
 50D GROUP_STATUS M>P telemetry M 10 key_id@0:32 clear_refused@32:16 records_refused@48:16 limp@64:1
+50E INTERFERENCE M>P telemetry M 8 module_id@0:8 score@8:8 signs@16:16 entries@32:32
 519 LIMITS P>M command M 6 max_charge_ma@0:16*20-655360 max_discharge_ma@16:16*20-655360
   end_of_charge_mv@32:16*15
 51A BALANCE P>M command M 4 on@0:1 threshold_mv@16:16

@@ -124,7 +124,7 @@ def test_digest_is_over_the_rows_in_order():
 def test_digest_of_the_battery_s_policy():
     """Changes whenever a class or a flag does: then nodes of before and after do not meet."""
     assert "".join(["%02x" % byte for byte in DEFAULT_POLICY.digest]) == (
-        "d2fbd92e13a178fc2366b48f32348e7fd1bb12df61473763231324b2bc72612e"
+        "8bde1883a8c71b97d5c67b9ef6b658be8846ec7543e23a6424ccee861d0fa00d"
     )
 
 
