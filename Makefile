@@ -45,6 +45,10 @@ demo: setup ## set up, then run the main job: a virtual pack from registration t
 test: _firmware_if_possible ## set up, then run all tests: those that measure time alone first, then the rest side by side
 	@$(WITH_MICROPYTHON) PYTHON=$(BIN)/python WORKERS=$(WORKERS) sh tools/run_tests.sh $(ARGS)
 
+.PHONY: attacks
+attacks: _firmware_if_possible ## carry out every attack, and its control against a weakened build, and print the table
+	@$(WITH_MICROPYTHON) WORKERS=$(WORKERS) $(BIN)/python tests/attacks/table.py $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff (rules and format) and mypy
 	@echo "ruff check";  $(BIN)/ruff check .

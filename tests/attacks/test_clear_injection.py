@@ -8,6 +8,7 @@ Success    would be any change of state, limits, balancing, number or keys; or a
 
 import pytest
 
+from attack_suite import Attack
 from attacker import (
     PACK,
     attacker,
@@ -25,6 +26,25 @@ from packtrust.frame import Frame
 from packtrust.messages import MESSAGES, standard_id
 from packtrust.messages.table import STATE_OFF, STATE_ON
 from packtrust.policy import DEFAULT_POLICY
+from weakening import Weakening
+
+ATTACK = Attack(
+    name="clear injection",
+    source="S7; S12; S13",
+    defence="a keyed node takes no command in clear: table of message classes",
+    without="a module that obeys its pack's messages in clear too",
+    weakening=Weakening(
+        (
+            "packtrust_node.module",
+            '            else:\n                self.count("clear")\n        elif base in (DEREGISTER',
+            (
+                "            else:\n                self._obey(Frame(compose(base, node), bytes(data)))\n"
+                "        elif base in (DEREGISTER"
+            ),
+        ),
+    ),
+)
+
 
 # What may be taken in clear by anybody at any time; it changes nothing that matters.
 HARMLESS = {row.base for row in MESSAGES if DEFAULT_POLICY.clear_allowed(row.base, True)}
@@ -186,3 +206,22 @@ def test_control_isolation_is_heard_while_no_session_lives(on):
     on.pack.power_off("attacker")
     on.pack.power_on("pack")
     unharmed(on)
+
+
+def carry_out(bench):
+    """Contactors On, in clear."""
+    station = attacker(bench, "module")
+    for node in modules_of(bench):
+        station.send(clear_frame("MAX_STATE", node.own_node, max_state=STATE_ON))
+        station.send(clear_frame("STATE_CHANGE", node.own_node, state=STATE_ON))
+    done = bench.pack.run_until(lambda: any(node.state == STATE_ON for node in modules_of(bench)), 1000)
+    return "a module is On by a clear frame" if done else ""
+
+
+def test_attack(keyed):
+    assert carry_out(keyed) == ""
+    unharmed(keyed)
+
+
+def test_control(weak):
+    assert carry_out(weak)

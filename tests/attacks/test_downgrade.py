@@ -7,6 +7,7 @@ Success    would be a lie in the app's model or the pack's, a session under old 
 """
 
 from app_bench import AppBench
+from attack_suite import Attack
 from attacker import (
     PACK,
     Tap,
@@ -28,8 +29,23 @@ from packtrust.arbitration import compose
 from packtrust.frame import Frame
 from packtrust.isotp import IsoTpLink
 from packtrust.messages import MESSAGES, standard_id
-from packtrust.messages.table import STATE_OFF
+from packtrust.messages.table import STATE_OFF, STATE_ON
 from packtrust.segmentation import Segmenter
+from weakening import Weakening
+
+ATTACK = Attack(
+    name="downgrade",
+    source="S12",
+    defence="telemetry of a keyed module counts sealed or not at all",
+    without="a pack that believes its keyed modules in clear too",
+    weakening=Weakening(
+        (
+            "packtrust_node.pack",
+            'not DEFAULT_POLICY.clear_allowed(base, True):\n            self.count("clear")\n\n    # -- prov',
+            "not DEFAULT_POLICY.clear_allowed(base, True):\n            self._on_record(slot, frame)\n\n    # -- prov",
+        ),
+    ),
+)
 
 
 def lies(row):
@@ -217,3 +233,21 @@ def test_the_clear_first_transfer_is_over_for_a_claimed_device(tmp_path):
         assert reason in (provision.REFUSED_NOT_OWNER, provision.REFUSED_STATE), provision.REASONS[reason]
     assert all(node.identity.owner_public == bench.store.public_key for node in nodes_of(bench))
     unharmed(bench)
+
+
+def carry_out(bench):
+    """A module that is Off says in clear that it is On."""
+    slot = bench.pack.node("pack").keyed_slots()[0]
+    station = attacker(bench, "module")
+    station.send(clear_frame("STATUS_1", slot.number, state=STATE_ON, soc_permille=1000, soh_permille=1000))
+    lied = bench.pack.run_until(lambda: slot.state == STATE_ON, 60)
+    return "the pack believes a clear status" if lied else ""
+
+
+def test_attack(keyed):
+    assert carry_out(keyed) == ""
+    unharmed(keyed)
+
+
+def test_control(weak):
+    assert carry_out(weak)

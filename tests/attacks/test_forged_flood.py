@@ -11,6 +11,7 @@ import tracemalloc
 
 import pytest
 
+from attack_suite import Attack
 from attacker import PACK, attacker, leave, modules_of, nodes_of, obeyed, opening, sessions, total, unharmed
 from packtrust.arbitration import ENCRYPTED, TOGGLE, compose
 from packtrust.frame import Frame
@@ -19,6 +20,22 @@ from packtrust.messages.table import STATE_ON
 from packtrust.policy import DEFAULT_POLICY
 from packtrust.segmentation import Segmenter
 from packtrust_host.sim import can_bits
+from weakening import Weakening
+
+ATTACK = Attack(
+    name="forged flood",
+    source="own; SPsec inject_bus_flood",
+    defence="nothing moves before the tag verified; one buffer a stream, a cap on streams",
+    without="a window that moves before the tag is verified",
+    weakening=Weakening(
+        (
+            "packtrust.channel",
+            "        if not rx.open(work, size, AAD_LENGTH):",
+            "        rx.accept(counter)\n        if not rx.open(work, size, AAD_LENGTH):",
+        ),
+    ),
+)
+
 
 SEALABLE = [row.base for row in MESSAGES if DEFAULT_POLICY.is_sealable(row.base)]
 
@@ -217,3 +234,26 @@ def test_memory_does_not_grow(keyed):
     top = second.filter_traces(only).compare_to(first.filter_traces(only), "lineno")[:8]
     assert grown < 50_000, top
     assert total(keyed.pack.node("pack"), "internal") == 0
+
+
+def carry_out(bench):
+    """One forged record with a counter far ahead: does the module still hear its pack?"""
+    module = bench.pack.node("module1")
+    channel = module._pack.channel
+    counter = (channel._session.highest + 100_000).to_bytes(8, "big")
+    full_id = compose(0x517, module.own_node) | ENCRYPTED
+    station = attacker(bench, "module")
+    station.send(*Segmenter().split(full_id, opening(channel).iv_base + counter + bytes(24)))
+    bench.pack.run_for(300)
+    before = channel.stats["opened"]
+    bench.pack.run_for(1000)
+    return "" if channel.stats["opened"] > before else "a forged counter shuts out the pack's own records"
+
+
+def test_attack(keyed):
+    assert carry_out(keyed) == ""
+    unharmed(keyed)
+
+
+def test_control(weak):
+    assert carry_out(weak)

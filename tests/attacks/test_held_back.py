@@ -8,8 +8,25 @@ Success    would be a command obeyed more than four seconds after it was given: 
 
 import pytest
 
+from attack_suite import Attack
 from attacker import command, modules_of, obeyed, total, unharmed
 from packtrust.messages.table import STATE_OFF, STATE_ON
+from weakening import Weakening
+
+ATTACK = Attack(
+    name="held back",
+    source='own; SPsec "not covered: response delay"',
+    defence="a command cites the newest record of its receiver, who refuses what cites one older than 4 s",
+    without="citations of any age",
+    weakening=Weakening(
+        (
+            "packtrust.replay",
+            "        return 0 <= self.age_ms(cited, now_ms) <= CITATION_MAX_AGE_MS",
+            "        return True",
+        ),
+    ),
+)
+
 
 SECOND_NS = 1_000_000_000
 BASE_MASK = 0x7FF << 18
@@ -98,3 +115,20 @@ def test_control_half_a_second_late_is_obeyed(keyed):
     keyed.pack.run_for(2000)
     obeyed(keyed, STATE_OFF)
     unharmed(keyed)
+
+
+def carry_out(bench):
+    """All to a module comes 4.5 s late, a command to switch On among it."""
+    module = bench.pack.node("module1")
+    hold_back(bench, "module", "pack", "module1", 4.5)
+    bench.node.set_state(STATE_ON)
+    late = watch(bench, 7, lambda: module.state == STATE_OFF)
+    return "a command is obeyed 4.5 s late" if late else ""
+
+
+def test_attack(keyed):
+    assert carry_out(keyed) == ""
+
+
+def test_control(weak):
+    assert carry_out(weak)

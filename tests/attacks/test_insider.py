@@ -7,6 +7,7 @@ Success    would be to speak as module 2 or as the pack, or to read what is betw
 
 import pytest
 
+from attack_suite import Attack
 from attacker import Tap, attacker, modules_of, obeyed, opening, sealing, skip, total, unharmed
 from packtrust.arbitration import ENCRYPTED, TOGGLE, compose
 from packtrust.frame import Frame
@@ -14,6 +15,26 @@ from packtrust.messages import by_name, encode
 from packtrust.messages.table import STATE_OFF, STATE_ON
 from packtrust.record import RecordCipher
 from packtrust.segmentation import Reassembler, Segmenter
+from weakening import Weakening
+
+ATTACK = Attack(
+    name="insider",
+    source="SPsec attack_T7_injection_by_member",
+    defence="keys of a pair and a direction; sender and receiver in every key and record",
+    without="a group key: the same session keys in every pair, no sender in the AAD",
+    weakening=Weakening(
+        (
+            "packtrust.handshake",
+            "hkdf_expand(secret, info, _MATERIAL_LENGTH)",
+            'hkdf_expand(bytes(32), b"group" + info[-1:], _MATERIAL_LENGTH)',
+        ),
+        (
+            "packtrust.channel",
+            "        return bytes((direction,)) + self.relationship.fingerprint_of(side)[:4]",
+            "        return bytes((direction, 0, 0, 0, 0))",
+        ),
+    ),
+)
 
 
 @pytest.fixture
@@ -135,3 +156,24 @@ def test_he_cannot_read_the_others_traffic(insider):
     assert tried > 50
     assert opened == 0
     assert own > 50  # the control: these very keys open what is his
+
+
+def carry_out(bench):
+    """Module 1 says, as module 2, that it is On."""
+    one, two = modules_of(bench)
+    station = attacker(bench, "module")
+    slot = bench.pack.node("pack").slots[two.own_node]
+    bench.pack.power_off("module2")
+    data = bytes(encode("STATUS_1", state=STATE_ON, soc_permille=1000, soh_permille=1000))
+    for _ in range(20):
+        station.send(*sealed(one, compose(by_name("STATUS_1").base, slot.number) | ENCRYPTED, data))
+        bench.pack.run_for(20)
+    return "the pack believes module 1 under the number of module 2" if slot.state == STATE_ON else ""
+
+
+def test_attack(keyed):
+    assert carry_out(keyed) == ""
+
+
+def test_control(weak):
+    assert carry_out(weak)

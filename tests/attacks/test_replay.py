@@ -8,8 +8,21 @@ Success    would be one record opened because of it, a module whose state, limit
 
 import pytest
 
+from attack_suite import Attack
 from attacker import Tap, attacker, modules_of, nodes_of, obeyed, sessions, unharmed
 from packtrust.messages.table import STATE_OFF, STATE_ON
+from weakening import Weakening
+
+ATTACK = Attack(
+    name="replay",
+    source="SPsec attack_T3_replay; S10",
+    defence="a window of 64 counters that takes each once; strict order for what cites; keys of one session",
+    without="a window that takes every counter, commands in any order",
+    weakening=Weakening(
+        ("packtrust.replay", "        if counter > self.highest:\n            return", "        return"),
+        ("packtrust.channel", "        if cites and counter <= rx.strict:", "        if False:"),
+    ),
+)
 
 
 def record_a_session(bench):
@@ -142,3 +155,29 @@ def test_no_record_is_opened_twice(recorded):
     bench.pack.power_on("module1")
     bench.node = bench.pack.power_on("app")
     unharmed(bench)
+
+
+def carry_out(bench):
+    """With the real nodes silent, every record on the bus is a replay: how many are opened?"""
+    _, module = record_a_session(bench)
+    pack = bench.pack.node("pack")
+    bench.pack.power_off("module1")
+    unique_id = bench.pack.configs["module1"]["unique_id"]
+    gone = next(slot for slot in pack.slots.values() if slot.unique_id == unique_id)
+    bench.pack.run_for(100)
+    opened_before = gone.neighbour.channel.stats["opened"]
+    station = attacker(bench, "module", "replay")
+    for _, sender, frame in module:
+        if sender == "module1":
+            station.send(frame)
+            bench.pack.run_for(1)
+    count = gone.neighbour.channel.stats["opened"] - opened_before
+    return "%d records of a module without power are opened" % count if count else ""
+
+
+def test_attack(keyed):
+    assert carry_out(keyed) == ""
+
+
+def test_control(weak):
+    assert carry_out(weak)

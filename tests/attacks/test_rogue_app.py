@@ -8,9 +8,26 @@ Success    would be a device that pins the rogue as owner, takes keys from it, o
 
 import pytest
 
+from attack_suite import Attack
 from attacker import PACK, Tap, commission, modules_of, nodes_of, rogue_app, total, unharmed
 from packtrust import package, provision
 from packtrust.crypto import hpke
+from weakening import Weakening
+
+ATTACK = Attack(
+    name="rogue app",
+    source="SPsec attack_TOFU_integrator_key; S15",
+    defence="the first package opens with the claim code alone (HPKE AuthPSK), later ones from the owner alone",
+    without="a claim code of zeros in every device",
+    weakening=Weakening(
+        (
+            "packtrust.package",
+            "        ciphertext,\n        psk=claim_code,",
+            '        ciphertext,\n        psk=bytes(16) if claim_code else b"",',
+        ),
+    ),
+)
+
 
 GUESSES = [bytes(16), b"\xff" * 16, bytes(range(16)), b"0123456789abcdef"]
 
@@ -144,3 +161,26 @@ def test_forged_orders_while_the_owner_works(fresh):
     fresh.pack.power_off("rogue")
     commission(fresh, claim=False)
     unharmed(fresh)
+
+
+def carry_out(bench):
+    """A stranger claims the pack, with a code of zeros."""
+    bench.pack.run_for(3000)
+    rogue = rogue_app(bench)
+    identity = rogue.identify(PACK)
+    content = rogue.make_package(identity, PACK, "lct-app", rogue.public)
+    rogue.ask(
+        PACK, provision.PACKAGE, package.seal(content, identity.public_key, rogue.private, bytes(32), bytes(16))[0]
+    )
+    owner = bench.pack.node("pack").identity.owner_public
+    return "the pack is the stranger's" if owner == rogue.public else ""
+
+
+def test_attack(fresh):
+    assert carry_out(fresh) == ""
+    commission(fresh)
+    unharmed(fresh)
+
+
+def test_control(weak_fresh):
+    assert carry_out(weak_fresh)

@@ -9,12 +9,30 @@ Success    would be a package it can open, a session with the pack, telemetry th
 
 import pytest
 
-from attacker import attacker, clear_frame, commission, unharmed
+from attack_suite import Attack
+from attacker import attacker, clear_frame, commission, leave, unharmed
 from packtrust import package, provision
+from packtrust.arbitration import compose
 from packtrust.crypto import InvalidTag
+from packtrust.segmentation import Segmenter
 from packtrust_host.app.errors import ProofFailed, ProvisioningFailed
 from packtrust_host.app.validate import Validator
 from packtrust_node.store import MemorySlots
+from weakening import Weakening
+
+ATTACK = Attack(
+    name="copied serial without keys",
+    source="S15; own",
+    defence="a session needs the epoch's root: the handshake's MACs; a package opens with the binding key alone",
+    without="an initiator that does not check the MAC of a REPLY",
+    weakening=Weakening(
+        (
+            "packtrust.handshake",
+            "            if not compare_digest(bytes(payload[25:57]), ",
+            "            if False and not compare_digest(bytes(payload[25:57]), ",
+        ),
+    ),
+)
 
 
 def swap(bench, name):
@@ -138,3 +156,33 @@ def test_announcements_of_strangers_displace_nobody(keyed):
         assert pack.slots[number].neighbour.established
     assert {node.own_node for node in map(keyed.pack.node, ("module1", "module2"))} == set(before)
     unharmed(keyed)
+
+
+def carry_out(bench):
+    """Module 1 is gone; who sits in its place answers every HELLO with a REPLY of the right form."""
+    pack = bench.pack.node("pack")
+    bench.pack.power_off("module1")
+    unique_id = bench.pack.configs["module1"]["unique_id"]
+    slot = next(slot for slot in pack.slots.values() if slot.unique_id == unique_id)
+    count = slot.neighbour.channel.stats["established"]
+    station = attacker(bench, "module")
+    answer = Segmenter()
+    for _ in range(60):
+        del station.heard[:]
+        bench.pack.run_for(100)
+        if any(frame.arbitration_id >> 18 == 0x539 for frame in station.heard):
+            reply = bytes((2,)) + slot.neighbour.channel.epoch.to_bytes(4, "big") + bytes(4) + bytes(16) + bytes(32)
+            station.send(*answer.split(compose(0x531, slot.number), reply))
+    sessions_made = slot.neighbour.channel.stats["established"] - count
+    return "the pack holds a session with a board that has no keys" if sessions_made else ""
+
+
+def test_attack(keyed):
+    assert carry_out(keyed) == ""
+    keyed.pack.power_on("module1")
+    leave(keyed)
+    unharmed(keyed)
+
+
+def test_control(weak):
+    assert carry_out(weak)

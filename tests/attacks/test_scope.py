@@ -8,9 +8,22 @@ Success    would be an effect on a module, the pack's clock or a register outsid
 import pytest
 
 from app_bench import AppBench
+from attack_suite import Attack
 from attacker import commission, modules_of, total, unharmed
 from packtrust import package
 from packtrust.messages.table import RESULT_REFUSED, STATE_OFF, STATE_ON
+from weakening import Weakening
+
+ATTACK = Attack(
+    name="scope",
+    source="own",
+    defence="the scope in the owner's sealed package, enforced by the pack",
+    without="a pack that does not look at the scope",
+    weakening=Weakening(
+        ("packtrust_node.commands", "if relation is not None and relation.scope & scope == scope:", "if True:")
+    ),
+)
+
 
 SCOPES = {
     "state": package.SCOPE_STATE,
@@ -110,3 +123,21 @@ def test_a_wider_scope_takes_a_package_of_the_owner(tmp_path):
     before = effects(bench)
     bench.node.send_sealed("LIMITS_COMMAND", module_id=0, max_charge_ma=1000, max_discharge_ma=2000)
     assert bench.pack.run_until(lambda: effects(bench)["limits"] != before["limits"], 2000)
+
+
+def carry_out(bench):
+    """An app that may set the time switches the modules On."""
+    bench.pack.run_for(1000)
+    bench.node.send_sealed("COMMAND", contactor_state=STATE_ON)
+    done = bench.pack.run_until(lambda: any(node.state == STATE_ON for node in modules_of(bench)), 1500)
+    return "a module is On by an app that may only set the time" if done else ""
+
+
+def test_attack(fresh):
+    commission(fresh, scope=package.SCOPE_TIME)
+    assert carry_out(fresh) == ""
+
+
+def test_control(weak_fresh):
+    commission(weak_fresh, scope=package.SCOPE_TIME)
+    assert carry_out(weak_fresh)
