@@ -12,6 +12,9 @@ pytest_plugins = ["pytest_micropython_boards.plugin", "pytester"]
 TESTS = Path(__file__).resolve().parent
 ALLOWED = "allowed:"
 
+# Commands that tests start have nobody who types a passphrase; tests of passphrases say what they want.
+os.environ["PACKTRUST_UNLOCK"] = "none"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test the marker of the folder it lies in: `-m pack` and the like select folders."""

@@ -66,10 +66,14 @@ class Newcomer:
         self.folder = folder
         run = folder / "run"
         run.mkdir(mode=0o700)
+        passphrase = folder / "passphrase"
+        passphrase.touch(0o600)
+        passphrase.write_text("what the newcomer types\n")
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("XDG_")},
             "HOME": str(folder),
             "XDG_RUNTIME_DIR": str(run),
+            "PACKTRUST_UNLOCK": "file:%s" % passphrase,
             "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in ("shared", "host", "firmware")),
             "COLUMNS": "160",
         }

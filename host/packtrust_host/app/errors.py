@@ -19,6 +19,10 @@ class KeyStoreError(AppError):
     """The host key store cannot be read or written, or says something that must not be."""
 
 
+class KeyStoreLocked(KeyStoreError):
+    """The host key store does not open: no passphrase, or a wrong one."""
+
+
 class NoAnswer(AppError):
     """A device did not answer in time."""
 

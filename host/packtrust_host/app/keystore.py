@@ -1,11 +1,9 @@
-"""The host key store: one sealed file with everything the app must remember (docs/wire.md, sections
-4 and 7).
+"""The host key store: one sealed file with everything the app must remember (docs/keys.md).
 
-A directory of mode 0700 with three files of mode 0600: `key` (32 random bytes, made once), `state`
-(the content as JSON, sealed with AES-256-GCM) and `lock`. The sealing key is HKDF-SHA256 (RFC 5869)
-of `key` salted with the machine id's hash, so the two files copied to another machine open nothing
-there. A write goes to a new file that replaces the old one by rename after both are on disk: a
-power cut leaves the old content or the new one.
+A directory of mode 0700 with files of mode 0600: `state` (the content as JSON, sealed as `vault` says), `lock`, `made`,
+and `key` in a store without passphrase. The sealing key depends on the machine's id, so the files copied to another
+machine open nothing there. A write goes to a new file that replaces the old one by rename after it is on disk: a power
+cut leaves the old content or the new one.
 
 Secrets are `bytearray` in memory and in no `repr`.
 """
@@ -17,7 +15,6 @@ import hashlib
 import json
 import os
 import secrets
-import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,24 +22,24 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from packtrust.crypto import wipe, x25519_public
 from packtrust.keys import fingerprint, lct_tag
-from packtrust_host.app.errors import KeyStoreError
+from packtrust_host.app import vault
+from packtrust_host.app.errors import KeyStoreError, KeyStoreLocked
+from packtrust_host.app.unlock import (
+    KeyFile,
+    Unlock,
+    check_private,
+    overwrite,
+    sync_directory,
+    write_new,
+)
 
-SCHEMA = 1
 CLAIM_CODE_LENGTH = 16
 
-_MAGIC = b"packtrust keys\0\0"
-_HEAD = struct.Struct(">16sH32s12s")  # magic, schema, hash of the machine id, nonce
 _MACHINE_LABEL = b"packtrust v1 machine\0"
-_INFO = b"packtrust v1 host key store"
 _MACHINE_ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
-_KEY_LENGTH = 32
 
 APP_PACK = "app-pack"
 PACK_MODULE = "pack-module"
@@ -256,62 +253,41 @@ def _claim_name(unique_id: int | None, serial: str | None) -> str:
     raise KeyStoreError("a claim code belongs to a unique id or a serial", "give one of them")
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    """Create or replace a file of mode 0600 by rename, its content and its name on disk before we
-    return.
-    """
-    temporary = path.with_name(path.name + ".new")
-    with contextlib.suppress(FileNotFoundError):
-        temporary.unlink()
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        at = 0
-        while at < len(content):
-            at += os.write(handle, content[at:])
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    os.replace(temporary, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 class KeyStore:
     """The host key store in `directory`. Made at first use: Host ID and binding key come to be
     then.
 
-    `machine` overrides the machine's identity, `urandom` the entropy source, `now` the clock (ISO
-    8601 text). Raises KeyStoreError. Several processes may use one store: a change reads, changes
-    and writes under a lock.
+    `unlock` opens it, and makes the lock of a new one; a store that has no lock of its kind yet is locked anew, if it
+    was asked for by name. `machine` overrides the machine's identity, `urandom` the entropy source, `now` the clock
+    (ISO 8601 text). Raises KeyStoreError, KeyStoreLocked among them. Several processes may use one store: a change
+    reads, changes and writes under a lock.
     """
 
     def __init__(
         self,
         directory: Path | str | None = None,
         *,
+        unlock: Unlock | None = None,
         machine: bytes | None = None,
         urandom: Callable[[int], bytes] = secrets.token_bytes,
         now: Callable[[], str] = _now,
     ) -> None:
         self.directory = Path(directory) if directory is not None else default_directory()
+        self._unlock = KeyFile() if unlock is None else unlock
         self._urandom = urandom
         self._now = now
         identity = machine_id() if machine is None else machine
         self._machine_hash = hashlib.sha256(_MACHINE_LABEL + identity).digest()
         self._state_path = self.directory / "state"
         self._key_path = self.directory / "key"
+        self._key = bytearray()
+        self._locks: tuple[vault.Lock, ...] = ()
         self._depth = 0
         self._mutex = threading.RLock()
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._check_mode(self.directory)
-            with self._locked():
-                if not self._state_path.exists():
-                    self._make()
-                self._state = self._read()
+            check_private(self.directory)
+            self._open()
         except OSError as error:
             raise self._io_error("opened", error) from error
 
@@ -331,16 +307,6 @@ class KeyStore:
             "check the directory's owner, mode and free space",
         )
 
-    def _check_mode(self, path: Path) -> None:
-        status = path.stat()
-        if status.st_mode & 0o077:
-            raise KeyStoreError(
-                "%s can be read by others (mode %03o)" % (path, status.st_mode & 0o777),
-                "chmod go-rwx it, and treat its keys as seen if others had access",
-            )
-        if status.st_uid != os.geteuid():
-            raise KeyStoreError("%s belongs to user %d" % (path, status.st_uid), "use a key store of your own")
-
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         handle = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -350,75 +316,189 @@ class KeyStore:
         finally:
             os.close(handle)
 
+    def _open(self) -> None:
+        """Make the store or open it. Nobody waits for a passphrase under the file lock."""
+        if not self._state_path.exists():
+            self._check_not_lost()
+            lock, key = self._unlock.make(self.directory, self._urandom)
+            with self._locked():
+                if not self._state_path.exists():
+                    self._use((lock,), key)
+                    self._make()
+        while True:
+            with self._locked():
+                sealed = self._sealed()
+            if sealed.head.locks != self._locks:
+                self._use(sealed.head.locks, self._data_key(sealed.head))
+            with self._locked():
+                sealed = self._sealed()
+                if sealed.head.locks != self._locks:
+                    continue  # another process has changed the passphrase meanwhile
+                self._state = self._content(sealed)
+                self._tidy(sealed.head)
+            break
+        if self._is_to_be_locked(sealed.head):
+            self.protect(self._unlock)
+
+    def _check_not_lost(self) -> None:
+        # A power cut at the first start leaves a key and no state; a state that was lost later would leave the same,
+        # and a new identity must not come about unnoticed.
+        if (self.directory / "made").exists() and not self._state_path.exists():
+            raise KeyStoreError(
+                "the key store %s has %s no state"
+                % (self.directory, "a key but" if self._key_path.exists() else "lost"),
+                "restore `state` from a backup, or remove the directory to start anew",
+            )
+
     def _make(self) -> None:
-        if self._key_path.exists():
-            # A power cut between the two writes of the first start leaves a key and no state; a
-            # state that was lost later would leave the same, and a new identity must not come about
-            # unnoticed.
-            if (self.directory / "made").exists():
-                raise KeyStoreError(
-                    "the key store %s has a key but no state" % self.directory,
-                    "restore `state` from a backup, or remove the directory to start anew",
-                )
-        else:
-            _write_new(self._key_path, self._urandom(_KEY_LENGTH))
+        self._check_not_lost()
+        if self._locks[0].kind == vault.KEY_FILE:
+            write_new(self._key_path, self._key)
         state = State(
             host_id=self._urandom(16).hex(),
             private=bytearray(self._urandom(32)),
             created=self._now(),
         )
         self._write(state)
-        _write_new(self.directory / "made", b"")
+        write_new(self.directory / "made", b"")
 
-    def _cipher(self) -> AESGCM:
-        try:
-            self._check_mode(self._key_path)
-            material = self._key_path.read_bytes()
-        except FileNotFoundError:
-            raise KeyStoreError(
-                "the key file %s is missing" % self._key_path,
-                "restore it from a backup; without it the key store cannot be read",
-            ) from None
-        if len(material) != _KEY_LENGTH:
-            raise KeyStoreError("the key file %s is damaged" % self._key_path, "restore it from a backup")
-        key = HKDF(hashes.SHA256(), 32, self._machine_hash, _INFO).derive(material)
-        return AESGCM(key)
+    def _use(self, locks: tuple[vault.Lock, ...], key: bytearray) -> None:
+        wipe(self._key)
+        self._locks, self._key = locks, key
 
-    def _read(self) -> State:
-        self._check_mode(self._state_path)
-        content = self._state_path.read_bytes()
-        damaged = KeyStoreError(
+    def _damaged(self) -> KeyStoreError:
+        return KeyStoreError(
             "the key store %s is damaged or was changed" % self._state_path,
             "restore the directory from a backup",
         )
-        if len(content) < _HEAD.size:
-            raise damaged
-        magic, schema, machine_hash, nonce = _HEAD.unpack_from(content)
-        if magic != _MAGIC:
-            raise damaged
-        if schema > SCHEMA:
+
+    def _data_key(self, head: vault.Head) -> bytearray:
+        try:
+            return self._unlock.open(self.directory, head)
+        except vault.Damaged:
+            raise self._damaged() from None
+
+    def _is_to_be_locked(self, head: vault.Head) -> bool:
+        """Whether this store, made without a passphrase, is to get one now.
+
+        Schema 1 knew none, so whoever opens it is asked; a store of today without one was made so on purpose.
+        """
+        if head.lock(vault.KEY_FILE) is None:
+            return False
+        return self._unlock.explicit or (head.schema < 2 and not isinstance(self._unlock, KeyFile))
+
+    def _tidy(self, head: vault.Head) -> None:
+        """Remove a key file that a power cut left behind when the store was locked."""
+        if head.lock(vault.KEY_FILE) is None:
+            self._destroy_key_file()
+
+    def _destroy_key_file(self) -> None:
+        try:
+            handle = os.open(self._key_path, os.O_WRONLY)
+        except FileNotFoundError:
+            return
+        try:
+            overwrite(handle)
+        finally:
+            os.close(handle)
+        self._key_path.unlink()
+        sync_directory(self.directory)
+
+    @property
+    def protection(self) -> tuple[int, ...]:
+        """Kinds of the locks it has (vault.KEY_FILE, PASSPHRASE, KEYRING)."""
+        return tuple(lock.kind for lock in self._locks)
+
+    def protect(self, unlock: Unlock) -> None:
+        """Lock the store anew, under a new data key; what opened it before opens it no more.
+
+        The new file replaces the old one by rename, then the old one, and a key file, are overwritten.
+        """
+        try:
+            lock, key = unlock.make(self.directory, self._urandom)
+            with self._mutex, self._locked():
+                state = self._read()
+                if lock.kind == vault.KEY_FILE:
+                    if vault.KEY_FILE in self.protection:
+                        key = bytearray(self._key)  # one file cannot follow the other's rename in one step
+                    else:
+                        write_new(self._key_path, key)
+                old = os.open(self._state_path, os.O_WRONLY)
+                try:
+                    self._write(state, (lock,), key)
+                    overwrite(old)
+                finally:
+                    os.close(old)
+                self._use((lock,), key)
+                self._unlock = unlock
+                self._state = state
+                if lock.kind != vault.KEY_FILE:
+                    self._destroy_key_file()
+        except OSError as error:
+            raise self._io_error("written", error) from error
+
+    def _sealed(self) -> vault.Sealed:
+        check_private(self._state_path)
+        try:
+            sealed = vault.parse(self._state_path.read_bytes())
+        except vault.Damaged:
+            raise self._damaged() from None
+        except vault.UnknownSchema as error:
             raise KeyStoreError(
-                "the key store has schema %d, this version knows %d" % (schema, SCHEMA),
+                "the key store has schema %d, this version knows %d" % (error.args[0], vault.SCHEMA),
                 "use the newer version of packtrust that wrote it",
-            )
-        if machine_hash != self._machine_hash:
+            ) from None
+        if sealed.head.machine_hash != self._machine_hash:
             raise KeyStoreError(
                 "the key store %s was made on another machine" % self.directory,
                 "use it there, or register this host anew with a key store of its own",
             )
-        try:
-            plaintext = self._cipher().decrypt(nonce, content[_HEAD.size :], content[: _HEAD.size])
-        except InvalidTag:
-            raise damaged from None
-        return _decode(json.loads(plaintext))
+        return sealed
 
-    def _write(self, state: State) -> None:
-        plaintext = bytearray(json.dumps(_plain(state), separators=(",", ":")).encode())
-        head = _HEAD.pack(_MAGIC, SCHEMA, self._machine_hash, self._urandom(12))
+    def _content(self, sealed: vault.Sealed) -> State:
         try:
-            _write_new(self._state_path, head + self._cipher().encrypt(head[-12:], plaintext, head))
+            plaintext = vault.unseal(sealed, self._key)
+        except vault.Damaged:
+            raise self._damaged() from None
+        try:
+            return _decode(json.loads(plaintext))
+        except (ValueError, TypeError, KeyError):
+            # It is authentic, so somebody wrote it who knew what it means.
+            raise KeyStoreError(
+                "the content of the key store %s is not what this version knows" % self.directory,
+                "use the newer version of packtrust that wrote it",
+            ) from None
+
+    def _read(self) -> State:
+        sealed = self._sealed()
+        if sealed.head.locks != self._locks:
+            if not self._unlock.explicit and sealed.head.lock(vault.PASSPHRASE) is not None:
+                raise KeyStoreLocked(
+                    "the passphrase of the key store %s was changed meanwhile" % self.directory,
+                    "start this command again",
+                )
+            self._use(sealed.head.locks, self._data_key(sealed.head))
+        return self._content(sealed)
+
+    def _write(self, state: State, locks: tuple[vault.Lock, ...] = (), key: bytearray | None = None) -> None:
+        """Seal and write the content: under the lock and key in use, or under these."""
+        locks, key = locks or self._locks, self._key if key is None else key
+        plaintext = bytearray(json.dumps(_plain(state), separators=(",", ":")).encode())
+        try:
+            write_new(self._state_path, vault.seal(locks, self._machine_hash, key, plaintext, self._urandom))
         finally:
             wipe(plaintext)
+
+    def close(self) -> None:
+        """Wipe what this object holds of the keys; it is then of no use."""
+        with self._mutex:
+            wipe(self._key)
+            state = self._state
+            wipe(state.private)
+            for code in state.claims.values():
+                wipe(code)
+            for record in state.relationships.values():
+                record.wipe()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[State]:
@@ -517,6 +597,11 @@ class KeyStore:
             if name in self._state.claims:
                 return bytearray(self._state.claims[name])
         return None
+
+    @property
+    def claimable(self) -> list[str]:
+        """The devices there is a claim code for, as "id 8 hex digits" or "serial TEXT"; not the codes."""
+        return sorted(self._state.claims)
 
     def burn_claim(self, unique_id: int, serial: str = "") -> None:
         """Forget a code that was used: the device has burned it too."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import board, bridge, demo, deploy, flash, monitor, pack, provision, tables, verify
+from . import board, bridge, demo, deploy, flash, keystore, monitor, pack, provision, tables, verify
 
 app = typer.Typer(
     name="packtrust",
@@ -20,6 +20,10 @@ app = typer.Typer(
 claims = typer.Typer(help="The claim codes in this host's key store.", no_args_is_help=True)
 claims.command("add")(provision.claim_add)
 claims.command("list")(provision.claim_list)
+
+keystores = typer.Typer(help="What protects this host's keys.", no_args_is_help=True)
+keystores.command("info")(keystore.info)
+keystores.command("passphrase")(keystore.passphrase)
 
 boards = typer.Typer(help="Virtual boards, and which boards there are.", no_args_is_help=True)
 boards.command("start")(board.start)
@@ -34,6 +38,7 @@ app.command("bridge")(bridge.bridge)
 app.command("provision")(provision.provision)
 app.add_typer(claims, name="claim")
 app.add_typer(boards, name="board")
+app.add_typer(keystores, name="keystore")
 app.command("monitor")(monitor.monitor)
 app.command("validate")(provision.validate)
 app.command("verify")(verify.verify)

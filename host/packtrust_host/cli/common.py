@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import can
 import click
@@ -19,8 +19,11 @@ import typer
 from rich.console import Console
 
 from packtrust.errors import PacktrustError
-from packtrust_host.app.errors import AppError
+from packtrust_host.app.errors import AppError, KeyStoreLocked
+from packtrust_host.app.keystore import KeyStore
+from packtrust_host.app.unlock import HOWS, Unlock, parse_unlock
 from packtrust_host.bridge.errors import BridgeError
+from packtrust_host.hardening import no_core_dumps
 from packtrust_host.image import ImageError
 from packtrust_host.shrink import ShrinkError
 from packtrust_host.sim.deploy import SetupError
@@ -32,6 +35,7 @@ from packtrust_host.urls import BusUrlError
 OK = 0
 FAILED = 1
 USAGE = 2
+LOCKED = 3  # the key store: no passphrase, or a wrong one
 INTERRUPTED = 130
 
 _PLAIN_WIDTH = 160
@@ -102,6 +106,9 @@ def errors_told() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
     except click.ClickException:
         raise
+    except KeyStoreLocked as error:
+        say_error(error_text(error))
+        raise typer.Exit(LOCKED) from error
     except EXPECTED as error:
         say_error(error_text(error))
         raise typer.Exit(FAILED) from error
@@ -114,6 +121,43 @@ def print_json_line(document: Any) -> None:
     """One JSON line, at once: for commands that go on after it."""
     sys.stdout.write(json.dumps(document) + "\n")
     sys.stdout.flush()
+
+
+# -- the key store -----------------------------------------------------------------------------------------------------
+
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="key store folder; default: this user's")
+]
+
+
+def checked_unlock(how: str) -> str:
+    """Refuse a wrong --unlock before anything is done. What it says is not shown: it may be a passphrase."""
+    try:
+        parse_unlock(how)
+    except ValueError:
+        raise typer.BadParameter(
+            "take one of %s; a passphrase itself is given at the terminal, in a file or by a descriptor" % HOWS
+        ) from None
+    return how
+
+
+UnlockOption = Annotated[
+    str,
+    typer.Option(
+        "--unlock",
+        metavar="HOW",
+        envvar="PACKTRUST_UNLOCK",
+        callback=checked_unlock,
+        help="how the key store opens: ask (for its passphrase), file:PATH, fd:NUMBER, keyring, none",
+    ),
+]
+
+
+def open_store(directory: Path | None, unlock: Unlock | str) -> KeyStore:
+    """The key store, in a process that leaves no core dump."""
+    no_core_dumps()
+    return KeyStore(directory, unlock=parse_unlock(unlock) if isinstance(unlock, str) else unlock)
 
 
 # -- the running virtual pack ------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from packtrust_host.demo.run import DemoRun, Options, Report
 from packtrust_host.demo.view import make_view
+from packtrust_host.hardening import no_core_dumps
 from packtrust_host.sim.deploy import parse_boards
 
 from . import common
@@ -196,6 +197,7 @@ def demo(
         vcu_fd=vcu_fd,
     )
     with common.errors_told():
+        no_core_dumps()
         options.boards = parse_boards(board or [])
         code = execute(options, as_json)
     raise typer.Exit(code)

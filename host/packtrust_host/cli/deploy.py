@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from packtrust_host.app.keystore import KeyStore
 from packtrust_host.deploy import find, process
 from packtrust_host.deploy.errors import BoardError
 from packtrust_host.deploy.profile import load_profile
 
 from . import common
 from .board import JsonOption
+from .common import StoreOption, UnlockOption
 
 
 def _read_options(path: Path | None) -> dict[str, Any]:
@@ -47,9 +47,8 @@ def deploy(
     can: Annotated[
         str | None, typer.Option("--can", metavar="URL", help="wait until it announces itself on that bus")
     ] = None,
-    store: Annotated[
-        Path | None, typer.Option("--store", metavar="DIR", help="key store folder; default: this user's")
-    ] = None,
+    store: StoreOption = None,
+    unlock: UnlockOption = "ask",
     claim: Annotated[
         bool, typer.Option("--claim/--no-claim", help="copy its claim code from the console into the key store")
     ] = True,
@@ -82,7 +81,7 @@ def deploy(
                 role=role,
                 config=options,
                 can_url=can,
-                store=KeyStore(store) if claim and not dry_run else None,
+                store=common.open_store(store, unlock) if claim and not dry_run else None,
                 dry_run=dry_run,
                 tell=tell,
             )

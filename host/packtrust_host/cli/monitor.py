@@ -11,7 +11,6 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from packtrust_host.app.keystore import KeyStore
 from packtrust_host.app.model import state_name
 from packtrust_host.app.node import AppNode
 from packtrust_host.app.runner import Runner
@@ -20,7 +19,8 @@ from packtrust_host.keylog import KeyLogWriter
 from packtrust_host.urls import open_bus
 
 from . import common
-from .provision import CanOption, JsonOption, StoreOption
+from .common import StoreOption, UnlockOption
+from .provision import CanOption, JsonOption
 
 _REFRESH_S = 0.5
 _FIRST_S = 15.0
@@ -70,6 +70,7 @@ def _document(node: AppNode) -> dict[str, Any]:
 def monitor(
     can: CanOption = None,
     store: StoreOption = None,
+    unlock: UnlockOption = "ask",
     duration: Annotated[
         float | None, typer.Option("--duration", min=0.5, help="seconds; default: until Ctrl-C")
     ] = None,
@@ -84,11 +85,12 @@ def monitor(
     With --json it watches for the duration (default 3 s) and prints what it saw then.
     """
     with common.errors_told(), contextlib.ExitStack() as stack:
+        keys = common.open_store(store, unlock)
+        stack.callback(keys.close)
         writer = None
         if key_log is not None:
             writer = KeyLogWriter(key_log)
             stack.callback(writer.close)
-        keys = KeyStore(store)
         if not any(record.root for record in keys.relationships.values()):
             raise common.Failed("this key store has no keys for any pack", "run `packtrust provision` first")
         url = common.find_can(can)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +16,7 @@ from packtrust_host.sim.deploy import parse_boards
 from packtrust_host.sim.launcher import PackProcess
 
 from . import common
+from .common import StoreOption, UnlockOption
 from .demo import BITRATES, MODULES_MAX
 
 
@@ -64,7 +67,8 @@ def pack(
         bool,
         typer.Option("--claim/--no-claim", help="copy the claim codes from the virtual consoles into the key store"),
     ] = True,
-    store: Annotated[Path | None, typer.Option("--store", help="key store folder; default: this user's")] = None,
+    store: StoreOption = None,
+    unlock: UnlockOption = "ask",
     as_json: Annotated[bool, typer.Option("--json", help="print what runs as JSON, and nothing else")] = False,
 ) -> None:
     """Run a virtual pack and print its USB-CAN adapters, until Ctrl-C.
@@ -79,6 +83,7 @@ def pack(
         boards = parse_boards(board or [])
     with (
         common.errors_told(),
+        _store(store, unlock, claim) as keys,
         common.RunningPack() as state,
         PackProcess(
             directory=directory,
@@ -91,8 +96,7 @@ def pack(
             boards=boards,
         ) as running,
     ):
-        if claim:
-            keys = KeyStore(store)
+        if keys is not None:
             for name, code in running.claim_codes.items():
                 keys.add_claim(code, unique_id=running.info["nodes"][name]["unique_id"])
         info = _describe(running, bitrate)
@@ -107,6 +111,17 @@ def pack(
             pass  # this is how it is ended
         if not as_json:
             typer.echo("stopped")
+
+
+@contextlib.contextmanager
+def _store(directory: Path | None, unlock: str, wanted: bool) -> Iterator[KeyStore | None]:
+    """The key store, opened before anything runs: a passphrase is asked for at once or never."""
+    keys = common.open_store(directory, unlock) if wanted else None
+    try:
+        yield keys
+    finally:
+        if keys is not None:
+            keys.close()
 
 
 def _wait(running: PackProcess) -> None:

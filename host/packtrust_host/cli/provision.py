@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from packtrust_host.app.keystore import KeyStore
 from packtrust_host.app.provisioner import Progress, Provisioner
 from packtrust_host.app.registration import Registrar, make_client
 from packtrust_host.app.runner import Runner
@@ -20,6 +19,7 @@ from packtrust_host.bridge.client import BridgeClient
 from packtrust_host.urls import open_bus
 
 from . import common
+from .common import StoreOption, UnlockOption
 
 CanOption = Annotated[
     str | None,
@@ -31,17 +31,17 @@ BridgeOption = Annotated[
     str | None,
     typer.Option("--bridge", metavar="URL", help="API-Bridge; default: $PACKTRUST_BRIDGE, or http://127.0.0.1:8080"),
 ]
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", metavar="DIR", help="key store folder; default: this user's")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON, and nothing else")]
 
 
 @contextmanager
-def _session(can_url: str | None, bridge_url: str | None, store: Path | None) -> Iterator[tuple[Runner, BridgeClient]]:
+def _session(
+    can_url: str | None, bridge_url: str | None, store: Path | None, unlock: str
+) -> Iterator[tuple[Runner, BridgeClient]]:
     """A runner on the bus and a client at the bridge."""
     with ExitStack() as stack:
-        keys = KeyStore(store)
+        keys = common.open_store(store, unlock)
+        stack.callback(keys.close)
         client = stack.enter_context(make_client(common.find_bridge(bridge_url), keys))
         client.health()
         url = common.find_can(can_url)
@@ -53,6 +53,7 @@ def provision(
     can: CanOption = None,
     bridge: BridgeOption = None,
     store: StoreOption = None,
+    unlock: UnlockOption = "ask",
     pack: Annotated[int | None, typer.Option("--pack", min=0, max=15, help="pack number, if there are several")] = None,
     modules: Annotated[
         int | None, typer.Option("--modules", "-n", min=1, max=31, help="wait until so many are there")
@@ -79,7 +80,7 @@ def provision(
         if out is not None:
             out.print("%-11s %s  %s" % (progress.step, progress.who, progress.detail), markup=False, highlight=False)
 
-    with common.errors_told(), _session(can, bridge, store) as (runner, client):
+    with common.errors_told(), _session(can, bridge, store, unlock) as (runner, client):
         registrar = Registrar(client, runner.node.store, repeat_unknown=repeat_unknown)
         provisioner = Provisioner(runner.node, clear_first_transfer=clear_first_transfer, on_progress=tell)
         script = provisioner.commission(registrar.register_all, pack, modules)
@@ -117,13 +118,17 @@ def _device(device: Any) -> dict[str, Any]:
 
 
 def validate(
-    can: CanOption = None, bridge: BridgeOption = None, store: StoreOption = None, as_json: JsonOption = False
+    can: CanOption = None,
+    bridge: BridgeOption = None,
+    store: StoreOption = None,
+    unlock: UnlockOption = "ask",
+    as_json: JsonOption = False,
 ) -> None:
     """Walk every LCT: is each device at the bridge and on the bus still the one it was made for?
 
     Each live device proves its fingerprint anew. Exit code 1 names any that differs.
     """
-    with common.errors_told(), _session(can, bridge, store) as (runner, client):
+    with common.errors_told(), _session(can, bridge, store, unlock) as (runner, client):
         if not runner.node.store.relationships:
             raise common.Failed("this key store has no relationship", "run `packtrust provision` first")
         provisioner = Provisioner(runner.node)
@@ -149,33 +154,34 @@ def validate(
 
 def claim_add(
     device: Annotated[str, typer.Argument(help="unique id (8 hex digits) or serial, as on the device's label")],
-    code: Annotated[
-        str | None,
-        typer.Option("--code", help="32 hex digits; asked for, unseen, if not given", envvar="PACKTRUST_CLAIM"),
+    code_file: Annotated[
+        Path | None,
+        typer.Option("--code-file", metavar="FILE", help="file with its 32 hex digits; default: asked for, unseen"),
     ] = None,
     store: StoreOption = None,
+    unlock: UnlockOption = "ask",
     as_json: JsonOption = False,
 ) -> None:
     """Remember the claim code that a device shows on its console (command `claim`)."""
-    text = code if code is not None else typer.prompt("claim code", hide_input=True)
     with common.errors_told():
-        keys = KeyStore(store)
+        text = code_file.read_text() if code_file is not None else typer.prompt("claim code", hide_input=True)
+        keys = common.open_store(store, unlock)
         unique_id = int(device, 16) if len(device) == 8 and all(d in "0123456789abcdefABCDEF" for d in device) else None
         if unique_id is not None:
             keys.add_claim(text, unique_id=unique_id)
         else:
             keys.add_claim(text, serial=device)
+        keys.close()
     if as_json:
         common.print_json({"device": device, "stored": True})
     else:
         typer.echo("stored a claim code for %s" % device)
 
 
-def claim_list(store: StoreOption = None, as_json: JsonOption = False) -> None:
+def claim_list(store: StoreOption = None, unlock: UnlockOption = "ask", as_json: JsonOption = False) -> None:
     """Show which devices have a claim code here. The codes are not shown."""
     with common.errors_told():
-        keys = KeyStore(store)
-        devices = sorted(keys._state.claims)  # names alone: the store shows nobody its codes
+        devices = common.open_store(store, unlock).claimable
     if as_json:
         common.print_json({"devices": devices})
         return

@@ -345,6 +345,7 @@ class DemoRun:
         self._phase("Finding pack and modules")
         with self._noting("finding the pack", fatal=True):
             self.store = KeyStore(self.options.output / "keys")
+            self.view.step("key store %s: a demo's, without passphrase" % self.store.directory)
             self.seen.host_id = self.store.host_id
             if self.options.key_log is not None:
                 self._key_log = KeyLogWriter(self.options.key_log)

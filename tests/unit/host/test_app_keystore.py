@@ -159,10 +159,10 @@ def test_cut_or_lost_files_are_named(tmp_path):
 
 
 def test_newer_schema_is_not_touched(tmp_path, monkeypatch):
-    monkeypatch.setattr(keystores, "SCHEMA", 2)
+    monkeypatch.setattr(keystores.vault, "SCHEMA", 2)
     newer = open_store(tmp_path)
     before = (newer.directory / "state").read_bytes()
-    monkeypatch.setattr(keystores, "SCHEMA", 1)
+    monkeypatch.setattr(keystores.vault, "SCHEMA", 1)
     with pytest.raises(KeyStoreError, match="schema 2"):
         open_store(tmp_path)
     assert (newer.directory / "state").read_bytes() == before

@@ -198,9 +198,15 @@ def test_bridge_address_comes_from_option_environment_or_default(cli, monkeypatc
 # -- claim codes -------------------------------------------------------------------------------------------------------
 
 
+def code_file(folder, code):
+    path = folder / "code"
+    path.write_text(code + "\n")
+    return path
+
+
 def test_claim_codes_are_kept_and_never_shown(cli, tmp_path):
     store = tmp_path / "keys"
-    by_id = cli("claim", "add", "13c857f1", "--code", CODE, "--store", store)
+    by_id = cli("claim", "add", "13c857f1", "--code-file", code_file(tmp_path, CODE), "--store", store)
     by_serial = cli("claim", "add", "MODBATT-MOD-1", "--store", store, input=CODE + "\n")
     listed = cli("claim", "list", "--store", store)
     as_json = cli("claim", "list", "--store", store, "--json")
@@ -213,7 +219,9 @@ def test_claim_codes_are_kept_and_never_shown(cli, tmp_path):
 
 
 def test_claim_code_that_is_none_is_refused_without_repeating_it(cli, tmp_path):
-    result = cli("claim", "add", "13c857f1", "--code", CODE[:-2], "--store", tmp_path / "keys")
+    result = cli(
+        "claim", "add", "13c857f1", "--code-file", code_file(tmp_path, CODE[:-2]), "--store", tmp_path / "keys"
+    )
     assert result.exit_code == 1
     assert "32 hex digits" in result.stderr
     assert CODE[:8] not in result.stderr + result.stdout

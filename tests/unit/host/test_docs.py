@@ -38,6 +38,9 @@ COMMANDS = {
     "packtrust demo --modules 31": "tests/pack/test_demo_processes.py::test_demo_with_31_modules",
     "packtrust demo --cells FILE.csv": README + "test_demo_with_a_recording",
     "packtrust bridge": README + "test_provision",  # its session starts it
+    "packtrust keystore info": "tests/unit/host/test_app_unlock.py::test_keystore_info_and_passphrase",
+    "packtrust keystore passphrase": "tests/unit/host/test_app_unlock.py::test_keystore_info_and_passphrase",
+    "packtrust claim add": "tests/unit/host/test_cli_commands.py::test_claim_codes_are_kept_and_never_shown",
     "packtrust provision": README + "test_provision",
     "packtrust monitor": README + "test_monitor",
     "packtrust validate": README + "test_validate",
