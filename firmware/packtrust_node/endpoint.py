@@ -43,6 +43,7 @@ NAMES = {
     provision.REFUSED_FULL: "full",
     provision.REFUSED_ENTROPY: "entropy",
     provision.REFUSED_KEYED: "keyed",
+    provision.REFUSED_STORAGE: "storage",
 }
 
 _NO_TAG = bytes(8)
@@ -95,7 +96,7 @@ class Endpoint:
     def _answer(self, message: provision.Message) -> "tuple[int, bytes]":
         """(kind, body) of the answer, kind 0 for none. Raises Refusal."""
         if self._node.identity is None:
-            raise Refusal(provision.REFUSED_ENTROPY)
+            raise Refusal(self._node.without_identity)
         kind = message.kind
         body = message.body
         if kind == provision.IDENTIFY:

@@ -10,6 +10,7 @@ from packtrust.crypto import wipe, x25519_public
 from packtrust.errors import CryptoError
 from packtrust.keys import fingerprint
 from packtrust.package import CLAIM_CODE_LENGTH, PUBLIC_KEY_LENGTH
+from packtrust_node.store import newer_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ class Identity:
 
 
 def decode(raw: "Buffer") -> "Identity | None":
-    """The Identity in a record, None if it is none of this version."""
+    """The Identity in a record, None if it is malformed. StorageError if newer firmware wrote it."""
+    if len(raw) and raw[0] > _VERSION:
+        raise newer_error("a record of kind identity", raw[0])
     if len(raw) < _HEAD_LENGTH + _KEYS_LENGTH + 2 or raw[0] != _VERSION:
         return None
     _, flags, counter = unpack_from(_HEAD, raw, 0)

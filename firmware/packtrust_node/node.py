@@ -1,13 +1,12 @@
 """What pack and module have in common: identity, relationships, provisioning, counters, and that nothing raises out."""
 
-from struct import pack, unpack_from
-
 from packtrust import provision
 from packtrust._compat import const
 from packtrust.arbitration import ENCRYPTED
 from packtrust.channel import ESTABLISHED, OPENED, REFUSED
 from packtrust.crypto import wipe
 from packtrust.errors import PacktrustError, StorageError
+from packtrust_node import boot_record
 from packtrust_node import identity as identities
 from packtrust_node import relation as relations
 from packtrust_node.endpoint import Endpoint, Refusal
@@ -23,7 +22,10 @@ if TYPE_CHECKING:
     from packtrust_node.env import Env
     from packtrust_node.neighbour import Neighbour
 
-_BOOT_RECORD = "boot"
+# Evidence, beside the store's own: see Node.evidence.
+ROLLED_BACK = "store-rollback"  # the identity is older than what else is stored
+FACTORY = "store-factory"  # no identity, though the node has had one
+
 _RETRY_MS = const(10)
 
 PORT_MODULE_BUS = const(1)  # of a pack; a module has port 0 only
@@ -39,6 +41,7 @@ class Node:
     """
 
     device_role = 0
+    without_identity = provision.REFUSED_ENTROPY  # why there is none, if there is none
 
     def __init__(self, env: "Env", config: "dict[str, object]") -> None:
         self.env = env
@@ -56,9 +59,12 @@ class Node:
 
     def start(self) -> None:
         """Read what is stored, make what is missing, and begin."""
-        self._count_boot()
-        self._load_identity()
+        self.env.store.on_evidence = self.evidence
+        last_boot = self._read_boot()
+        self._load_identity(last_boot)
         self._load_relations()
+        if last_boot is not None:
+            self._write_boot(last_boot[2])
         self.on_start()
 
     def on_frame(self, port: int, frame: "FrameLike") -> None:
@@ -89,9 +95,13 @@ class Node:
         try:
             if self.identity is None:
                 self.env.store.erase()
-                self._load_identity()
+                self.boot_counter = 1
+                self._load_identity((0, 0, 0))
+                self._write_boot(0)
             else:
                 self.forget(self.identity.counter)
+                if not self.boot_counter:
+                    self.env.store.remove(boot_record.RECORD)  # of no use as it is
         except (PacktrustError, OSError) as error:
             self.count("storage")
             self.env.log("reset failed: %s" % error)
@@ -109,6 +119,7 @@ class Node:
         yield "package_counter", 0 if self.identity is None else self.identity.counter
         yield "relations", len(self.relations)
         yield "staged", self.endpoint.staged
+        yield "stored", self.env.store.written
         yield "counters", self.counters
 
     def stats(self) -> "dict[str, object]":
@@ -199,44 +210,67 @@ class Node:
         if relation is not None and relation.previous is not None and event.epoch == relation.epoch:
             relation.drop_previous()
             try:
-                self._write_relation(relation)
+                self._write_relation(relation, True)
             except StorageError as error:
-                self.count("storage")
-                self.env.log("storage: %s" % error)
+                self._storage_error("storage", error)
         return True
 
     # -- stored state --------------------------------------------------------------------------------------------------
 
-    def _count_boot(self) -> None:
-        store = self.env.store
+    def evidence(self, what: str) -> None:
+        """The store holds what no power cut and no fault of ours leaves: somebody was at the flash, or it is worn.
+
+        what   store.NOT_AUTHENTIC, store.LOST, ROLLED_BACK or FACTORY; counted under that name
+        """
+        self.count(what)
+        self.env.log("storage evidence: %s" % what)
+
+    def _read_boot(self) -> "tuple[int, int, int] | None":
+        """Version, counter and package counter of the last boot, zeros at the first; None if that cannot be read."""
         try:
-            raw = store.read(_BOOT_RECORD)
-            if raw is not None and len(raw) == 4:
-                self.boot_counter = (unpack_from(">I", raw, 0)[0] + 1) & 0xFFFFFFFF
-            else:
-                self.boot_counter = 1
-            self.env.mix(self.boot_counter)
-            store.write(_BOOT_RECORD, pack(">I", self.boot_counter))
+            raw = self.env.store.read(boot_record.RECORD)
+            last = (0, 0, 0) if raw is None else boot_record.decode(raw)
         except PacktrustError as error:
             # Fresh nonces keep sessions apart even so.
             self.count("storage")
             self.env.log("boot counter: %s" % error)
+            return None
+        self.boot_counter = (last[1] + 1) & 0xFFFFFFFF
+        self.env.mix(self.boot_counter)
+        return last
 
-    def _load_identity(self) -> None:
+    def _write_boot(self, package_counter: int) -> None:
+        # Out of service the node keeps what it knew, or the next boot would take what this one refused.
+        counter = package_counter if self.identity is None else self.identity.counter
+        try:
+            self.env.store.write(boot_record.RECORD, boot_record.encode(self.boot_counter, counter))
+        except PacktrustError as error:
+            self.count("storage")
+            self.env.log("boot counter: %s" % error)
+
+    def _load_identity(self, last_boot: "tuple[int, int, int] | None") -> None:
         store = self.env.store
         try:
             raw = store.read(identities.RECORD)
             if raw is not None:
-                self.identity = identities.decode(raw)
+                found = identities.decode(raw)
                 wipe(raw)
-                if self.identity is None:
-                    raise StorageError("the identity record is of no known version: reset the node")
+                if found is None:
+                    raise StorageError("the identity record is malformed: reset the node")
+                if last_boot is not None and found.counter < last_boot[2]:
+                    wipe(found.private)
+                    self.evidence(ROLLED_BACK)
+                    raise StorageError("the identity record is older than the node: reset the node and claim it again")
+                self.identity = found
             else:
-                made = identities.make(self.env.urandom)
-                self.write_identity(made)
+                # The identity is stored before the first boot is counted (version 1 of the boot record: after it).
+                known = last_boot is None or last_boot[0] > 1
+                if known or [name for name in store.names() if name.startswith(relations.PREFIX)]:
+                    self.evidence(FACTORY)
+                    raise StorageError("the identity record is gone but others are left: reset the node")
+                self.write_identity(identities.make(self.env.urandom))
         except PacktrustError as error:
-            self.count("identity")
-            self.env.log("no identity: %s" % error)
+            self._no_identity(error)
 
     def write_identity(self, identity: identities.Identity) -> None:
         """Store an identity, then use it. Raises StorageError, and the old one stays."""
@@ -251,45 +285,71 @@ class Node:
             wipe(old.private)
             wipe(old.claim_code)
 
-    def _write_relation(self, relation: relations.Relation) -> None:
+    def _write_relation(self, relation: relations.Relation, purge: bool = False) -> None:
         record = relation.encode()
         try:
-            self.env.store.write(relations.record_name(relation.tag), record)
+            self.env.store.write(relations.record_name(relation.tag), record, purge)
         finally:
             wipe(record)
 
+    def _no_identity(self, error: PacktrustError) -> None:
+        if isinstance(error, StorageError):
+            self.without_identity = provision.REFUSED_STORAGE
+        self.count("identity")
+        self.env.log("no identity: %s" % error)
+
     def _load_relations(self) -> None:
-        store = self.env.store
-        owned = self.identity is not None and self.identity.claimed
+        if self.identity is None:
+            return  # what belongs to it stays as it is
         newest = {}  # type: dict[int, relations.Relation]
         try:
-            for name in store.names():
-                if not name.startswith(relations.PREFIX):
-                    continue
-                if not owned:
-                    store.remove(name)  # a release was cut off by a power loss
-                    continue
-                raw = store.read(name)
-                found = None if raw is None else relations.decode(raw)
-                if raw is not None:
-                    wipe(raw)
-                if found is None:
-                    self.count("storage")
-                    continue
-                other = newest.get(found.node)
-                if other is not None:
-                    # The record of a relationship that was replaced, left by a power loss.
-                    loser = other if found.counter > other.counter else found
-                    store.remove(relations.record_name(loser.tag))
-                    loser.wipe()
-                    if loser is found:
-                        continue
-                newest[found.node] = found
+            for name in self.env.store.names():
+                if name.startswith(relations.PREFIX):
+                    self._load_relation(name, newest)
         except PacktrustError as error:
-            self.count("storage")
-            self.env.log("relationships: %s" % error)
+            self._storage_error("relationships", error)
+        for found in newest.values():
+            if found.counter > self.identity.counter:
+                # The package's counter is stored before anything it brings.
+                self.evidence(ROLLED_BACK)
+                wipe(self.identity.private)
+                self.identity = None
+                self._no_identity(StorageError("it is older than its relationships: reset the node and claim it again"))
+                return
         for found in newest.values():
             self.relations[found.tag] = found
+
+    def _load_relation(self, name: str, newest: "dict[int, relations.Relation]") -> None:
+        store = self.env.store
+        try:
+            raw = store.read(name)
+            if raw is None:
+                return
+            found = relations.decode(raw)
+            wipe(raw)
+            if found is None:
+                raise StorageError("record %s is malformed: claim and provision the node again" % name)
+            if found.previous is None:
+                store.purge(name)  # a power cut came before its older copy, of a finished epoch, was deleted
+            if not self.identity.claimed and found.counter <= self.identity.counter:
+                found.wipe()
+                store.remove(name)  # a release was cut off by a power loss
+                return
+            other = newest.get(found.node)
+            if other is not None:
+                # The record of a relationship that was replaced, left by a power loss.
+                loser = other if found.counter > other.counter else found
+                store.remove(relations.record_name(loser.tag))
+                loser.wipe()
+                if loser is found:
+                    return
+            newest[found.node] = found
+        except PacktrustError as error:
+            self._storage_error("relationships", error)
+
+    def _storage_error(self, what: str, error: Exception) -> None:
+        self.count("storage")
+        self.env.log("%s: %s" % (what, error))
 
     def install(self, relation: relations.Relation) -> None:
         """Use a relationship that is stored already; one with the same link, or its older epoch, gives way."""
@@ -299,8 +359,7 @@ class Node:
                 try:
                     self.env.store.remove(relations.record_name(tag))
                 except StorageError as error:
-                    self.count("storage")
-                    self.env.log("storage: %s" % error)
+                    self._storage_error("storage", error)
         self.relations[relation.tag] = relation
         neighbour = self.neighbour(relation.node)
         if neighbour is not None and self.identity is not None:

@@ -5,6 +5,7 @@ from struct import pack, unpack_from
 from packtrust._compat import const
 from packtrust.crypto import wipe
 from packtrust.keys import SIDE_A, Relationship, fingerprint, lct_tag
+from packtrust_node.store import newer_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,7 +168,9 @@ def make_relationship(
 
 
 def decode(raw: "Buffer") -> "Relation | None":
-    """The Relation in a record, None if it is none of this version."""
+    """The Relation in a record, None if it is malformed. StorageError if newer firmware wrote it."""
+    if len(raw) and raw[0] > _VERSION:
+        raise newer_error("a record of kind relation", raw[0])
     if len(raw) < _HEAD_LENGTH + 2 * _ROOT_LENGTH or raw[0] != _VERSION:
         return None
     head = unpack_from(_HEAD, raw, 0)

@@ -1,28 +1,41 @@
 """Durable records that survive a power cut at any byte: the old state or the new one, never anything else.
 
 Each record has two slots, `name.a` and `name.b`. A write goes to the slot that does not hold the newest good copy, so
-what is read back is either that copy or the complete new one. A slot is
+what is read back is either that copy or the complete new one. A slot of format 2 (docs/storage.md) is
 
-    version (u32) || nonce (12) || AES-256-GCM ciphertext || tag (16)        AAD = version (u32) || name
+    "pt" || format (u8) || ciphertext length (u16) || sequence (u32) || nonce (12) || AES-256-GCM ciphertext || tag (16)
 
-so a torn slot is known by its tag (NIST SP 800-38D; nonces are random, 8.2.2). The key comes from a file of
-random bytes made once and the node's unique ID; it keeps a copied flash chip from being read without that file,
-no more than that.
+with AAD = everything before the nonce || name. A torn slot is known by its length, anything else that is not ours by
+its tag (NIST SP 800-38D; nonces are random, 8.2.2). Format 1 had only the sequence in front of the nonce: it is read,
+and gives way when its record is next written. The key comes from a file of random bytes made once and the node's
+unique ID; it keeps a copied flash chip from being read without that file, no more than that.
 """
 
 from os import listdir, mkdir, remove, stat
-from struct import pack, unpack
+from struct import pack, unpack_from
 
 from packtrust._compat import const
 from packtrust.crypto import AESGCM, hkdf, sha256, wipe
 from packtrust.errors import InvalidTag, StorageError
 
-_HEAD = const(16)
+FORMAT = const(2)
+# What `Store.on_evidence` is told: no power cut and no fault of the firmware leaves such a store.
+NOT_AUTHENTIC = "store-auth"  # a complete copy of a record that is not ours
+LOST = "store-lost"  # both copies of a record are torn, or the key file is gone
+
+_MAGIC = b"pt"
+_HEAD = ">2sBHI"
+_HEAD_LENGTH = const(9)
+_HEAD_LENGTH_1 = const(4)
+_NONCE = const(12)
 _TAG = const(16)
 _KEY_FILE = "store.key"
+_ERASING = "store.erasing"
 _KEY_LENGTH = const(32)
 _CHECK_LENGTH = const(8)
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789-"
+_TORN = const(-1)
+_FORGED = const(-2)
 
 
 class MemorySlots:
@@ -90,13 +103,16 @@ class FileSlots:
 class Store:
     """Named records over slots.
 
-    slots       MemorySlots, FileSlots, or anything with their methods.
+    slots       MemorySlots, FileSlots, flash_slots.FlashSlots, or anything with their methods.
     urandom     random bytes, for the key file and nonces.
     unique_id   the node's u32.
 
-    Names have lower-case letters, digits and `-`. Raises StorageError when the flash refuses a write, when both
-    copies of a record are damaged, or when the key file is gone while records are left: the node must then be
-    reset.
+    on_evidence   called with NOT_AUTHENTIC or LOST when a read meets what a power cut does not explain; None drops it
+    written       how often each kind of record (its name up to a `-`) was written or removed since this boot
+
+    Names have lower-case letters, digits and `-`. Raises StorageError when the flash refuses a write, when no copy of
+    a record is good though one was written in full, when newer firmware wrote it, or when the key file is gone while
+    records are left. Nothing is ever deleted because it cannot be read: that takes `remove` or `erase`.
     """
 
     def __init__(self, slots, urandom, unique_id: int) -> None:
@@ -104,16 +120,26 @@ class Store:
         self._urandom = urandom
         self._unique_id = unique_id
         self._aead = None
+        self.on_evidence = None
+        self.written = {}
+
+    def _evidence(self, what: str) -> None:
+        if self.on_evidence is not None:
+            self.on_evidence(what)
 
     def _open_key(self, make: bool):
         """The AEAD of all records; None if there is no key yet and `make` is False."""
         if self._aead is not None:
             return self._aead
+        if self._slots.read(_ERASING) is not None:
+            self.erase()  # a power cut came in between
         raw = self._slots.read(_KEY_FILE)
         if raw is None or len(raw) != _KEY_LENGTH + _CHECK_LENGTH or _check(raw[:_KEY_LENGTH]) != raw[_KEY_LENGTH:]:
-            for name in self._slots.names():
-                if name != _KEY_FILE:
-                    raise StorageError("the store's key file is damaged but records are left: reset the node")
+            if self._any_record():
+                if raw is not None and raw[:2] == _MAGIC and len(raw) > 2 and raw[2] > FORMAT:
+                    raise newer_error("the store", raw[2])
+                self._evidence(LOST)
+                raise StorageError("the store's key file is damaged but records are left: reset the node")
             if not make:
                 return None
             # No record yet, so a half-written file is what a power cut at first boot left.
@@ -126,96 +152,163 @@ class Store:
         wipe(key)
         return self._aead
 
+    def _any_record(self) -> bool:
+        for name in self._slots.names():
+            if name not in (_KEY_FILE, _ERASING):
+                return True
+        return False
+
     def _put(self, name: str, data: bytes) -> None:
         try:
             self._slots.write(name, data)
         except OSError as error:
             raise StorageError("cannot write %s (error %s): free or replace the flash" % (name, error.args[0]))
 
+    def _take(self, slot: str) -> None:
+        try:
+            self._slots.remove(slot)
+        except OSError as error:
+            raise StorageError("cannot delete %s (error %s): replace the flash" % (slot, error.args[0]))
+
+    def _count(self, name: str) -> None:
+        kind = name.split("-")[0]
+        self.written[kind] = self.written.get(kind, 0) + 1
+
     def _load(self, name: str, slot: str, aead) -> "tuple[int, bytes] | None":
-        """Version and plaintext of a slot; version -1 if it is there but not authentic; None if it is not there."""
+        """Sequence and plaintext of a slot; sequence _TORN or _FORGED if it is no good; None if it is not there."""
         raw = self._slots.read(slot)
         if raw is None:
             return None
-        if len(raw) < _HEAD + _TAG:
-            return -1, b""
+        size = len(raw)
+        head = _HEAD_LENGTH_1
+        bad = _TORN
+        if raw[:2] == _MAGIC:
+            head = _HEAD_LENGTH
+            if size >= 3 and raw[2] > FORMAT:
+                raise newer_error("record %s" % name, raw[2])
+            if size < head or size - head - _NONCE - _TAG != unpack_from(">H", raw, 3)[0]:
+                return _TORN, b""
+            bad = _FORGED
+        if size < head + _NONCE + _TAG:
+            return _TORN, b""
         try:
-            plain = aead.decrypt(raw[4:_HEAD], raw[_HEAD:], raw[:4] + name.encode())
+            plain = aead.decrypt(raw[head : head + _NONCE], raw[head + _NONCE :], raw[:head] + name.encode())
         except InvalidTag:
-            return -1, b""
-        return unpack(">I", raw[:4])[0], plain
+            return bad, b""
+        return unpack_from(">I", raw, head - 4)[0], plain
 
-    def _newest(self, name: str) -> "tuple[int, int, bytes | None, bool]":
-        """Index of the newest good slot (-1: none), its version, its plaintext, and whether both are damaged."""
+    def _newest(self, name: str) -> "tuple[int, int, bytes | None, int]":
+        """Index of the newest good slot (-1: none), its sequence, its plaintext, and what is wrong: 0, LOST as _TORN,
+        _FORGED if a complete copy is not ours."""
         aead = self._open_key(False)
         if aead is None:
-            return -1, 0, None, False
+            return -1, 0, None, 0
         best = -1
-        version = 0
+        sequence = 0
         plain = None
-        damaged = 0
+        torn = 0
+        wrong = 0
         for index in range(2):
             found = self._load(name, name + _SLOTS[index], aead)
             if found is None:
                 continue
-            if found[0] < 0:
-                damaged += 1
-            elif best < 0 or found[0] > version:
+            if found[0] == _FORGED:
+                wrong = _FORGED
+            elif found[0] == _TORN:
+                torn += 1
+            elif best < 0 or found[0] > sequence:
                 best = index
-                version = found[0]
+                sequence = found[0]
                 plain = found[1]
-        return best, version, plain, damaged == 2
+        if torn == 2:
+            # No power cut does this: the second slot is only ever written while the first one is good.
+            wrong = _TORN
+        return best, sequence, plain, wrong
 
     def read(self, name: str) -> "bytearray | None":
-        """The record, or None if there is none. StorageError if both of its copies are damaged."""
+        """The record, or None if there is none. StorageError if it was there and no copy of it is good."""
         _check_name(name)
-        best, _, plain, lost = self._newest(name)
-        if lost:
-            # No power cut does this: the second slot is only ever written while the first one is good.
-            raise StorageError("both copies of record %s are damaged: reset the node and claim it again" % name)
+        best, _, plain, wrong = self._newest(name)
+        if wrong:
+            self._evidence(NOT_AUTHENTIC if wrong == _FORGED else LOST)
+            if best < 0:
+                raise StorageError("no copy of record %s is good: reset the node and claim it again" % name)
         return None if best < 0 else bytearray(plain)
 
-    def write(self, name: str, data: "bytes | bytearray | memoryview") -> None:
-        """Replace the record as one transaction: after a power cut it is the old one or the new one."""
+    def write(self, name: str, data: "bytes | bytearray | memoryview", purge: bool = False) -> None:
+        """Replace the record as one transaction: after a power cut it is the old one or the new one.
+
+        purge   then delete the copy of the old one too, for what it says is to be forgotten.
+        """
         _check_name(name)
         aead = self._open_key(True)
-        best, version, _, _ = self._newest(name)
-        head = pack(">I", version + 1)
-        nonce = bytes(self._urandom(12))
+        best, sequence, _, _ = self._newest(name)
+        head = pack(_HEAD, _MAGIC, FORMAT, len(data), sequence + 1)
+        nonce = bytes(self._urandom(_NONCE))
         sealed = head + nonce + aead.encrypt(nonce, data, head + name.encode())
+        self._count(name)
         self._put(name + _SLOTS[1 if best == 0 else 0], sealed)
+        if purge:
+            self.purge(name)
+
+    def purge(self, name: str) -> None:
+        """Delete the older copy of a record, if it has one; no effect unless the newer one is good."""
+        best = self._newest(name)[0]
+        older = name + _SLOTS[1 if best == 0 else 0]
+        if best >= 0 and self._slots.read(older) is not None:
+            self._count(name)
+            self._take(older)
+            shred = getattr(self._slots, "shred", None)
+            if shred is not None:
+                shred()
 
     def remove(self, name: str) -> None:
         """Delete the record; no effect if there is none."""
         _check_name(name)
-        best = self._newest(name)[0]
+        try:
+            best = self._newest(name)[0]
+        except StorageError:
+            best = -1  # of newer firmware: whoever deletes it means it
         # The older copy first, or a power cut in between would bring it back to life.
+        self._count(name)
         for index in (1, 0) if best <= 0 else (0, 1):
-            try:
-                self._slots.remove(name + _SLOTS[index])
-            except OSError as error:
-                raise StorageError("cannot delete %s (error %s): replace the flash" % (name, error.args[0]))
+            self._take(name + _SLOTS[index])
 
     def names(self) -> "list[str]":
-        """Names of the records that can be read, sorted."""
+        """Names of the records, sorted, be they good or not."""
+        self._open_key(False)
         found = set()
         for slot in self._slots.names():
             if slot != _KEY_FILE and slot[-2:] in _SLOTS:
                 found.add(slot[:-2])
-        return [name for name in sorted(found) if self._newest(name)[0] >= 0]
+        return sorted(found)
 
     def erase(self) -> None:
-        """Delete everything, the key file last; a factory reset, also of a damaged store."""
-        for slot in sorted(self._slots.names()):
-            if slot != _KEY_FILE:
-                self._slots.remove(slot)
-        self._slots.remove(_KEY_FILE)
+        """Delete everything, as one transaction; a factory reset, also of a damaged store."""
         if self._aead is not None:
             self._aead.wipe()
             self._aead = None
+        erase = getattr(self._slots, "erase", None)
+        if erase is not None:
+            erase()
+            return
+        # From here on it is finished at the next boot, whatever happens.
+        self._put(_ERASING, b"")
+        for slot in self._slots.names():
+            if slot != _ERASING:
+                self._take(slot)
+        self._take(_ERASING)
 
 
 _SLOTS = (".a", ".b")
+
+
+def newer_error(what: str, version: int) -> StorageError:
+    """The error for what newer firmware has written: it is kept, not understood."""
+    return StorageError(
+        "%s is of version %d, written by newer firmware: install that again, or reset the node and claim it"
+        % (what, version)
+    )
 
 
 def _check(key: "bytes | bytearray") -> bytes:

@@ -54,6 +54,7 @@ REFUSED_NO_ROUTE = const(6)  # the pack knows no such module
 REFUSED_FULL = const(7)  # no room for another relationship
 REFUSED_ENTROPY = const(8)  # the node has no entropy source
 REFUSED_KEYED = const(9)  # the service is closed on a keyed node
+REFUSED_STORAGE = const(10)  # the node cannot use its stored identity
 
 REASONS = {
     REFUSED_UNKNOWN: "malformed or unknown message",
@@ -65,6 +66,7 @@ REASONS = {
     REFUSED_FULL: "no room for another relationship",
     REFUSED_ENTROPY: "no entropy source",
     REFUSED_KEYED: "refused on a keyed node",
+    REFUSED_STORAGE: "the stored identity cannot be used",
 }
 
 _HEAD = const(4)

@@ -306,6 +306,8 @@ _NEXT_OF_REASON = {
     provision.REFUSED_FULL: "release a relationship the device no longer needs",
     provision.REFUSED_ENTROPY: "use firmware with an entropy source on this board",
     provision.REFUSED_KEYED: "reset the node at its console before using this service",
+    provision.REFUSED_STORAGE: "its console's log says what is wrong: install the firmware that wrote its store, "
+    "or reset it at its console and claim it again",
 }
 
 

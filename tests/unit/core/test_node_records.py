@@ -1,6 +1,6 @@
 """What a node stores, queues and counts: records of identity and relationship, mailbox, slots, latency."""
 
-from packtrust.errors import CryptoError
+from packtrust.errors import CryptoError, StorageError
 from packtrust.isotp import IsoTpLink
 from packtrust.keys import SIDE_A, SIDE_B, fingerprint
 from packtrust.package import KeyPackage
@@ -41,7 +41,8 @@ def test_identity_record_of_wrong_form_is_none():
     for size in range(len(raw)):
         assert identity.decode(raw[:size]) is None
     assert identity.decode(raw + b"\x00") is None
-    assert identity.decode(b"\x07" + raw[1:]) is None
+    assert identity.decode(b"\x00" + raw[1:]) is None
+    assert "newer firmware" in str(raises(StorageError, identity.decode, b"\x07" + raw[1:]))
 
 
 def test_no_keys_from_an_entropy_source_that_repeats_itself():

@@ -1,8 +1,10 @@
 """The node's store: a power cut at any byte of any write leaves the old state or the new one."""
 
 from packtrust.errors import StorageError
-from packtrust_node.store import MemorySlots, Store
+from packtrust_node.store import NOT_AUTHENTIC, MemorySlots, Store
 from portable import raises
+
+HEAD = 9 + 12  # in front of a slot's ciphertext
 
 
 class PowerCut(Exception):
@@ -107,7 +109,7 @@ def cut_everywhere(before, act, allowed):
 def test_power_cut_at_every_byte_of_the_first_write():
     # The key file, 40 bytes, is written too.
     budget, seen = cut_everywhere(MemorySlots(), lambda store: store.write("key", b"new"), (None, b"new"))
-    assert budget == 40 + 16 + 3 + 16 + 1
+    assert budget == 40 + HEAD + 3 + 16 + 1
     assert seen == [None, b"new"]
 
 
@@ -117,7 +119,7 @@ def test_power_cut_at_every_byte_of_the_next_writes():
     for old, new in ((b"old", b"newer"), (b"newer", b"newest"), (b"newest", b"last")):
         store.write("key", old)
         budget, seen = cut_everywhere(slots, lambda store, new=new: store.write("key", new), (old, new))
-        assert budget == 16 + len(new) + 16 + 1
+        assert budget == HEAD + len(new) + 16 + 1
         assert seen == [old, new]
 
 
@@ -138,6 +140,26 @@ def test_power_cut_while_erasing_leaves_a_store_that_works():
     cut_everywhere(slots, lambda store: store.erase(), (b"old", None))
 
 
+def test_erasing_once_begun_is_finished_by_the_next_boot():
+    slots = MemorySlots()
+    for name in ("boot", "identity", "rel-01"):
+        store_on(slots).write(name, b"old")
+    seen = []
+    for budget in range(10):
+        cut = copy_of(slots, budget)
+        try:
+            store_on(cut).erase()
+        except PowerCut:
+            pass
+        cut.budget = None
+        names = store_on(cut).names()
+        assert names in (["boot", "identity", "rel-01"], [])
+        assert sorted(cut.files) == (sorted(slots.files) if names else []), "all of it or none of it"
+        if names not in seen:
+            seen.append(names)
+    assert seen == [[]]  # even opened and not written, the mark is there
+
+
 def test_power_cut_after_a_power_cut():
     slots = MemorySlots()
     store_on(slots).write("key", b"old")
@@ -154,7 +176,7 @@ def test_power_cut_after_a_power_cut():
             cuts += 1
             continue
         break
-    assert cuts == 16 + 5 + 16 + 1
+    assert cuts == HEAD + 5 + 16 + 1
 
 
 def test_a_flipped_bit_is_noticed():
@@ -166,8 +188,114 @@ def test_a_flipped_bit_is_noticed():
     for at in range(len(newest)):
         newest[at] ^= 1
         slots.files["key.b"] = bytes(newest)
-        assert store_on(slots).read("key") == b"old"
+        evidence = []
+        again = store_on(slots)
+        again.on_evidence = evidence.append
+        if at == 2:
+            # A version nobody knows hides no newer state behind the older copy.
+            assert "newer firmware" in str(raises(StorageError, again.read, "key"))
+        else:
+            assert again.read("key") == b"old"
+            # Magic and length are what a torn slot is known by; the rest is for the tag.
+            assert evidence == ([] if at in (0, 1, 3, 4) else [NOT_AUTHENTIC]), at
         newest[at] ^= 1
+
+
+def test_a_slot_cut_short_is_torn_and_no_evidence():
+    slots = MemorySlots()
+    store = store_on(slots)
+    store.write("key", b"old")
+    store.write("key", b"new")
+    newest = slots.files["key.b"]
+    for size in range(len(newest)):
+        slots.files["key.b"] = newest[:size]
+        evidence = []
+        again = store_on(slots)
+        again.on_evidence = evidence.append
+        assert again.read("key") == b"old"
+        assert evidence == []
+
+
+def test_a_complete_copy_that_is_not_ours_is_evidence_and_not_an_empty_record():
+    slots = MemorySlots()
+    store_on(slots).write("key", b"old")
+    slots.files["key.a"] = slots.files["key.a"][:-1] + b"?"
+    evidence = []
+    again = store_on(slots)
+    again.on_evidence = evidence.append
+    assert "reset" in str(raises(StorageError, again.read, "key"))
+    assert evidence == [NOT_AUTHENTIC]
+    assert again.names() == ["key"]
+
+
+def test_format_1_is_read_and_gives_way():
+    """Its slots have nothing but the sequence in front of the nonce."""
+    slots = MemorySlots()
+    store = store_on(slots)
+    store.write("key", b"first")
+    aead = store._open_key(False)
+    head, nonce = b"\x00\x00\x00\x07", bytes(range(12))
+    slots.files["key.a"] = head + nonce + aead.encrypt(nonce, b"of format 1", head + b"key")
+    again = store_on(slots)
+    assert again.read("key") == b"of format 1"
+    again.write("key", b"of format 2")
+    assert slots.files["key.b"][:9] == b"pt\x02\x00\x0b\x00\x00\x00\x08"
+    assert store_on(slots).read("key") == b"of format 2"
+    again.write("key", b"again")
+    assert slots.files["key.a"][:3] == b"pt\x02"
+    # Torn or not ours cannot be told apart in format 1: no evidence.
+    evidence = []
+    slots.files["key.b"] = head + nonce + bytes(30)
+    again.on_evidence = evidence.append
+    assert again.read("key") == b"again"
+    assert evidence == []
+
+
+def test_newer_formats_are_kept_and_refused():
+    slots = MemorySlots()
+    store = store_on(slots)
+    store.write("key", b"old")
+    slots.files["key.b"] = b"pt\x03whatever"
+    before = dict(slots.files)
+    for act in (lambda: store.read("key"), lambda: store.write("key", b"new"), lambda: store_on(slots).read("key")):
+        assert "install that" in str(raises(StorageError, act))
+        assert slots.files == before
+    store.remove("key")  # whoever deletes it means it
+    assert store_on(slots).read("key") is None
+    slots.files["store.key"] = b"pt\x03" + bytes(60)
+    slots.files["key.a"] = b"pt\x03whatever"
+    before = dict(slots.files)
+    for act in (lambda: store_on(slots).read("key"), lambda: store_on(slots).write("key", b"new")):
+        assert "newer firmware" in str(raises(StorageError, act))
+        assert slots.files == before
+    store_on(slots).erase()
+    assert slots.files == {}
+
+
+def test_purge_leaves_one_copy():
+    for writes in (1, 2, 3):
+        slots = MemorySlots()
+        store = store_on(slots)
+        for number in range(writes):
+            store.write("key", b"old%d" % number)
+        _, seen = cut_everywhere(
+            slots, lambda store: store.write("key", b"new", True), (b"old%d" % (writes - 1), b"new")
+        )
+        assert len(seen) == 2
+        store.write("key", b"new", True)
+        assert len([name for name in slots.files if name.startswith("key.")]) == 1
+        assert store_on(slots).read("key") == b"new"
+
+
+def test_writes_are_counted_by_kind():
+    store = store_on(MemorySlots())
+    for name in ("boot", "rel-01", "rel-02", "rel-01"):
+        store.write(name, b"x")
+    store.read("boot")
+    store.names()
+    store.remove("rel-01")
+    store.purge("rel-02")  # nothing to do: nothing written
+    assert store.written == {"boot": 1, "rel": 4}
 
 
 def test_both_copies_damaged_is_an_error_and_not_a_new_node():
@@ -195,10 +323,10 @@ def test_lost_key_file_is_an_error_while_records_are_left():
 def test_a_slot_of_another_node_or_name_does_not_open():
     slots = MemorySlots()
     store_on(slots).write("key", b"old")
-    assert store_on(slots, 0, 6).read("key") is None
+    raises(StorageError, store_on(slots, 0, 6).read, "key")
     slots.files["other.a"] = slots.files["key.a"]
-    assert store_on(slots).read("other") is None
-    assert store_on(slots).names() == ["key"]
+    raises(StorageError, store_on(slots).read, "other")
+    assert store_on(slots).read("key") == b"old"
 
 
 def test_nothing_readable_lies_on_the_flash():
