@@ -3,11 +3,14 @@
 Beside that, `unharmed`: the pack does its work, and no node has met an error of its own.
 """
 
+from __future__ import annotations
+
+import base64
 from typing import Any
 
 import nodebench
 from app_bench import AppBench
-from packtrust import provision
+from packtrust import package, provision
 from packtrust.arbitration import compose
 from packtrust.channel import Channel
 from packtrust.frame import Frame
@@ -227,3 +230,132 @@ def commission(bench: AppBench, claim: bool = True, **options: Any) -> Any:
     survey = bench.run(script)
     assert bench.pack.run_until(lambda: sessions(bench), 10_000)
     return survey
+
+
+def slot_of(bench: AppBench, name: str) -> Any:
+    """The pack's slot of a module, also of one without power."""
+    unique_id = bench.pack.configs[name]["unique_id"]
+    return next(slot for slot in bench.pack.node("pack").slots.values() if slot.unique_id == unique_id)
+
+
+class Secrets:
+    """What nobody may see: collected where it comes into being, and looked for elsewhere.
+
+    As a context manager it takes down what goes into packages; `of_nodes` what the nodes hold at the moment.
+    """
+
+    PIECE = 6  # bytes: no 6 bytes of a secret turn up by chance in what one pack says
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, str] = {}
+        self.packages: list[Any] = []  # KeyPackage, as the owner sealed them; with their own copies of the halves
+        self.bodies: list[tuple[Any, bytes]] = []  # (package, body of its PACKAGE message)
+
+    def add(self, name: str, value: Any) -> None:
+        if any(value):
+            self.values[bytes(value)] = name
+
+    def __enter__(self) -> Secrets:
+        self._seal = package.seal
+
+        def seal(content: Any, *arguments: Any, **more: Any) -> Any:
+            copy = package.decode(content.encode())
+            body, digest, receipt_key = self._seal(content, *arguments, **more)
+            self.bodies.append((copy, body))
+            self.add("receipt key", receipt_key)
+            if isinstance(copy, package.KeyPackage):
+                self.packages.append(copy)
+                self.add("half A", copy.half_a)
+                self.add("half B", copy.half_b)
+                self.add("LCT half", copy.lct_half)
+            return body, digest, receipt_key
+
+        package.seal = seal
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        package.seal = self._seal
+
+    def of_nodes(self, bench: AppBench) -> None:
+        """Binding keys, claim codes, roots, and the keys of the sessions there are."""
+        self.add("the app's binding key", bench.store.private_key)
+        for node in nodes_of(bench):
+            self.add("binding key", node.identity.private)
+            self.add("claim code", node.identity.claim_code)
+            for relation in node.relations.values():
+                self.add("root", relation.root)
+        pack = bench.pack.node("pack")
+        for neighbour in [pack.app, *(slot.neighbour for slot in pack.slots.values())]:
+            if neighbour.established:
+                state = neighbour.channel._session.state
+                self.add("session key", state[:32])
+                self.add("session key", state[32:64])
+
+    def pieces(self) -> dict[bytes, str]:
+        """Every 6 bytes in a row of every secret, plain and with the bits of each byte rotated (S2)."""
+        found = {}
+        for value, name in self.values.items():
+            for turn in range(8):
+                turned = bytes((byte << turn | byte >> 8 - turn) & 0xFF for byte in value)
+                for at in range(len(turned) - self.PIECE + 1):
+                    found[turned[at : at + self.PIECE]] = name
+        return found
+
+    def in_frames(self, frames: Any) -> set[str]:
+        """Names of the secrets that frames show in clear, in one frame or across two."""
+        pieces = self.pieces()
+        found = set()
+        tails: dict[int, bytes] = {}
+        for frame in frames:
+            stream = frame.arbitration_id & ~0x1FF00
+            # ISO-TP has one or two bytes of its own in front; chunks have none.
+            for skipped in (0, 1, 2):
+                data = tails.get(stream, b"") + bytes(frame.data)[skipped:]
+                for at in range(len(data) - self.PIECE + 1):
+                    name = pieces.get(data[at : at + self.PIECE])
+                    if name is not None:
+                        found.add(name)
+            tails[stream] = bytes(frame.data)[-(self.PIECE - 1) :]
+        return found
+
+    def in_text(self, text: str) -> set[str]:
+        """Names of the secrets a text shows: as hex, Base64 or the repr of bytes."""
+        found = set()
+        lower = text.lower()
+        for value, name in self.values.items():
+            piece = value[:12]
+            forms = (piece.hex(), piece[::-1].hex(), piece.hex(" "), piece.hex(":"), str(list(piece))[1:-1].lower())
+            if any(form in lower for form in forms):
+                found.add(name)
+            if base64.b64encode(piece).decode() in text or repr(piece)[2:-1] in text:
+                found.add(name)
+        return found
+
+
+class Liar(Attacker):
+    """Answers provisioning messages in the pack's name: `answer(message) -> list of (kind, target, body)`."""
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        self.answer: Any = None
+        self.link = IsoTpLink(compose(0x432, PACK), compose(0x431, PACK), 4095)
+
+    def on_frame(self, port: int, frame: Any) -> None:
+        super().on_frame(port, frame)
+        if not frame.is_extended_id or frame.arbitration_id != self.link.rx_id:
+            return
+        payload = self.link.feed(frame, self.env.now_ms())
+        message = None if payload is None else provision.parse(bytes(payload))
+        if message is not None and self.answer is not None:
+            for kind, target, body in self.answer(message):
+                self.link.send(
+                    provision.frame_message(kind, target, message.sequence if kind != provision.PAIRED else 0, body),
+                    self.env.now_ms(),
+                )
+        self.on_tick()
+
+    def on_tick(self) -> int:
+        self.link.tick(self.env.now_ms())
+        for frame in self.link.outgoing():
+            self.send(frame)
+        return 5

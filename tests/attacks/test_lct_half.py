@@ -1,0 +1,87 @@
+"""Attack: the LCT half is public, and with it the pack's statement is forged.
+
+Setting    a keyed pack whose LCT half lies where anybody may read it (the field keeps it in chain state).
+Means      the LCT half, everything on the buses, the pack's place on the VCU bus.
+Success    would be a CAN key that follows from the LCT half, or a statement about the modules that the owner believes.
+"""
+
+from attack_suite import Attack
+from attacker import PACK, Liar, leave
+from packtrust import provision
+from packtrust.crypto import hkdf_extract, hmac_sha256
+from packtrust.handshake import INITIATOR, Handshake
+from packtrust.keys import SIDE_A
+from packtrust.policy import DEFAULT_POLICY
+from packtrust_host.app.errors import AppError
+from weakening import Weakening
+
+ATTACK = Attack(
+    name="public LCT half",
+    source="S6",
+    defence="the LCT half keys nothing on CAN; a statement to the owner has a MAC under the key shared with him",
+    without="an owner who looks at the statement and not at its MAC",
+    weakening=Weakening(
+        (
+            "packtrust.provision",
+            "    if not compare_digest(mac_owner, hmac_sha256(",
+            "    if False and not compare_digest(mac_owner, hmac_sha256(",
+        )
+    ),
+)
+
+
+def lct_of(bench):
+    return bench.store.app_pack(bench.survey.pack.unique_id)
+
+
+def carry_out(bench):
+    """In the pack's place: a statement in which module 1 is another device."""
+    half = bytes(lct_of(bench).lct_half)
+    real = bench.pack.node("pack")
+    entries = [(slot.number, slot.unique_id, b"\x66" * 32, bytes(8), 1, 10) for slot in real.keyed_slots()]
+    own = bytes(real.identity.fingerprint)
+    bench.pack.add_fault("vcu", kind="loss", receiver="pack", code=0x431 << 18, mask=0x7FF << 18)
+    liar = bench.pack.attach(Liar, "vcu", "liar")
+
+    def answer(message):
+        raw = provision.statement(own, message.body, entries)
+        mac_lct = hmac_sha256(provision.attest_key(half), raw)
+        body = len(raw).to_bytes(2, "big") + raw + bytes(32) + mac_lct
+        return [(provision.ATTESTATION, message.target, body)] if message.kind == provision.ATTEST else []
+
+    liar.answer = answer
+    try:
+        attested = bench.run(bench.provisioner().attest(bench.survey.pack))
+    except AppError:
+        return ""
+    finally:
+        leave(bench, "liar")
+    return "the owner believes a forged statement" if attested.attestation.entries == entries else ""
+
+
+def test_attack(keyed):
+    assert carry_out(keyed) == ""
+    keyed.pack.vcu.faults.clear()
+    assert keyed.run(keyed.provisioner().attest(keyed.survey.pack)).problems == []
+
+
+def test_control(weak):
+    assert carry_out(weak)
+
+
+def test_no_session_key_follows_from_it(keyed):
+    half = bytes(lct_of(keyed).lct_half)
+    pack = keyed.pack.node("pack")
+    real = pack.app.channel
+    hello = Handshake(
+        INITIATOR, pack.app.relation.root, real.relationship, real.epoch, SIDE_A, DEFAULT_POLICY.digest, 1, bytes(16)
+    ).hello()
+    answer = real._new_handshake(real.epoch).feed(hello)
+    for guess in (half, half[:32], half[32:], hkdf_extract(b"", half), hkdf_extract(half, b"")):
+        him = Handshake(INITIATOR, guess, real.relationship, real.epoch, SIDE_A, DEFAULT_POLICY.digest, 1, bytes(16))
+        assert him.feed(answer) is None
+    with_root = Handshake(
+        INITIATOR, pack.app.relation.root, real.relationship, real.epoch, SIDE_A, DEFAULT_POLICY.digest, 1, bytes(16)
+    )
+    assert with_root.feed(answer) is not None
+    assert pack.own_node == PACK
