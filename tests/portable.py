@@ -4,10 +4,22 @@ A portable test file holds plain `def test_...():` functions with bare asserts, 
 but the core, what every interpreter has, and this module. tests/on_target runs it on MicroPython.
 """
 
+import gc
 import json
 from binascii import hexlify, unhexlify
 
-__all__ = ["hexlify", "kept", "raises", "unhexlify", "vectors"]
+try:
+    from micropython import heap_lock, heap_unlock
+except ImportError:  # CPython allocates as it likes
+
+    def heap_lock():
+        """Nothing to lock."""
+
+    def heap_unlock():
+        """Nothing to unlock."""
+
+
+__all__ = ["hexlify", "kept", "raises", "unhexlify", "vectors", "without_heap"]
 
 _HERE = __file__.rsplit("/", 1)[0] if "/" in __file__ else "."
 _loaded = {}
@@ -33,3 +45,13 @@ def vectors(name):
         with open("%s/vectors/%s.json" % (_HERE, name)) as file:
             _loaded[name] = json.load(file)
     return _loaded[name]
+
+
+def without_heap(function, argument):
+    """The result of a call that may not allocate; CPython allocates as it likes."""
+    gc.collect()
+    heap_lock()
+    try:
+        return function(argument)
+    finally:
+        heap_unlock()

@@ -208,7 +208,7 @@ class Commands:
     def _send_state(self, slot: "Slot") -> None:
         if slot.wanted > slot.state:
             # The module goes no higher than the highest state it was last given.
-            slot.neighbour.seal(MAX_STATE, encode("MAX_STATE", max_state=slot.wanted))
+            slot.neighbour.seal(MAX_STATE, self._pack.broadcast.max_state(slot))
         data = encode("STATE_CHANGE", state=slot.wanted, hv_bus_mv=slot.hv_bus_mv)
         slot.neighbour.seal(STATE_CHANGE, data)
 
@@ -339,15 +339,16 @@ class Commands:
 
     def _lower(self, state: int) -> None:
         """The app is silent: no module above `state`. It does not come back by itself when the app does."""
-        lowered = False
-        for slot in self._pack.keyed_slots():
-            if slot.wanted > state:
+        lowered = [slot for slot in self._pack.keyed_slots() if slot.wanted > state]
+        if lowered:
+            for slot in lowered:
                 slot.wanted = state
+            # One record for all, and then to each under its own keys, for whoever does not hold the group's.
+            self._pack.broadcast.send()
+            for slot in lowered:
                 slot.resends = 0
                 self._supersede(slot, STATUS_1)
-                slot.neighbour.seal(MAX_STATE, encode("MAX_STATE", max_state=state))
-                lowered = True
-        if lowered:
+                slot.neighbour.seal(MAX_STATE, self._pack.broadcast.max_state(slot))
             self._pack.count("app-lost")
             self._pack.env.log("nothing from the app: modules to state %d at most" % state)
 

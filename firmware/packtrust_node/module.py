@@ -8,10 +8,13 @@ from packtrust.arbitration import (
     NODE_MODULE_MAX,
     NODE_UNREGISTERED,
     base_of,
+    clear_of,
     compose,
 )
 from packtrust.channel import MODULE_LINK
+from packtrust.crypto import wipe
 from packtrust.frame import Frame
+from packtrust.group import SECRET_LENGTH, GroupReceiver
 from packtrust.handshake import RESPONDER
 from packtrust.messages.bases import (
     ALL_DEREGISTER,
@@ -24,6 +27,8 @@ from packtrust.messages.bases import (
     DETAIL,
     DETAIL_REQUEST,
     FAULT_CODES,
+    GROUP_KEY,
+    GROUP_STATUS,
     HARDWARE,
     HARDWARE_REQUEST,
     ISOTP_FROM_MODULE,
@@ -67,6 +72,20 @@ DETAIL_MS = const(20)
 PACK_LOSS_MS = const(11100)
 _TICK_MS = const(50)
 
+# Records refused, as the node counts them.
+_REFUSED = (
+    "tag",
+    "replay",
+    "old",
+    "stale",
+    "short",
+    "unknown-session",
+    "group-tag",
+    "group-replay",
+    "group-unknown",
+    "group-short",
+)
+
 
 class ModuleNode(Node):
     """See the module's docstring. `cells`: packtrust_node.cells.Cells; port 0 is the module bus.
@@ -96,6 +115,8 @@ class ModuleNode(Node):
         self.telemetry = Telemetry(cells, config, 0)
         self._pack = None  # type: Neighbour | None
         self._mailbox = None  # type: Mailbox | None
+        self._group = None  # type: GroupReceiver | None
+        self._reported = (0, 0)  # what GROUP_STATUS last said of refusals
         self._announce_ms = 0
         self._asked = False  # to announce, though registered
         self._announced_ms = -ANNOUNCE_MS
@@ -126,6 +147,7 @@ class ModuleNode(Node):
             return
         if self._pack is not None:
             self._pack.unkey()
+        self._drop_group()
         self.own_node = number
         if number == NODE_UNREGISTERED:
             self._pack = None
@@ -158,6 +180,7 @@ class ModuleNode(Node):
         """Keys and owner are gone: Off, and to be registered anew."""
         if self._pack is not None:
             self._pack.unkey()
+        self._drop_group()
         self.max_state = STATE_OFF
         self._enter(STATE_OFF)
         self._announce_soon()
@@ -219,6 +242,8 @@ class ModuleNode(Node):
             return
         if not arbitration_id & ENCRYPTED:
             self._on_clear(base_of(arbitration_id), node, frame.data)
+        elif self._group is not None and clear_of(arbitration_id) == compose(MAX_STATE, NODE_BROADCAST):
+            self._on_broadcast(self._group, frame)
 
     def _on_message(self, payload: bytes) -> None:
         message = provision.parse(payload)
@@ -292,6 +317,8 @@ class ModuleNode(Node):
             self._on_balance(decode("BALANCE", data))
         elif base == HARDWARE_REQUEST:
             self._send_hardware()
+        elif base == GROUP_KEY:
+            self._on_group_key(data)
         elif base == SET_TIME:
             self._on_set_time(decode("SET_TIME", data))
         elif base in (DEREGISTER, ALL_DEREGISTER, ALL_ISOLATE):
@@ -312,12 +339,63 @@ class ModuleNode(Node):
         self._seal(STATUS_3, telemetry.status_3())
         self._seal(CELL_COMM_STATUS1, telemetry.cell_comm())
         self._seal(FAULT_CODES, telemetry.fault_codes())
+        if self._group is not None:
+            self._group.skip_to(values.get("beat", 0))
+            if self._refusals() != self._reported:
+                self._send_group_status(self._group)
 
     def _on_max_state(self, values: "dict[str, int] | None") -> None:
         if values is None:
             self.count("length")
             return
         self._lower(values["max_state"])
+
+    # -- broadcasts ----------------------------------------------------------------------------------------------------
+
+    def _on_group_key(self, data: "Buffer") -> None:
+        pack = self._pack
+        values = decode("GROUP_KEY", data)
+        if values is None or pack is None or pack.relation is None:
+            self.count("length")
+            return
+        self._drop_group()
+        secret = memoryview(data)[4 : 4 + SECRET_LENGTH]
+        group = GroupReceiver(self.env.workspace, secret, pack.relation.peer_fingerprint, values["beat"])
+        wipe(secret)
+        self._group = group
+        self._send_group_status(group)
+
+    def _drop_group(self) -> None:
+        if self._group is not None:
+            self._group.wipe()
+            self._group = None
+
+    def _on_broadcast(self, group: GroupReceiver, frame: "FrameLike") -> None:
+        """The heartbeat: any member could have sealed it, so it only lowers, and keeps nobody alive."""
+        data = group.feed(frame, self.env.now_ms())
+        if data is None:
+            if group.reason:
+                self.count("group-" + group.reason)
+        elif len(data) == 1 and data[0] & 15 < self.max_state:
+            self._lower(data[0] & 15)
+
+    def _refusals(self) -> "tuple[int, int]":
+        """Refused since the node started: clear frames that should have been sealed, and records."""
+        records = 0
+        for what, count in self.counters.items():
+            if what in _REFUSED:
+                records += count
+        return self.counters.get("clear", 0), records
+
+    def _send_group_status(self, group: GroupReceiver) -> None:
+        self._reported = self._refusals()
+        data = encode(
+            "GROUP_STATUS",
+            key_id=group.key_id,
+            clear_refused=self._reported[0],
+            records_refused=self._reported[1],
+        )
+        self._seal(GROUP_STATUS, data)
 
     def _lower(self, max_state: int) -> None:
         """Take the pack's highest state; it lowers at once and never raises."""

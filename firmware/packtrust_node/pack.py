@@ -23,6 +23,7 @@ from packtrust.messages.bases import (
     DETAIL,
     DETAIL_REQUEST,
     FAULT_CODES,
+    GROUP_STATUS,
     HARDWARE,
     HARDWARE_REQUEST,
     ISOTP_FROM_MODULE,
@@ -49,6 +50,7 @@ from packtrust.messages.table import STANDARD_PACKS, STATE_OFF
 from packtrust.policy import DEFAULT_POLICY
 from packtrust.record import VERSION
 from packtrust_node import aggregate
+from packtrust_node.broadcast import Broadcast
 from packtrust_node.commands import Commands
 from packtrust_node.endpoint import Refusal
 from packtrust_node.mailbox import Mailbox
@@ -82,8 +84,6 @@ MODULE_BUS = const(1)
 
 POLL_MS = const(100)
 BURST_MS = const(500)
-HEARTBEAT_MS = const(200)
-HEARTBEAT_PER_MODULE_MS = const(25)
 BACK_OFF_MS = const(1000)
 MISSES_TO_CONNECT = const(3)
 RECONNECT_MS = const(1000)
@@ -108,6 +108,7 @@ _MODULE_MESSAGES = {
     TIME_REQUEST: "TIME_REQUEST",
     CELL_COMM_STATUS1: "CELL_COMM_STATUS1",
     FAULT_CODES: "FAULT_CODES",
+    GROUP_STATUS: "GROUP_STATUS",
 }
 
 
@@ -128,6 +129,7 @@ class PackNode(Node):
         self.slots = {}  # type: dict[int, Slot]
         self.latency = Latency()
         self.commands = Commands(self)
+        self.broadcast = Broadcast(self)
         self.modules_lost = 0
         self.bursts_late = 0
         self._order = []  # type: list[Slot]  # keyed slots by number
@@ -144,8 +146,6 @@ class PackNode(Node):
         self._burst_ms = 0
         self._bursts = 0
         self._house_ms = 0
-        self._beat_ms = 0
-        self._beat = 0  # index in _order of the heartbeat sent last
         self._announce_ms = 0
         self._request_ms = 0
 
@@ -154,7 +154,8 @@ class PackNode(Node):
     def on_start(self) -> None:
         """Use the relationships there are, and begin to poll, announce and broadcast."""
         now_ms = self.env.now_ms()
-        self._boot_ms = self._poll_ms = self._house_ms = self._beat_ms = now_ms
+        self._boot_ms = self._poll_ms = self._house_ms = now_ms
+        self.broadcast.start(now_ms)
         self._announce_ms = self._request_ms = now_ms
         self._burst_ms = now_ms + BURST_MS
         for relation in list(self.relations.values()):
@@ -255,12 +256,13 @@ class PackNode(Node):
         """Nobody will command the modules: Off, at once, and not when they miss us."""
         for slot in self._order:
             slot.wanted = STATE_OFF
-            slot.neighbour.seal(MAX_STATE, encode("MAX_STATE", max_state=STATE_OFF))
+            slot.neighbour.seal(MAX_STATE, self.broadcast.max_state(slot))
 
     def unkeyed(self) -> None:
         """Nobody's pack: the modules keep their numbers, and nothing else."""
         self.app.unkey()
         self.commands.forget()
+        self.broadcast.forget()
         for slot in self.slots.values():
             slot.neighbour.unkey()
             slot.forget()
@@ -466,6 +468,7 @@ class PackNode(Node):
         slot.misses = 0
         slot.poll_ms = None
         slot.next_poll_ms = 0
+        self.broadcast.join(slot.number)
         slot.neighbour.seal(HARDWARE_REQUEST, encode("HARDWARE_REQUEST"))
         self.commands.send_time(slot)
 
@@ -511,6 +514,8 @@ class PackNode(Node):
             self.app.seal(MODULE_LIMITS, aggregate.module_limits(slot))
         elif base == TIME_REQUEST:
             self.commands.send_time(slot)
+        elif base == GROUP_STATUS:
+            self.broadcast.answered(slot.number, values["key_id"])
         if slot.pending:
             self.commands.shown(slot, base)
         if got and slot.poll_ms is not None:
@@ -565,7 +570,7 @@ class PackNode(Node):
         slot.poll_ms = now_ms
         slot.got = 0
         neighbour = slot.neighbour
-        neighbour.seal(STATUS_REQUEST, encode("STATUS_REQUEST", max_state=slot.wanted))
+        neighbour.seal(STATUS_REQUEST, self.broadcast.request(slot))
         neighbour.seal(DETAIL_REQUEST, encode("DETAIL_REQUEST", cell_id=slot.next_cell()))
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -579,17 +584,12 @@ class PackNode(Node):
             if now_ms - self._poll_ms >= 0:
                 self._poll_ms = now_ms + POLL_MS
             self._poll_next(now_ms)
-        if now_ms - self._beat_ms >= 0:
-            self._heartbeat(now_ms)
-        wait = self.commands.tick(now_ms)
+        wait = min(self.commands.tick(now_ms), self.broadcast.tick(now_ms))
         if now_ms - self._house_ms >= 0:
             self._house_ms = now_ms + _HOUSE_MS
             self._keep_house(now_ms)
         now_ms = self.env.now_ms()
-        wait = min(wait, self._burst_ms - now_ms, self._poll_ms - now_ms, self._house_ms - now_ms)
-        if self._order:
-            wait = min(wait, self._beat_ms - now_ms)
-        return max(1, wait)
+        return max(1, min(wait, self._burst_ms - now_ms, self._poll_ms - now_ms, self._house_ms - now_ms))
 
     def hold_polls(self, ms: int) -> None:
         """A wave of commands goes out: the next poll waits for it, not behind it in the queue."""
@@ -622,16 +622,6 @@ class PackNode(Node):
             self.modules_lost += 1
             self.count("module-lost")
             self.env.log("module %d is silent: counted as off" % slot.number)
-
-    def _heartbeat(self, now_ms: int) -> None:
-        """One module after the other, evenly over the period, so that no poll waits behind all of them."""
-        count = len(self._order)
-        if not count:
-            return
-        self._beat_ms = now_ms + max(HEARTBEAT_MS // count, HEARTBEAT_PER_MODULE_MS)
-        self._beat = (self._beat + 1) % count
-        slot = self._order[self._beat]
-        slot.neighbour.seal(MAX_STATE, encode("MAX_STATE", max_state=slot.wanted))
 
     def _announce(self) -> None:
         identity = self.identity

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from packtrust._typing import Buffer
     from packtrust.channel import Link
+    from packtrust.group import GroupKey
     from packtrust.handshake import KeyLog
     from packtrust.policy import Policy
     from packtrust.session import Opener, Sender
@@ -153,7 +154,7 @@ class Workspace:
         self._last = Frame(0)
         self.fd_frames = None  # type: list[Frame] | None
         self._fd_views = {}  # type: dict[int, memoryview]
-        self._ready = []  # type: list[Sender | Opener]
+        self._ready = []  # type: list[Sender | Opener | GroupKey]
         self._ready_max = ready
         self._terms = None  # type: Terms | None
         self.frames_of((OVERHEAD + CITATION_LENGTH + USUAL - 1) // CHUNK)
@@ -210,7 +211,7 @@ class Workspace:
             self._expired_ms = now_ms
             self.reassembler.expire(now_ms)
 
-    def admit(self, direction: "Sender | Opener") -> None:
+    def admit(self, direction: "Sender | Opener | GroupKey") -> None:
         """Keep a direction ready for use; one that was not used since it was looked at last leaves for it."""
         ready = self._ready
         while len(ready) >= self._ready_max:
@@ -222,7 +223,7 @@ class Workspace:
                 oldest.leave()
         ready.append(direction)
 
-    def dismiss(self, direction: "Sender | Opener | None") -> None:
+    def dismiss(self, direction: "Sender | Opener | GroupKey | None") -> None:
         """A direction has left by itself."""
         if direction in self._ready:
             self._ready.remove(direction)

@@ -232,7 +232,8 @@ def test_memory_does_not_grow(keyed):
     ]
     grown = sum(item.size_diff for item in second.filter_traces(only).compare_to(first.filter_traces(only), "filename"))
     top = second.filter_traces(only).compare_to(first.filter_traces(only), "lineno")[:8]
-    assert grown < 50_000, top
+    # What was made anew meanwhile counts as grown, for what it replaced was not traced; 8 bytes a frame would be 72 kB.
+    assert grown < 60_000, top
     assert total(keyed.pack.node("pack"), "internal") == 0
 
 

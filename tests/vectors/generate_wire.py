@@ -15,10 +15,12 @@ sys.path[:0] = [str(ROOT / "shared")]
 from packtrust import package, provision  # noqa: E402
 from packtrust.channel import Channel  # noqa: E402
 from packtrust.crypto import x25519, x25519_public  # noqa: E402
+from packtrust.group import GroupSender  # noqa: E402
 from packtrust.handshake import INITIATOR, RESPONDER  # noqa: E402
 from packtrust.keys import Relationship, fingerprint, pair_secret, static_root  # noqa: E402
 from packtrust.pairing import PairExchange  # noqa: E402
 from packtrust.policy import DEFAULT_POLICY  # noqa: E402
+from packtrust.workspace import Workspace  # noqa: E402
 
 TARGET = pathlib.Path(__file__).with_name("wire.json")
 
@@ -83,6 +85,9 @@ def build() -> dict:
     for frame in telemetry:
         ends[0].feed(frame)
     command = ends[0].seal(0x514 << 18 | 5, bytes.fromhex("0003d007"))
+    group_secret = fixed(0x31, 32)
+    group = GroupSender(Workspace(), group_secret, device_fp, 65535)
+    broadcasts = [frames_of(group.seal(0x517 << 18, bytes((state,)))) for state in (3, 0x11)]
     nonce = fixed(0x77, 16)
     owner_key = provision.owner_key(owner, x25519_public(device), device_fp, owner_fp)
     statement = provision.statement(device_fp, nonce, [(5, 0xBA77BABE, fingerprint(x25519_public(peer)), tag, 1, 40)])
@@ -132,6 +137,8 @@ def build() -> dict:
             {"id": "%08X" % (0x514 << 18 | 5), "direction": 0, "counter": 1, "cited": 1,
              "data": "0003d007", "frames": frames_of(command)},
         ],
+        "group": {"secret": group_secret.hex(), "beat": 65535, "id": "%08X" % (0x517 << 18),
+                  "key_id": group.key_id.to_bytes(4, "little").hex(), "data": ["03", "11"], "broadcasts": broadcasts},
         "proofs": {"owner_key": owner_key.hex(),
                    "attestation": provision.attestation_body(statement, owner_key, lct_half, nonce).hex(),
                    "attest_unique_id": 0xBA77BABE, "attest_seen_ms": 40},

@@ -227,6 +227,21 @@ def test_record(record):
     assert segment(canonical, sealed) == record["frames"]
 
 
+def test_broadcast():
+    group = VECTORS["group"]
+    fingerprint = sha256(public(INPUTS["device_private"]))
+    material = expand(bytes.fromhex(group["secret"]), b"packtrust v1 group\x00" + fingerprint, 36)
+    assert material[32:].hex() == group["key_id"]
+    canonical = int(group["id"], 16) | 1 << 17
+    assert canonical & 0xFF == 0 and len(group["broadcasts"]) == 2
+    for index, frames in enumerate(group["broadcasts"]):
+        plaintext = bytes.fromhex(group["data"][index])
+        iv = material[32:] + struct.pack(">Q", group["beat"] + 1 + index)
+        aad = struct.pack(">BIB", VERSION, canonical, 2) + fingerprint[:4] + struct.pack(">H", len(plaintext))
+        sealed = iv + AESGCM(material[:32]).encrypt(iv, plaintext, aad)
+        assert segment(canonical, sealed, toggle=index) == frames
+
+
 def test_owner_proofs():
     device, owner = public(INPUTS["device_private"]), public(INPUTS["owner_private"])
     shared = dh(INPUTS["device_private"], owner)

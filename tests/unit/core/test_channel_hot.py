@@ -11,17 +11,7 @@ from packtrust.policy import DEFAULT_POLICY
 from packtrust.record import RecordCipher
 from packtrust.segmentation import Segmenter
 from packtrust.workspace import Workspace
-from portable import kept, raises
-
-try:
-    from micropython import heap_lock, heap_unlock
-except ImportError:  # CPython allocates as it likes
-
-    def heap_lock():
-        """Nothing to lock."""
-
-    def heap_unlock():
-        """Nothing to unlock."""
+from portable import kept, raises, without_heap
 
 
 class Plain(Channel):
@@ -81,16 +71,6 @@ class Pair:
 
 
 DATA = bytes(range(100))
-
-
-def without_heap(function, argument):
-    """The result of a call that may not allocate."""
-    gc.collect()
-    heap_lock()
-    try:
-        return function(argument)
-    finally:
-        heap_unlock()
 
 
 def test_a_channel_in_use_needs_no_heap():
