@@ -48,6 +48,9 @@ test: _firmware_if_possible ## set up, then run all tests: those that measure ti
 .PHONY: attacks
 attacks: _firmware_if_possible ## carry out every attack, and its control against a weakened build, and print the table
 	@$(WITH_MICROPYTHON) WORKERS=$(WORKERS) $(BIN)/python tests/attacks/table.py $(ARGS)
+.PHONY: fuzz
+fuzz: setup ## fuzz every parser for 60 s, guided by coverage, and print branch coverage (ARGS="--seconds 10 --only channel")
+	@$(BIN)/python tests/fuzz/run.py $(ARGS)
 
 .PHONY: lint
 lint: setup ## ruff (rules and format) and mypy
@@ -89,6 +92,9 @@ lock: setup ## pin the newest packages requirements.in allows in requirements.lo
 	@CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
 		--allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
 		--output-file requirements-stubs.lock requirements-stubs.in
+	@CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
+		--allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
+		--output-file requirements-fuzz.lock requirements-fuzz.in
 	@echo "requirements.lock: $$(grep -c '==' requirements.lock) packages pinned"
 
 .PHONY: clean

@@ -186,6 +186,10 @@ def decode(raw: "Buffer") -> "Relation | None":
         previous = (int(unpack_from(">I", raw, at)[0]), bytearray(raw[at + 4 :]))
     elif len(raw) != at:
         return None
+    try:
+        names = [part.decode() for part in parts[:3]]
+    except UnicodeError:
+        return None
     return Relation(
         head[1],
         head[2],
@@ -198,9 +202,9 @@ def decode(raw: "Buffer") -> "Relation | None":
         head[9],
         raw[_HEAD_LENGTH : _HEAD_LENGTH + _ROOT_LENGTH],
         raw[_HEAD_LENGTH + _ROOT_LENGTH : _HEAD_LENGTH + 2 * _ROOT_LENGTH],
-        parts[0].decode(),
-        parts[1].decode(),
-        parts[2].decode(),
+        names[0],
+        names[1],
+        names[2],
         parts[3],
         previous,
     )

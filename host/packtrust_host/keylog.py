@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from packtrust.errors import KeyFormatError
 from packtrust.record import RecordCipher
 
 KeyLog = Callable[[int, bytes, bytes, bytes], None]
@@ -69,5 +70,5 @@ class KeyLogReader:
                 if tag != _TAG or len(iv_base) != 4 or len(sender) != 4:
                     raise ValueError
                 self._ciphers[iv_base] = RecordCipher(key, iv_base, direction, sender)
-            except (ValueError, IndexError):
+            except (ValueError, IndexError, KeyFormatError):
                 self.malformed += 1

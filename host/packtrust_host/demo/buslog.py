@@ -223,7 +223,7 @@ class _IsoTp:
             self._size = size
             self._data += data[start:]
             self._done(frame.time_us)
-        elif kind == 1 and (len(data) == 8 or frame.fd):
+        elif kind == 1 and len(data) >= 8:
             self.abandon("a new transfer began before its end")
             self._start_us = frame.time_us
             self._size = (data[0] & 15) << 8 | data[1]

@@ -1,0 +1,66 @@
+"""A node's store over slots with any content: what a flash chip may hold after anything at all."""
+
+from fuzz.source import Entropy, Source, counted
+from packtrust.errors import StorageError
+from packtrust_node.store import MemorySlots, Store
+
+COVERS = ("packtrust_node.store:Store.read", "packtrust_node.store:Store.names", "packtrust_node.store:Store._")
+HEAP_MAX = 90000
+
+_FILES = ("store.key", "boot.a", "boot.b", "identity.a", "identity.b", "rel-00.a", "other")
+
+
+def _laid(files):
+    out = b""
+    for name in _FILES:
+        data = files.get(name)
+        out += b"\x00" if data is None else b"\x01" + counted(data)
+    return out
+
+
+def _filled():
+    slots = MemorySlots()
+    store = Store(slots, Entropy(5), 1)
+    for _ in range(2):
+        store.write("boot", b"1234")
+        store.write("identity", bytes(70))
+    store.write("rel-00", bytes(90))
+    return slots.files
+
+
+def seeds():
+    good = _filled()
+    yield _laid({})
+    yield _laid(good)
+    for name in list(good):
+        for change in (None, b"", good[name][:-1], bytes(8) + good[name][8:], bytes(40)):
+            files = dict(good)
+            if change is None:
+                del files[name]
+            else:
+                files[name] = change
+            yield _laid(files)
+    yield _laid({"boot.a": bytes(40), "boot.b": bytes(40), "store.key": good["store.key"]})
+    yield _laid({"store.key": bytes(3)})
+
+
+def take(data):
+    source = Source(data)
+    slots = MemorySlots()
+    for name in _FILES:
+        if source.number() & 1:
+            slots.files[name] = source.part()
+    store = Store(slots, Entropy(6), 1)
+    for name in ("boot", "identity", "rel-00"):
+        try:
+            found = store.read(name)
+        except StorageError:
+            continue
+        assert found is None or name in store.names()
+    try:
+        names = store.names()
+        store.write("boot", b"next")
+    except StorageError:
+        return
+    assert store.read("boot") == bytearray(b"next")
+    assert set(names) <= set(store.names())
