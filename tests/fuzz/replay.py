@@ -2,9 +2,9 @@
 
     micropython replay.py TESTS NAME ...        # TESTS: the folder tests/ of a checkout
 
-Each line has `target`, `inputs`, `heap` (most bytes one input took: on MicroPython garbage included, on CPython, for the
-host's own targets, what was in use at once; -1 elsewhere)
-and `error` for an input that made it raise, with `input` in hex. Portable.
+Each line has `target`, `inputs`, `heap` (most bytes one input took: on MicroPython garbage included, on CPython, for
+the host's own targets, what was in use at once; -1 elsewhere) and `error` for an input that made it raise, with
+`input` in hex. Portable.
 """
 
 import gc
