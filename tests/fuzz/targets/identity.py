@@ -1,6 +1,7 @@
 """The identity record of a node's store."""
 
 from packtrust.crypto import x25519_public
+from packtrust.errors import StorageError
 from packtrust_node import identity
 
 COVERS = ("packtrust_node.identity:decode",)
@@ -25,7 +26,11 @@ def seeds():
 
 
 def take(data):
-    found = identity.decode(data)
+    try:
+        found = identity.decode(data)
+    except StorageError:
+        assert data[0] > 1  # newer firmware's
+        return
     if found is not None:
         again = identity.decode(found.encode())
         assert again is not None
