@@ -14,9 +14,10 @@ from packtrust.crypto import sha256, wipe
 from packtrust.errors import KeyFormatError, PackageError, PacktrustError, StorageError
 from packtrust.handshake import INITIATOR
 from packtrust.keys import fingerprint, lct_tag
+from packtrust.messages.bases import ROTATION_FROM_MODULE
 from packtrust.pairing import tag_of
 from packtrust_node import identity as identities
-from packtrust_node.relation import record_name
+from packtrust_node.relation import SALT_PREFIX, record_name
 from packtrust_node.staging import (
     OFFER_REPEAT_MS,
     PAIRED_REPEAT_MS,
@@ -24,13 +25,21 @@ from packtrust_node.staging import (
     Finished,
     Staged,
 )
+from packtrust_node.usage import DUE, OVERDUE, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from packtrust.channel import Event
     from packtrust_node.neighbour import Neighbour
     from packtrust_node.node import Node
+    from packtrust_node.relation import Relation
 
 STAGED_MAX = const(2)
+
+# After an own rotation that failed, until the next try.
+ROTATION_RETRY_MS = const(30000)
+# The app rotates, unless nothing authentic of it has come for so long.
+APP_GONE_MS = const(5000)
 
 # Names of the reasons in the node's counters.
 NAMES = {
@@ -61,6 +70,9 @@ class Endpoint:
         self._staged = []  # type: list[Staged]
         self._finished = []  # type: list[Finished]
         self._owner_key = b""
+        self.usage = Usage(node)
+        self._rotation = None  # type: Rotation | None
+        self._rotation_ms = None  # type: int | None  # when the next one may start
 
     @property
     def staged(self) -> int:
@@ -114,6 +126,8 @@ class Endpoint:
             return provision.ABORTED, self._on_abort(body)
         if kind == provision.PROVE:
             return provision.PROOF, self._on_prove(body)
+        if kind == provision.STATUS:
+            return provision.REPORT, self._on_status(body)
         return self._node.extra(kind, body)
 
     def _identity(self) -> bytes:
@@ -251,6 +265,8 @@ class Endpoint:
         for other in list(self._staged):
             if other.tag == staged.tag or other.neighbour is neighbour:
                 self._drop(other)  # the app has begun anew
+        if self._rotation is not None and self._rotation.neighbour is neighbour:
+            self._end_rotation()  # the owner's word goes first
         if len(self._staged) >= STAGED_MAX:
             staged.wipe()
             raise Refusal(provision.REFUSED_FULL)
@@ -294,6 +310,12 @@ class Endpoint:
             finished.wipe()
         self._finished = []
         self._owner_key = b""
+        self._end_rotation()
+        store = self._node.env.store
+        for name in store.names():
+            if name.startswith(SALT_PREFIX):
+                store.remove(name)
+        self.usage.forget()
 
     def _drop(self, staged: Staged, keep_receipt_key: bool = False) -> None:
         if staged in self._staged:
@@ -385,6 +407,8 @@ class Endpoint:
         relation = staged.relation(node.unique_id_of(staged.package.node))
         known = node.relations.get(relation.tag)
         if known is not None:
+            if known.epoch >= relation.epoch:
+                raise Refusal(provision.REFUSED_STATE)
             channel = staged.neighbour.channel
             relation.keep_epoch_in_use(known, -1 if channel is None else channel.session_epoch)
         record = relation.encode()
@@ -397,6 +421,7 @@ class Endpoint:
             wipe(record)
         done = self._finish(staged, provision.COMMIT, provision.COMMITTED)
         node.install(relation)
+        self.usage.begin(relation)
         node.env.log("epoch %d of %s is current" % (relation.epoch, relation.lct_id))
         return done
 
@@ -439,6 +464,92 @@ class Endpoint:
         body = node.identity.fingerprint + provision.encode_entries(provision.PROOF_ENTRY, entries)
         return provision.with_mac(key, provision.PROOF, body, nonce)
 
+    def _on_status(self, body: bytes) -> bytes:
+        from packtrust_node.status import answer
+
+        return answer(self._node, self.owner_key(), body)
+
+    # -- rotation without an app ---------------------------------------------------------------------------------------
+
+    def on_rotation(self, neighbour: "Neighbour", base: int, event: "Event") -> None:
+        """Take a record about a rotation: at the pack from a module, at a module from the pack."""
+        if base == ROTATION_FROM_MODULE:
+            meant = neighbour.role == INITIATOR
+        else:
+            meant = self._node.device_role == provision.ROLE_MODULE
+        if not meant:
+            self._node.count("rotation")
+            return
+        from packtrust_node.rotation import take
+
+        ours = self._rotation
+        try:
+            self._rotation = take(self._node, ours, neighbour, bytes(event.data), event.epoch)
+        except PacktrustError as error:
+            self._rotation_failed(error)
+
+    def _rotation_failed(self, error: PacktrustError) -> None:
+        self._node.count("rotation-failed")
+        self._node.env.log("no new epoch: %s" % error)
+        self._end_rotation()
+
+    def _end_rotation(self) -> None:
+        if self._rotation is not None:
+            self._rotation.wipe()
+            self._rotation = None
+
+    def is_staged(self, neighbour: "Neighbour") -> bool:
+        """Whether a package of the owner is about this neighbour: then there is nothing to rotate."""
+        for staged in self._staged:
+            if staged.neighbour is neighbour:
+                return True
+        return False
+
+    def _due(self, now_ms: int) -> "Relation | None":
+        """The first pair of a pack and a module whose epoch the pack must replace itself."""
+        node = self._node
+        app = node.neighbour(node.own_node)
+        if app is None:
+            return None
+        there = app.established and now_ms - (app.last_authentic_ms or 0) < APP_GONE_MS
+        for relation in node.relations.values():
+            if relation.node == node.own_node or relation.previous is not None or not any(relation.peer_public):
+                continue
+            if not self.usage.used(relation, OVERDUE if there else DUE):
+                continue
+            neighbour = node.neighbour(relation.node)
+            if neighbour is None or neighbour.channel is None or self.is_staged(neighbour):
+                continue
+            if neighbour.channel.session_epoch == relation.epoch:
+                return relation
+        return None
+
+    def _tick_rotation(self, now_ms: int) -> None:
+        node = self._node
+        counted = self.usage.tick(now_ms)
+        if self._rotation is not None:
+            try:
+                if not self._rotation.tick(now_ms):
+                    if self._rotation.committed:
+                        self._rotation_ms = None
+                    self._end_rotation()
+            except PacktrustError as error:
+                self._rotation_failed(error)
+            return
+        if not counted or node.device_role != provision.ROLE_PACK:
+            return
+        if self._rotation_ms is not None and now_ms - self._rotation_ms < 0:
+            return
+        relation = self._due(now_ms)
+        if relation is not None:
+            from packtrust_node.rotation import begin
+
+            self._rotation_ms = now_ms + ROTATION_RETRY_MS
+            try:
+                self._rotation = begin(node, relation)
+            except PacktrustError as error:
+                self._rotation_failed(error)
+
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def tick(self, now_ms: int) -> None:
@@ -452,5 +563,6 @@ class Endpoint:
                 self._offer(staged)
             elif staged.paired_ms is not None and now_ms - staged.paired_ms >= 0:
                 self._send_paired(staged)
+        self._tick_rotation(now_ms)
         while self._finished and now_ms - self._finished[0].since_ms >= TIMEOUT_MS:
             self._finished.pop(0).wipe()

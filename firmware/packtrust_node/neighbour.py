@@ -4,6 +4,7 @@ from packtrust.arbitration import clear_of, compose
 from packtrust.channel import Channel
 from packtrust.errors import ChannelError, PacktrustError
 from packtrust.handshake import INITIATOR
+from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
 from packtrust.pairing import is_pairing
 from packtrust.segmentation import Reassembler, Segmenter
 
@@ -31,6 +32,7 @@ class Neighbour:
         self.last_authentic_ms = None  # type: int | None
         self.connecting = False
         self.unsent = 0  # records that could not be sealed
+        self.used_up = False  # the epoch: only a rotation goes on under it
         self._env = env
         self._own_fingerprint = b""
         self._link = link
@@ -148,9 +150,12 @@ class Neighbour:
         return event
 
     def seal(self, base: int, data: "Buffer") -> bool:
-        """Send a record; False where there is no session, or the session has sealed all it may."""
+        """Send a record; False where there is no session, or session or epoch has sealed all it may."""
         channel = self.channel
         if channel is None or not channel.established:
+            return False
+        if self.used_up and base not in (ROTATION_TO_MODULE, ROTATION_FROM_MODULE):
+            self.unsent += 1
             return False
         try:
             frames = channel.seal(compose(base, self.node), data)

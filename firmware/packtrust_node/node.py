@@ -6,6 +6,7 @@ from packtrust.arbitration import ENCRYPTED
 from packtrust.channel import ESTABLISHED, OPENED, REFUSED
 from packtrust.crypto import wipe
 from packtrust.errors import PacktrustError, StorageError
+from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
 from packtrust_node import boot_record
 from packtrust_node import identity as identities
 from packtrust_node import relation as relations
@@ -213,6 +214,10 @@ class Node:
                 self._write_relation(relation, True)
             except StorageError as error:
                 self._storage_error("storage", error)
+        base = event.arbitration_id >> 18
+        if base == ROTATION_FROM_MODULE or base == ROTATION_TO_MODULE:  # noqa: PLR1714 - no tuple for each record
+            self.endpoint.on_rotation(neighbour, base, event)
+            return False
         return True
 
     # -- stored state --------------------------------------------------------------------------------------------------

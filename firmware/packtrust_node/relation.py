@@ -5,6 +5,7 @@ from struct import pack, unpack_from
 from packtrust._compat import const
 from packtrust.crypto import wipe
 from packtrust.keys import SIDE_A, Relationship, fingerprint, lct_tag
+from packtrust.package import terms
 from packtrust_node.store import newer_error
 
 TYPE_CHECKING = False
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from packtrust.package import KeyPackage
 
 PREFIX = "rel-"
+SALT_PREFIX = "salt-"
 
 _VERSION = const(1)
 _HEAD = ">BIIBBBHIII"
@@ -63,8 +65,7 @@ class Relation:
         self.side = side
         self.node = node
         self.scope = scope
-        self.max_records = max_records
-        self.max_age_s = max_age_s
+        self.max_records, self.max_age_s = terms(max_records, max_age_s)
         self.unique_id = unique_id
         self.root = bytearray(root)
         self.peer_public = bytes(peer_public)

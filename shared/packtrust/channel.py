@@ -221,6 +221,11 @@ class Channel:
         return stats
 
     @property
+    def records(self) -> int:
+        """How many records were opened and sealed, together."""
+        return self._counts[_OPENED] + self._counts[_SEALED]
+
+    @property
     def last_opened_ms(self) -> "int | None":
         """When a record was opened last, by `clock`; None if there was none yet."""
         then = self._counts[_OPENED_MS]

@@ -34,8 +34,10 @@ class PairExchange:
     """One end of the exchange. `role` INITIATOR sends `offer()`; both give what arrives to `feed()`.
 
     `secret` is the pair secret, `dh_static` X25519 of the two binding keys (empty for a peer without one),
-    `entropy` 32 fresh random bytes. `root` is set when both ephemeral keys are known; `agreed` is True when the peer
-    has proved that it has the same root. Raises CryptoError if there is no entropy.
+    `entropy` 32 fresh random bytes. `public` is our ephemeral public key. `root` is set when both ephemeral keys are
+    known; `agreed` is True when the peer has proved that it has the same root.
+
+    Raises CryptoError if there is no entropy.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class PairExchange:
         self._dh_static = bytearray(dh_static)
         self._key = relationship.expand(static_root(secret, dh_static), "pair exchange", epoch)
         self._ephemeral = bytearray(entropy)
-        self._public = bytes(x25519_public(entropy))
+        self.public = bytes(x25519_public(entropy))
         self._peer_public = b""
         self._answer = b""
         self._confirm_key = b""
@@ -74,7 +76,7 @@ class PairExchange:
 
     def offer(self) -> bytes:
         """The first message; repeat it until the exchange is agreed or given up."""
-        return self._message(OFFER, self._public + hmac_sha256(self._key, b"offer", self._public))
+        return self._message(OFFER, self.public + hmac_sha256(self._key, b"offer", self.public))
 
     def _message(self, kind: int, body: bytes) -> bytes:
         return bytes((kind,)) + self._head + body
@@ -92,8 +94,8 @@ class PairExchange:
 
     def _mac(self, who: bytes) -> bytes:
         if self.role == INITIATOR:
-            return hmac_sha256(self._confirm_key, who, self._public, self._peer_public)
-        return hmac_sha256(self._confirm_key, who, self._peer_public, self._public)
+            return hmac_sha256(self._confirm_key, who, self.public, self._peer_public)
+        return hmac_sha256(self._confirm_key, who, self._peer_public, self.public)
 
     def feed(self, payload: "Buffer") -> "bytes | None":
         """Take a message; the message to send back, or None. What does not verify changes nothing and never raises."""
@@ -119,9 +121,16 @@ class PairExchange:
         public = body[:32]
         if len(body) != 64 or not compare_digest(body[32:], hmac_sha256(self._key, b"offer", public)):
             return None
+        return self.accept(public)
+
+    def accept(self, public: bytes) -> "bytes | None":
+        """ANSWER to the initiator's ephemeral key, by whatever way it came; None if another one was accepted before.
+
+        Only CONFIRM proves who it is from. Raises CryptoError for a bad point.
+        """
         if self.root is None:
-            self._agree(public, self._public)
-            self._answer = self._message(ANSWER, self._public + hmac_sha256(self._key, b"answer", public, self._public))
+            self._agree(public, self.public)
+            self._answer = self._message(ANSWER, self.public + hmac_sha256(self._key, b"answer", public, self.public))
         elif public != self._peer_public:
             return None
         return self._answer
@@ -130,10 +139,10 @@ class PairExchange:
         public = body[:32]
         if len(body) != 64:
             return None
-        if not compare_digest(body[32:], hmac_sha256(self._key, b"answer", self._public, public)):
+        if not compare_digest(body[32:], hmac_sha256(self._key, b"answer", self.public, public)):
             return None
         if self.root is None:
-            self._agree(self._public, public)
+            self._agree(self.public, public)
         elif public != self._peer_public:
             return None
         return self._message(CONFIRM, self._mac(b"initiator"))

@@ -1,0 +1,265 @@
+"""A new epoch of a pack-module pair without an app (docs/wire.md, section 9): either end of it, loaded when needed.
+
+The commit is as with a package: the module's first, and it goes on with both epochs until a record has come under the
+new one; so a power cut on either side, at any step, leaves a pair that meets again.
+"""
+
+from struct import pack, unpack_from
+
+from packtrust import rotation
+from packtrust._compat import const
+from packtrust.crypto import sha256, wipe, x25519
+from packtrust.errors import PacktrustError, StorageError
+from packtrust.handshake import INITIATOR
+from packtrust.keys import SALT_LENGTH
+from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
+from packtrust.pairing import PairExchange
+from packtrust_node.relation import PREFIX, SALT_PREFIX, Relation, record_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust_node.neighbour import Neighbour
+    from packtrust_node.node import Node
+    from packtrust_node.store import Store
+
+TIMEOUT_MS = const(10000)
+REPEAT_MS = const(1000)
+
+_SALT_ENTRY = const(36)  # epoch, SHA-256 of the salt
+
+
+def salt_name(tag: bytes) -> str:
+    """Name of the store's record of a relationship's salts."""
+    return SALT_PREFIX + record_name(tag)[len(PREFIX) :]
+
+
+def salt_hash(store: "Store", tag: bytes, epoch: int) -> bytes:
+    """SHA-256 of the salt of an epoch that the devices made themselves, b"" if a package brought it."""
+    raw = store.read(salt_name(tag))
+    if raw is not None:
+        for at in range(0, len(raw) - _SALT_ENTRY + 1, _SALT_ENTRY):
+            if unpack_from(">I", raw, at)[0] == epoch:
+                return bytes(raw[at + 4 : at + _SALT_ENTRY])
+    return b""
+
+
+class Rotation:
+    """One end's part in one rotation. `tick` takes its steps one at a time, for each X25519 takes a board a while.
+
+    neighbour   the other end
+    base_epoch  the epoch whose session carries the messages, and whose root the new one follows from
+    epoch       the new one
+    salt, peer  of PROPOSE, at the module; the pack draws its salt
+    """
+
+    def __init__(
+        self,
+        node: "Node",
+        neighbour: "Neighbour",
+        base_epoch: int,
+        epoch: int,
+        salt: bytes,
+        peer: bytes = b"",
+    ) -> None:
+        self.neighbour = neighbour
+        self.epoch = epoch
+        self.committed = False
+        self._node = node
+        self._base_epoch = base_epoch
+        self._salt = salt
+        self._peer = peer
+        self._dh_static = bytearray()
+        self._exchange = None  # type: PairExchange | None
+        self._message = b""  # sent last
+        self._since_ms = self._due_ms = node.env.now_ms()
+
+    @property
+    def _initiates(self) -> bool:
+        return self.neighbour.role == INITIATOR
+
+    def is_about(self, epoch: int, salt: bytes, peer: bytes) -> bool:
+        """Whether a PROPOSE is the one that this is the answer to."""
+        return (self.epoch, self._salt, self._peer) == (epoch, salt, peer)
+
+    def wipe(self) -> None:
+        """Destroy what is secret."""
+        wipe(self._dh_static)
+        if self._exchange is not None:
+            self._exchange.wipe()
+
+    def _send(self, message: bytes, now_ms: int) -> None:
+        self._message = message
+        self._due_ms = now_ms + REPEAT_MS
+        self.neighbour.seal(ROTATION_TO_MODULE if self._initiates else ROTATION_FROM_MODULE, message)
+
+    def repeat(self) -> None:
+        """Say again what was said last, if anything was."""
+        if self._message:
+            self._send(self._message, self._node.env.now_ms())
+
+    def tick(self, now_ms: int) -> bool:
+        """Take the next step. False when it is over. Raises PacktrustError where that is a failure."""
+        if now_ms - self._since_ms >= TIMEOUT_MS:
+            if not self.committed:
+                self._node.count("rotation-timeout")
+            return False
+        if self.committed:
+            return not self._initiates  # the module's end may have to say AGREED again
+        if self._exchange is None:
+            self._prepare(now_ms)
+        elif not self._initiates:
+            if not self._message:
+                self._send(self._exchange.accept(self._peer) or b"", now_ms)
+        elif now_ms - self._due_ms >= 0:
+            self._send(self._message, now_ms)
+        return True
+
+    def _root(self) -> "bytearray | None":
+        relation = self.neighbour.relation
+        if relation is None:
+            return None
+        if relation.epoch == self._base_epoch:
+            return relation.root
+        previous = relation.previous
+        return previous[1] if previous is not None and previous[0] == self._base_epoch else None
+
+    def _prepare(self, now_ms: int) -> None:
+        """One X25519 a call: the binding keys' first, then our ephemeral one."""
+        node = self._node
+        relation = self.neighbour.relation
+        root = self._root()
+        if relation is None or root is None:
+            raise PacktrustError("the pair has other keys by now")
+        if not self._dh_static:
+            self._dh_static = bytearray(x25519(node.identity.private, relation.peer_public))
+            return
+        relationship = relation.relationship(node.identity.fingerprint)
+        entropy = bytearray(node.env.urandom(32))
+        secret = rotation.next_secret(root, relationship, self._base_epoch, self._salt)
+        role = self.neighbour.role
+        self._exchange = PairExchange(role, secret, self._dh_static, relationship, self.epoch, entropy)
+        for made in (secret, entropy, self._dh_static):
+            wipe(made)
+        if self._initiates:
+            self._send(rotation.propose(self.epoch, self._salt, self._exchange.public), now_ms)
+
+    def take(self, message: bytes) -> None:
+        """Take ANSWER, CONFIRM or AGREED. Raises StorageError if the new epoch cannot be stored: the old one stays."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        answer = exchange.feed(message)
+        now_ms = self._node.env.now_ms()
+        if exchange.agreed and not self.committed:
+            self._commit(exchange)
+        if answer is not None:
+            self._send(answer, now_ms)
+        elif not exchange.agreed:
+            self._node.count("rotation")
+
+    def _commit(self, exchange: PairExchange) -> None:
+        node = self._node
+        old = self.neighbour.relation
+        if old is None or exchange.root is None or old.epoch >= self.epoch:
+            raise PacktrustError("the pair has other keys by now")
+        relation = Relation(
+            old.counter,
+            self.epoch,
+            old.role,
+            old.side,
+            old.node,
+            old.scope,
+            old.max_records,
+            old.max_age_s,
+            old.unique_id,
+            exchange.root,
+            old.peer_public,
+            old.lct_id,
+            old.component_a,
+            old.component_b,
+            old.lct_half,
+        )
+        channel = self.neighbour.channel
+        relation.keep_epoch_in_use(old, -1 if channel is None else channel.session_epoch)
+        store = node.env.store
+        record = relation.encode()
+        try:
+            # The hash first: alone it means nothing.
+            kept = salt_hash(store, old.tag, old.epoch)
+            salts = pack(">I", self.epoch) + sha256(self._salt)
+            if kept:
+                salts += pack(">I", old.epoch) + kept
+            store.write(salt_name(old.tag), salts)
+            store.write(record_name(old.tag), record)
+        except StorageError:
+            relation.wipe()
+            raise
+        finally:
+            wipe(record)
+        self.committed = True
+        if self._initiates:
+            self._exchange = None
+            exchange.wipe()
+        node.install(relation)
+        node.endpoint.usage.begin(relation)
+        node.count("rotations")
+        node.env.log("epoch %d of %s, made without an app" % (relation.epoch, relation.lct_id))
+
+
+def begin(node: "Node", relation: Relation) -> "Rotation | None":
+    """The pack's part in a rotation of a pair with a module, started. Raises PacktrustError without entropy."""
+    neighbour = node.neighbour(relation.node)
+    if neighbour is None:
+        return None
+    return Rotation(node, neighbour, relation.epoch, relation.epoch + 1, node.env.urandom(SALT_LENGTH))
+
+
+def take(
+    node: "Node", ours: "Rotation | None", neighbour: "Neighbour", message: bytes, epoch: int
+) -> "Rotation | None":
+    """Take a message under the session of `epoch`; the rotation that is under way then. Raises PacktrustError."""
+    mine = ours is not None and ours.neighbour is neighbour
+    if neighbour.role == INITIATOR:
+        newest = rotation.parse_behind(message)
+        if newest >= 0 and mine:
+            return _skip(node, ours, newest)
+    else:
+        proposed = rotation.parse_propose(message)
+        if proposed is not None:
+            return _answer(node, ours if mine else None, neighbour, proposed, epoch)
+    if mine:
+        ours.take(message)
+    else:
+        node.count("rotation")
+    return ours
+
+
+def _skip(node: "Node", ours: Rotation, newest: int) -> Rotation:
+    """The module has agreed on `newest` before, and the pack's power went before it had: that epoch is skipped."""
+    relation = ours.neighbour.relation
+    if relation is None or ours.committed or not 0 <= newest - relation.epoch <= rotation.EPOCH_JUMP:
+        node.count("rotation")
+        return ours
+    if newest < ours.epoch:
+        return ours  # an answer to what was said before
+    ours.wipe()
+    return Rotation(node, ours.neighbour, relation.epoch, newest + 1, node.env.urandom(SALT_LENGTH))
+
+
+def _answer(
+    node: "Node", ours: "Rotation | None", neighbour: "Neighbour", proposed: "tuple[int, bytes, bytes]", epoch: int
+) -> "Rotation | None":
+    """The module's part: a new one, unless it is the one under way that is proposed again."""
+    relation = neighbour.relation
+    if relation is None or node.endpoint.is_staged(neighbour):
+        node.count("rotation")
+        return ours
+    if ours is not None and ours.is_about(proposed[0], proposed[1], proposed[2]):
+        ours.repeat()
+        return ours
+    if proposed[0] <= relation.epoch:
+        neighbour.seal(ROTATION_FROM_MODULE, rotation.behind(relation.epoch))
+        return ours
+    if ours is not None:
+        ours.wipe()
+    return Rotation(node, neighbour, epoch, proposed[0], proposed[1], proposed[2])

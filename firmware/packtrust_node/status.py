@@ -1,0 +1,49 @@
+"""REPORT: counters and epochs of a node, for its owner (docs/wire.md, section 9); loaded when asked for."""
+
+from packtrust import provision, report
+from packtrust_node.endpoint import Refusal
+from packtrust_node.rotation import salt_hash
+from packtrust_node.usage import DUE, USED_UP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust._typing import Buffer
+    from packtrust_node.node import Node
+
+_NO_HASH = bytes(32)
+
+
+def answer(node: "Node", key: "Buffer", body: bytes) -> bytes:
+    """Body of REPORT for the body of a STATUS. Raises endpoint.Refusal."""
+    asked = report.parse_request(body)
+    if asked is None:
+        raise Refusal(provision.REFUSED_UNKNOWN)
+    nonce, first = asked
+    relations = list(node.relations.values())
+    usage = node.endpoint.usage
+    entries = []
+    for relation in relations[first : first + report.ENTRIES]:
+        made = salt_hash(node.env.store, relation.tag, relation.epoch)
+        flags = report.MADE_HERE if made else 0
+        if relation.previous is not None:
+            flags |= report.TWO_EPOCHS
+        if usage.used(relation, DUE):
+            flags |= report.DUE
+        if usage.used(relation, USED_UP):
+            flags |= report.USED_UP
+        entries.append(
+            (
+                relation.tag,
+                relation.epoch,
+                flags,
+                usage.records(relation),
+                relation.max_records,
+                usage.age_s(relation),
+                relation.max_age_s,
+                made or _NO_HASH,
+            )
+        )
+    identity = node.identity
+    return report.encode(
+        key, nonce, identity.fingerprint, node.boot_counter, identity.counter, len(relations), first, entries
+    )

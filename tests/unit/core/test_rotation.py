@@ -1,0 +1,542 @@
+"""A new epoch without an app: pack and module make it under traffic, through losses and power cuts; nobody else can."""
+
+from nodebench import MODULE_BUS, App, Bench
+from packtrust import package, rotation
+from packtrust.crypto import sha256, x25519, x25519_public
+from packtrust.errors import CryptoError
+from packtrust.handshake import INITIATOR, RESPONDER
+from packtrust.keys import Relationship, epoch_root, fingerprint
+from packtrust.pairing import ANSWER, PairExchange
+from packtrust_node import rotation as node_rotation
+from packtrust_node.usage import RECORD, SAVE_S, share
+from portable import raises
+from rotation_bench import (
+    ROTATION_BASES,
+    CutSlots,
+    Ledger,
+    alone,
+    ask_report,
+    epochs,
+    refusals,
+    relation_of,
+    settled,
+    use,
+)
+
+PACK = bytes(range(1, 33))
+MODULE = bytes(range(33, 65))
+STATIC = x25519(PACK, x25519_public(MODULE))
+RELATIONSHIP = Relationship(
+    "COMP-a", "COMP-b", "lct-1", fingerprint(x25519_public(PACK)), fingerprint(x25519_public(MODULE))
+)
+ROOT = b"r" * 32
+SALT = b"s" * 32
+
+
+# -- derivation and messages -------------------------------------------------------------------------------------------
+
+
+def ends(root_b=ROOT, static_b=STATIC, salt_b=SALT, entropy_b=b"\x22" * 32):
+    """Both ends of the exchange of epoch 2, as far as their first messages."""
+    a = PairExchange(
+        INITIATOR, rotation.next_secret(ROOT, RELATIONSHIP, 1, SALT), STATIC, RELATIONSHIP, 2, b"\x11" * 32
+    )
+    secret = rotation.next_secret(root_b, RELATIONSHIP, 1, salt_b)
+    b = PairExchange(RESPONDER, secret, static_b, RELATIONSHIP, 2, entropy_b)
+    return a, b
+
+
+def test_both_ends_reach_one_new_root():
+    a, b = ends()
+    epoch, salt, public = rotation.parse_propose(rotation.propose(2, SALT, a.public))
+    assert (epoch, salt, public) == (2, SALT, a.public)
+    confirm = a.feed(b.accept(public))
+    agreed = b.feed(confirm)
+    assert b.agreed and not a.agreed
+    a.feed(agreed)
+    assert a.agreed and a.root == b.root and bytes(a.root) != ROOT
+
+
+def test_who_lacks_one_of_the_secrets_gets_nowhere():
+    for options in ({"root_b": b"x" * 32}, {"static_b": bytes(31) + b"\x01"}, {"salt_b": b"x" * 32}):
+        a, b = ends(**options)
+        assert a.feed(b.accept(a.public)) is None  # the pack sees it at once
+        assert a.root is None
+
+
+def test_everything_on_the_bus_and_the_old_root_do_not_give_the_new_one():
+    """Somebody recorded all, has got the old root, and takes both binding keys later: the ephemeral keys are gone."""
+    a, b = ends()
+    confirm = a.feed(b.accept(a.public))
+    b.feed(confirm)
+    secret = rotation.next_secret(ROOT, RELATIONSHIP, 1, SALT)  # the salt went sealed under the old root
+    guesses = [epoch_root(secret, STATIC, part) for part in (b"", a.public, b.public, STATIC, bytes(32))]
+    assert bytes(a.root) not in guesses
+    # And it is the ephemeral exchange that keeps it out: with one of its keys there would be nothing left to find.
+    assert epoch_root(secret, STATIC, x25519(b"\x11" * 32, b.public)) == bytes(a.root)
+    for exchange in (a, b):
+        assert not any(exchange._ephemeral) and not any(exchange._secret) and not any(exchange._dh_static)
+
+
+def test_the_old_root_alone_does_not_stand_between_the_two():
+    """Active, with the old root, and without a binding key: neither end's proof can be made."""
+    a, module = ends()
+    _, forger = ends(static_b=x25519(b"\x33" * 32, x25519_public(MODULE)))
+    assert a.feed(forger.accept(a.public)) is None
+    pretender = PairExchange(
+        INITIATOR,
+        rotation.next_secret(ROOT, RELATIONSHIP, 1, SALT),
+        x25519(b"\x33" * 32, x25519_public(MODULE)),
+        RELATIONSHIP,
+        2,
+        b"\x44" * 32,
+    )
+    assert pretender.feed(module.accept(pretender.public)) is None
+    assert not module.agreed
+
+
+def test_bad_points_are_refused():
+    _, b = ends()
+    raises(CryptoError, b.accept, bytes(32))
+    assert b.root is None
+
+
+def test_malformed_messages():
+    good = rotation.propose(2, SALT, b"p" * 32)
+    for size in range(len(good)):
+        assert rotation.parse_propose(good[:size]) is None
+    assert rotation.parse_propose(good + b"\x00") is None
+    assert rotation.parse_propose(b"\x11" + good[1:]) is None
+    assert rotation.parse_behind(rotation.behind(7)) == 7
+    for raw in (b"", b"\x16", b"\x16\x00\x00\x00", b"\x15\x00\x00\x00\x07", b"\x16\x00\x00\x00\x07\x00"):
+        assert rotation.parse_behind(raw) == -1
+
+
+# -- terms and usage ---------------------------------------------------------------------------------------------------
+
+
+def test_a_package_never_weakens_the_terms():
+    most, longest = package.DEFAULT_MAX_RECORDS, package.DEFAULT_MAX_AGE_S
+    assert package.terms(most + 1, longest + 1) == (most, longest)
+    assert package.terms(0xFFFFFFFF, 0xFFFFFFFF) == (most, longest)
+    assert package.terms(0, 0) == (most, longest)
+    assert package.terms(100000, 3600) == (100000, 3600)
+    assert package.terms(1, 1) == (package.MIN_RECORDS, package.MIN_AGE_S)
+
+
+def test_a_weaker_package_is_clamped_by_the_node():
+    bench = Bench(1)
+    app = App(bench)
+    pack = bench.nodes["pack"]
+    bench.until(lambda: len(pack.slots) == 1)
+    bench.run(100)
+    app.claim_pack(pack.claim_code())
+    make = app.make_package
+    app.make_package = lambda *given, **fields: make(*given, max_records=0x3FFFFFFF, max_age_s=0xFFFFFFFF, **fields)
+    app.introduce(1, bench.nodes["module0"].claim_code())
+    for node in (pack, bench.nodes["module0"]):
+        relation = relation_of(node, 1)
+        assert relation.max_records == package.DEFAULT_MAX_RECORDS
+        assert relation.max_age_s == package.DEFAULT_MAX_AGE_S
+    entry = next(entry for entry in ask_report(bench, app, 0x40).entries if entry.max_records)
+    assert entry.max_records == package.DEFAULT_MAX_RECORDS  # and the owner is told
+    bench.sound()
+
+
+def test_records_of_both_directions_and_all_sessions_count():
+    bench, pack, module = alone()
+    relation = relation_of(pack, 1)
+    usage = pack.endpoint.usage
+    channel = pack.slots[1].neighbour.channel
+    bench.run(1000)
+    assert abs(usage.records(relation) - channel.records) < 120
+    before = usage.records(relation)
+    pack.slots[1].neighbour.connecting = False
+    pack.slots[1].neighbour.connect()
+    bench.run(3000)
+    assert channel.stats["established"] == 2
+    assert usage.records(relation) > before + 60
+    assert abs(usage.records(relation) - channel.records) < 120
+    assert usage.age_s(relation) >= 9
+    assert abs(module.endpoint.usage.records(relation_of(module, 1)) - usage.records(relation)) < 120
+
+
+def test_a_power_cycle_counts_and_costs_no_write():
+    bench, _pack, module = alone()
+    bench.run(2000)
+    relation = relation_of(module, 1)
+    slots = bench.envs["module0"].slots
+    stored = dict(slots.files)
+    for boot in range(1, 4):
+        bench.off("module0")
+        module = bench.boot("module0")
+        bench.until(lambda: settled(bench, 1), 15000)
+        usage = module.endpoint.usage
+        bench.run(1500)
+        got = usage.records(relation_of(module, 1))
+        assert boot * share(relation.max_records) <= got < boot * share(relation.max_records) + 2000
+        assert usage.age_s(relation_of(module, 1)) >= boot * SAVE_S
+        changed = [name for name in slots.files if slots.files[name] != stored.get(name)]
+        assert all(name.startswith("boot") for name in changed), changed
+    bench.sound()
+
+
+def test_usage_is_stored_by_the_hour_and_by_records():
+    bench, _pack, module = alone()
+    usage = module.endpoint.usage
+    relation = relation_of(module, 1)
+    bench.run(1100)
+    writes = []
+    write = bench.envs["module0"].store.write
+    bench.envs["module0"].store.write = lambda name, data: writes.append(name) or write(name, data)
+    bench.run(3000)
+    assert writes == []
+    usage._unsaved = share(relation.max_records)
+    bench.run(1100)
+    assert writes == [RECORD]
+    usage._save_s = 1
+    bench.run(1100)
+    assert writes == [RECORD, RECORD]
+    bench.run(3000)
+    assert len(writes) == 2
+
+
+def test_damaged_usage_records_do_no_harm():
+    bench, _pack, _module = alone()
+    for raw in (b"", b"\x01", b"\x02" + bytes(30), b"\x01" + bytes(25)):
+        bench.envs["module0"].store.write(RECORD, raw)
+        bench.off("module0")
+        bench.boot("module0")
+        bench.until(lambda: settled(bench, 1), 15000)
+    bench.sound()
+
+
+def test_used_up_epoch_seals_nothing_but_its_rotation():
+    bench, pack, module = alone()
+    ledger = Ledger(pack, module)
+    pack.endpoint._rotation_ms = bench.now_ms + 20000  # the pack tried a moment ago
+    use(pack, 1, 8)
+    bench.run(2000)
+    neighbour = pack.slots[1].neighbour
+    assert neighbour.used_up and pack.counters["epoch-used-up"] == 1
+    sealed = len(ledger.sealed)
+    assert not neighbour.seal(0x517, b"\x03")
+    bench.run(3000)
+    assert [item for item in ledger.sealed[sealed:] if item[0] == 0] == []
+    bench.until(lambda: settled(bench, 2), 30000)
+    assert not neighbour.used_up and neighbour.seal(0x517, b"\x03")
+    bench.sound()
+
+
+# -- the pack alone ----------------------------------------------------------------------------------------------------
+
+
+def test_pack_rotates_alone_under_full_traffic_and_no_record_is_lost():
+    bench, pack, module = alone(2)
+    ledger = Ledger(pack, module)
+    use(pack, 1, 6)
+    old = bytes(relation_of(pack, 1).root)
+    bench.until(lambda: settled(bench, 2), 5000)
+    bench.run(2000)
+    ledger.check()
+    directions = set(item[0] for item in ledger.opened if item[1] == 2)
+    assert directions == {0, 1}
+    assert bytes(relation_of(pack, 1).root) != old
+    assert refusals(pack.slots[1].neighbour.channel) == {} == refusals(module.neighbour(1).channel)
+    assert pack.counters["rotations"] == module.counters["rotations"] == 1
+    assert epochs(bench, 2) == (1, 1)  # each pair by itself
+    assert pack.endpoint.usage.records(relation_of(pack, 1)) < 200
+    bench.sound()
+
+
+def test_by_age_too():
+    bench, pack, _module = alone()
+    relation = relation_of(pack, 1)
+    usage = pack.endpoint.usage
+    usage._figures[usage._at(relation) + 1] = relation.max_age_s * 3 // 4
+    bench.until(lambda: settled(bench, 2), 5000)
+    assert usage.age_s(relation_of(pack, 1)) < 10
+
+
+def test_below_the_limit_nothing_happens():
+    bench, pack, _module = alone()
+    relation = use(pack, 1, 6)
+    usage = pack.endpoint.usage
+    usage._figures[usage._at(relation)] -= 2000
+    bench.run(5000)
+    assert epochs(bench) == (1, 1) and "rotations" not in pack.counters
+
+
+def test_while_the_app_is_there_the_pack_leaves_it_to_the_app():
+    bench, pack, _module = alone()
+    bench.app = bench.owner
+    bench.until(lambda: bench.owner.channel.established, 10000)
+    bench.run(1000)
+    use(pack, 1, 6)
+    bench.run(5000)
+    assert epochs(bench) == (1, 1)
+    use(pack, 1, 7)  # and the app does not
+    bench.until(lambda: settled(bench, 2), 5000)
+
+
+def test_many_rotations_one_after_another():
+    bench, pack, module = alone()
+    ledger = Ledger(pack, module)
+    for epoch in range(2, 7):
+        use(pack, 1, 6)
+        bench.until(lambda: settled(bench, epoch), 5000)  # noqa: B023 - called at once
+    bench.run(1000)
+    ledger.check()
+    assert len(pack.relations) == 2 and len(module.relations) == 1
+    salts = [name for name in bench.envs["pack"].store.names() if name.startswith("salt-")]
+    assert len(salts) == 1
+    bench.sound()
+
+
+def test_a_package_of_the_owner_goes_first():
+    bench, pack, _module = alone()
+    app = bench.owner
+    bench.app = app
+    app.introduce(1, commit=False)  # staged at both ends, epoch 2
+    bench.app = None
+    bench.run(6000)
+    use(pack, 1, 6)
+    bench.run(5000)
+    assert epochs(bench) == (1, 1) and pack.endpoint._rotation is None
+    bench.run(25000)  # the owner does not commit
+    bench.until(lambda: settled(bench, 2), 10000)
+    # The owner's next package has to be above what they made, and is taken.
+    bench.app = app
+    app.epochs["lct-1"] = 2
+    app.introduce(1)
+    bench.until(lambda: settled(bench, 3), 10000)
+    bench.sound()
+
+
+def test_a_package_that_comes_in_between_ends_the_rotation():
+    bench, pack, module = alone()
+    bench.spy = lambda bus, sender, frame: frame.arbitration_id >> 18 != 0x50C  # the module is not heard
+    use(pack, 1, 6)
+    bench.run(1500)
+    assert pack.endpoint._rotation is not None and module.endpoint._rotation is not None
+    bench.spy = None
+    app = bench.owner
+    bench.app = app
+    app.introduce(1)
+    bench.until(lambda: settled(bench, 2), 10000)
+    assert "rotations" not in pack.counters and "rotations" not in module.counters
+    bench.sound()
+
+
+# -- what the bus does to it -------------------------------------------------------------------------------------------
+
+
+def test_each_message_lost_once():
+    """Of the rotation and of the handshake after it; nothing else is lost, and nothing of the traffic."""
+    for base, nth in ((0x51C, 1), (0x50C, 1), (0x51C, 2), (0x50C, 2), (0x539, 1), (0x531, 1), (0x539, 2)):
+        bench, pack, module = alone()
+        ledger = Ledger(pack, module)
+        seen = [0, 0]
+
+        def lose(bus, sender, frame):
+            if bus == MODULE_BUS and frame.arbitration_id >> 18 == base:  # noqa: B023
+                if frame.arbitration_id & 0xF000 == 0:
+                    seen[0] += 1  # noqa: B023
+                if seen[0] == nth:  # noqa: B023
+                    seen[1] = 1  # noqa: B023
+                    return False
+            return True
+
+        bench.spy = lose
+        use(pack, 1, 6)
+        bench.until(lambda: settled(bench, 2), 15000)  # noqa: B023
+        bench.run(1500)
+        assert seen[1], "%x %d" % (base, nth)
+        ledger.check(lost=1 if base in ROTATION_BASES else 0)
+        bench.sound()
+
+
+def test_one_frame_in_fifty_lost():
+    bench, pack, module = alone()
+    ledger = Ledger(pack, module)
+    count = [0]
+
+    def lose(bus, sender, frame):
+        count[0] += 1
+        return bus != MODULE_BUS or count[0] % 50 != 0
+
+    bench.spy = lose
+    for epoch in (2, 3, 4):
+        use(pack, 1, 6)
+        bench.until(lambda: settled(bench, epoch), 60000)  # noqa: B023
+    bench.spy = None
+    bench.run(2000)
+    # A record with a lost frame is lost; all others come, and no record twice.
+    ledger.check(lost=count[0] // 50)
+    bench.sound()
+
+
+def test_recorded_rotations_change_nothing():
+    bench, pack, module = alone()
+    recorded = []
+    bench.spy = lambda bus, sender, frame: recorded.append(frame.copy()) or True
+    use(pack, 1, 6)
+    bench.until(lambda: settled(bench, 2), 5000)
+    bench.spy = None
+    for frame in recorded:
+        if frame.arbitration_id >> 18 in ROTATION_BASES + (0x539, 0x531):
+            bench.inject(MODULE_BUS, frame)
+    bench.run(3000)
+    assert epochs(bench) == (2, 2) and settled(bench, 2)
+    assert pack.counters["rotations"] == module.counters["rotations"] == 1
+    bench.sound()
+
+
+def test_the_pack_repeats_itself_and_gives_up():
+    bench, pack, module = alone()
+    sent = []
+
+    def spy(bus, sender, frame):
+        base = frame.arbitration_id >> 18
+        if base == 0x51C and frame.arbitration_id & 0xF000 == 0:
+            sent.append(bench.now_ms)
+        return base != 0x50C
+
+    bench.spy = spy
+    use(pack, 1, 6)
+    bench.run(13000)
+    assert 8 <= len(sent) <= 11
+    assert pack.counters["rotation-timeout"] == 1 and module.counters["rotation-timeout"] == 1
+    assert pack.endpoint._rotation is None and module.endpoint._rotation is None
+    bench.run(15000)
+    assert len(sent) <= 11  # it waits
+    bench.spy = None
+    bench.until(lambda: settled(bench, 2), 20000)
+    bench.sound()
+
+
+def test_an_old_epoch_is_not_agreed_on_again():
+    """The module says how far it is; the pack does not follow where nobody can be."""
+    _bench, pack, module = alone()
+    relation = relation_of(module, 1)
+    for epoch in (0, 1):
+        message = rotation.propose(epoch, SALT, b"p" * 32)
+        assert node_rotation.take(module, None, module.neighbour(1), message, 1) is None
+    assert relation_of(module, 1) is relation
+    ours = node_rotation.begin(pack, relation_of(pack, 1))
+    for newest in (0, 2 + rotation.EPOCH_JUMP, 0xFFFFFFFF):
+        assert node_rotation.take(pack, ours, pack.slots[1].neighbour, rotation.behind(newest), 1) is ours
+    skipped = node_rotation.take(pack, ours, pack.slots[1].neighbour, rotation.behind(5), 1)
+    assert skipped is not ours and skipped.epoch == 6
+
+
+def test_messages_of_a_rotation_are_taken_from_nobody_else():
+    bench, pack, module = alone()
+    # From the app, by the rows of the module bus; and by a module that has begun nothing.
+    pack.slots[1].neighbour.seal(0x50C, bytes((ANSWER,)) + bytes(76))
+    module.neighbour(1).seal(0x51C, rotation.propose(2, SALT, b"p" * 32))
+    module.neighbour(1).seal(0x50C, bytes((ANSWER,)) + bytes(76))
+    bench.run(3000)
+    assert module.counters["rotation"] == 1 and pack.counters["rotation"] == 2
+    assert epochs(bench) == (1, 1) and settled(bench, 1)
+    bench.sound()
+
+
+# -- power -------------------------------------------------------------------------------------------------------------
+
+
+def test_module_with_an_old_copy_of_its_flash_is_refused():
+    bench, pack, module = alone()
+    old = dict(bench.envs["module0"].slots.files)
+    for epoch in (2, 3):
+        use(pack, 1, 6)
+        bench.until(lambda: settled(bench, epoch), 5000)  # noqa: B023
+    bench.off("module0")
+    slots = CutSlots(old)
+    module = bench.boot("module0", slots)
+    bench.run(15000)
+    assert not module._is_live and module.state == 0
+    assert not pack.slots[1].active(bench.now_ms)
+    assert module.neighbour(1).channel.stats["handshake-epoch"] > 0
+    # The owner sees what it is: its counters went back.
+    got = ask_report(bench, bench.owner, 1)
+    assert got.entries[0].epoch == 1 and got.boot_counter < 3
+    # And heals it: a package above what either end has.
+    bench.owner.epochs["lct-1"] = 3
+    bench.owner.introduce(1)
+    bench.until(lambda: settled(bench, 4), 20000)
+    bench.sound()
+
+
+# -- report ------------------------------------------------------------------------------------------------------------
+
+
+def test_report_to_the_owner():
+    bench, pack, _module = alone(2)
+    app = bench.owner
+    salts = []
+    begin = node_rotation.begin
+
+    def watched(node, relation):
+        made = begin(node, relation)
+        salts.append(made._salt)
+        return made
+
+    node_rotation.begin = watched
+    try:
+        use(pack, 1, 6)
+        bench.until(lambda: settled(bench, 2), 5000)
+    finally:
+        node_rotation.begin = begin
+    got = ask_report(bench, app, 0x40)
+    assert got.fingerprint == pack.identity.fingerprint
+    assert (got.counter, got.boot_counter, got.total, got.first) == (pack.identity.counter, 1, 3, 0)
+    by_tag = {entry.tag: entry for entry in got.entries}
+    mine = by_tag[relation_of(pack, 1).tag]
+    assert mine.epoch == 2 and mine.flags == 1 and mine.salt_hash == sha256(salts[0])
+    other = by_tag[relation_of(pack, 2).tag]
+    assert other.epoch == 1 and other.flags == 0 and other.salt_hash == bytes(32)
+    assert 0 < other.records < 5000 and other.max_records == package.DEFAULT_MAX_RECORDS
+    theirs = ask_report(bench, app, 1).entries[0]
+    assert (theirs.epoch, theirs.flags, theirs.salt_hash) == (2, 1, mine.salt_hash)
+    assert [entry.tag for entry in ask_report(bench, app, 0x40, 2).entries] == [got.entries[2].tag]
+    assert ask_report(bench, app, 0x40, 3).entries == []
+    use(pack, 2, 8)
+    assert [entry.flags for entry in ask_report(bench, app, 0x40).entries if entry.tag == other.tag] == [4 | 8]
+    bench.sound()
+
+
+def test_released_nodes_keep_no_salt_and_no_usage():
+    bench, pack, module = alone()
+    use(pack, 1, 6)
+    bench.until(lambda: settled(bench, 2), 5000)
+    bench.run(1500)
+    store = bench.envs["module0"].store
+    assert RECORD in store.names() and any(name.startswith("salt-") for name in store.names())
+    module.reset()
+    assert store.names() == ["boot", "identity"]
+
+
+def test_nothing_secret_stays_behind():
+    bench, pack, _module = alone()
+    made = []
+    init = node_rotation.Rotation.__init__
+
+    def watched(self, *arguments):
+        init(self, *arguments)
+        made.append(self)
+
+    node_rotation.Rotation.__init__ = watched
+    try:
+        use(pack, 1, 6)
+        bench.until(lambda: settled(bench, 2), 5000)
+        bench.run(11000)
+    finally:
+        node_rotation.Rotation.__init__ = init
+    assert len(made) == 2
+    for one in made:
+        assert not any(one._dh_static)
+        exchange = one._exchange
+        assert exchange is None or not (
+            any(exchange._secret) or any(exchange._dh_static) or any(exchange._ephemeral) or any(exchange.root)
+        )
