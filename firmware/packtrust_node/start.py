@@ -7,7 +7,8 @@
                                   in, None: all; for CAN FD where `env.data_bitrate(config, index)` asks for it
                                   and the controller has it
     urandom(count) -> bytes       None if the board has no entropy source
-    state_directory               where the store may keep its files
+    state_directory               where the store may keep its files; of a board without a file system instead
+    slots()                       its slots in raw flash (flash_slots.FlashSlots)
     console_in                    stream of the console, or None
     console_write(text)
     statistics() -> dict          figures of the board for the console's `stats`
@@ -88,7 +89,8 @@ def build():
     clock = Clock()
     entropy = Entropy(board.urandom)
     entropy.mix(str(config["unique_id"]).encode())
-    store = Store(FileSlots(board.state_directory), entropy, config["unique_id"])
+    slots = board.slots() if hasattr(board, "slots") else FileSlots(board.state_directory)
+    store = Store(slots, entropy, config["unique_id"])
     env = Env(clock, entropy, store, queues, _log)
     if is_pack:
         from packtrust_node.pack import PackNode

@@ -164,9 +164,12 @@ class Store:
         except OSError as error:
             raise StorageError("cannot write %s (error %s): free or replace the flash" % (name, error.args[0]))
 
-    def _take(self, slot: str) -> None:
+    def _take(self, slot: str, shred: bool = False) -> None:
         try:
-            self._slots.remove(slot)
+            if shred and hasattr(self._slots, "shred"):
+                self._slots.shred(slot)
+            else:
+                self._slots.remove(slot)
         except OSError as error:
             raise StorageError("cannot delete %s (error %s): replace the flash" % (slot, error.args[0]))
 
@@ -257,10 +260,7 @@ class Store:
         older = name + _SLOTS[1 if best == 0 else 0]
         if best >= 0 and self._slots.read(older) is not None:
             self._count(name)
-            self._take(older)
-            shred = getattr(self._slots, "shred", None)
-            if shred is not None:
-                shred()
+            self._take(older, True)
 
     def remove(self, name: str) -> None:
         """Delete the record; no effect if there is none."""
