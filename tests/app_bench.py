@@ -17,6 +17,8 @@ class AppBench:
     `claim()` copies the claim codes from the consoles; `run(script)` drives a script on the virtual clock.
     """
 
+    generation = ""  # ends the names of LCTs: registered anew, a relationship has a new one
+
     def __init__(self, tmp_path: Any, modules: int = 3, seed: int = 1, pack: Any = None, **options: Any) -> None:
         self.pack = pack or InProcessPack(modules, seed, **options)
         self.entropy = random.Random("app/%d" % seed).randbytes
@@ -69,7 +71,7 @@ class AppBench:
             self.add_lct(PACK_MODULE, survey.pack, module)
 
     def add_lct(self, kind: str, a: Any, b: Any) -> str:
-        name = "%s-%08x" % (kind, b.unique_id)
+        name = "%s-%08x%s" % (kind, b.unique_id, self.generation)
         if name in self.store.relationships:
             return name
         record = RelationshipRecord(

@@ -4,6 +4,7 @@ Programming clears bits only, a word once between two erasures (zeros always); w
 """
 
 TORN = ("before", "half", "after")
+_EIO = -5
 
 
 class PowerCut(Exception):
@@ -15,6 +16,7 @@ class NorFlash:
 
     cut    after so many more operations (program, erase, sync) the power goes, at the next one; None: never
     torn   how far that one comes: "before", "half" (of its bytes; of an erasure: the block's second half), "after"
+    dead   the power is gone: that operation raised PowerCut, all others give an error; `copy` is what a reboot finds
     """
 
     def __init__(self, blocks=8, size=512, word=8, data=None):
@@ -24,6 +26,7 @@ class NorFlash:
         self.data = bytearray(data) if data is not None else bytearray(b"\xff" * (blocks * size))
         self.cut = None
         self.torn = "before"
+        self.dead = False
         self.operations = 0
         self.erasures = [0] * blocks
 
@@ -40,6 +43,7 @@ class NorFlash:
             self.operations += 1
             return False
         if self.cut == 0:
+            self.dead = True
             if self.torn == "before":
                 raise PowerCut()
             return True
@@ -48,10 +52,15 @@ class NorFlash:
         return False
 
     def readblocks(self, block, buffer, offset=0):
+        if self.dead:
+            return _EIO
         at = block * self.size + offset
         buffer[:] = self.data[at : at + len(buffer)]
+        return 0
 
     def writeblocks(self, block, buffer, offset=0):
+        if self.dead:
+            return _EIO
         cut = self._turn()
         at = block * self.size + offset
         assert offset + len(buffer) <= self.size and at % self.word == 0
@@ -65,12 +74,15 @@ class NorFlash:
             data[at + index] &= buffer[index]
         if cut:
             raise PowerCut()
+        return 0
 
     def ioctl(self, operation, argument):
         if operation == 4:
             return self.blocks
         if operation == 5:
             return self.size
+        if self.dead:
+            return _EIO
         if operation == 3:
             if self._turn():
                 raise PowerCut()

@@ -61,6 +61,7 @@ class ProcessRig:
 
     register = AppBench.register
     add_lct = AppBench.add_lct
+    generation = AppBench.generation
 
     def __init__(self, tmp_path: Path, modules: int) -> None:
         self.entropy = random.Random("rig").randbytes
