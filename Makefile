@@ -53,6 +53,10 @@ attacks: _firmware_if_possible ## carry out every attack, and its control agains
 fuzz: setup ## fuzz every parser for 60 s, guided by coverage, and print branch coverage (ARGS="--seconds 10 --only channel")
 	@$(BIN)/python tests/fuzz/run.py $(ARGS)
 
+.PHONY: defences
+defences: setup ## take each defence out in turn, by overlay, and show what turns red (some minutes)
+	@WORKERS=$(WORKERS) $(BIN)/python tests/attacks/defences.py $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff (rules and format) and mypy
 	@echo "ruff check";  $(BIN)/ruff check .

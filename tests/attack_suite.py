@@ -107,3 +107,41 @@ def load(path: Path) -> Any:
 def catalogue() -> list[Described]:
     """All attacks of the suite."""
     return [describe(load(path), path.name) for path in files()]
+
+
+# -- who names attacks ------------------------------------------------------------------------------------------------
+
+# The attacks that SPsec's own formal models list as succeeding against it, and its two notes.
+SPSEC = {
+    "SPsec attack_T3_replay": "no state per nonce: a frame replays inside the window",
+    "SPsec attack_T7_injection_by_member": "group key: any member forges any other",
+    "SPsec attack_heartbeat_liveness_spoof": "a replayed heartbeat hides a dead node",
+    "SPsec attack_TOFU_integrator_key": "zero-key onboarding can be hijacked",
+    "SPsec attack_integrator_key_eavesdropped": "zero-key onboarding can be read",
+    "SPsec attack_seed_key_after_zero_key_onboarding": "the whole hierarchy falls with the first key",
+    "SPsec attack_T8_sync_impersonation": "a holder of the seed plays clock master",
+    'SPsec "not covered: response delay"': "a delayed answer shifts the timer and the window",
+}
+
+# Weaknesses of the field's firmware, applications and proposals.
+FIELD = {
+    "S1": "key halves in clear on the bus",
+    "S2": "rotation of bits by chunk number for secrecy",
+    "S3": "both halves in one unauthenticated reply; the split gives no split knowledge",
+    "S4": "halves printed in windows and logs",
+    "S5": "the bridge returns constant placeholder keys",
+    "S6": "the LCT key half in chain state",
+    "S7": "key transfer and its answers unauthenticated; anybody overwrites keys",
+    "S8": "any register read, and written, by anybody",
+    "S9": "time unauthenticated, and no use for freshness",
+    "S10": "counter nonces without persistence; one key for both directions",
+    "S11": "no associated data: ciphertext under another ID; bit 17 unauthenticated",
+    "S12": "fall-back to clear",
+    "S13": "broadcast and unregistered commands without keys",
+    "S14": "less protection for who is trusted more",
+    "S15": "registration by a 32-bit unique id alone",
+    "S16": "any frame resets the loss timer",
+    "S17": "XOR, sums and 4-byte codes as integrity",
+    "S18": '"forward secrecy" from static keys and a public salt',
+    "S19": "bit 17 is not fail-safe: old nodes would obey ciphertext",
+}

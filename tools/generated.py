@@ -11,6 +11,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MADE_BY = {
+    "docs/attacks.md": ["tests/attacks/page.py"],
     "docs/messages.md": ["-m", "packtrust_host.messages_doc"],
     "docs/packtrust.dbc": ["-m", "packtrust_host.dbc"],
     "docs/performance.md": ["tests/bench/page.py"],

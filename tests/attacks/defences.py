@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""Take out each defence in turn, as an overlay, and show what turns red. `make defences`.
+
+    python tests/attacks/defences.py [--all] [words of a defence's name ...]
+
+A defence is what an attack of the suite names (the weakened build of its control), or one of `MORE` with the tests that
+watch over it. Without --all a defence's run ends at the first red line. Exit code 1 if a defence can be taken out
+unseen, or if it does not fit the source any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parent
+CHECKOUT = FOLDER.parents[1]
+for place in ("shared", "host", "host/pytest_micropython_boards/src", "firmware", "tests"):
+    sys.path.insert(0, str(CHECKOUT / place))
+
+from attack_suite import catalogue  # noqa: E402  # the path is set above
+from packtrust.crypto.registry import select  # noqa: E402
+from weakening import Weakening, WeakeningError  # noqa: E402
+
+TIMEOUT_S = 240
+
+
+@dataclass(frozen=True)
+class Defence:
+    """What is taken out, and which tests must notice."""
+
+    name: str
+    removed_by: str
+    weakening: Weakening
+    tests: tuple[str, ...]
+
+
+def _more(name: str, removed_by: str, patches: list[tuple[str, str, str]], *tests: str) -> Defence:
+    return Defence(name, removed_by, Weakening(*patches), tests)
+
+
+# Beside what the attacks name: (name, removed by, places, tests).
+MORE = [
+    _more(
+        "the claim code is burnt",
+        "a claimed device keeps its code",
+        [
+            (
+                "packtrust_node.identity",
+                'return Identity(self.private, self.public, b"", owner_public,',
+                "return Identity(self.private, self.public, self.claim_code, owner_public,",
+            )
+        ],
+        "tests/attacks/test_rogue_app.py",
+    ),
+    _more(
+        "clear first transfer only by option, once",
+        "a device that always takes it",
+        [
+            (
+                "packtrust_node.endpoint",
+                '        if not node.config.get("clear_first_transfer") or identity.claimed or identity.clear_used:',
+                "        if False:",
+            )
+        ],
+        "tests/attacks/test_rogue_app.py",
+        "tests/attacks/test_downgrade.py",
+    ),
+    _more(
+        "policy digest in the handshake",
+        "a transcript without it",
+        [("packtrust.handshake", "            + self._policy_digest\n", "")],
+        "tests/unit/core/test_channel.py",
+    ),
+    _more(
+        "one reassembly buffer a stream, a cap on streams",
+        "as many buffers as streams",
+        [("packtrust.segmentation", "            if len(partials) < self._cap:", "            if True:")],
+        "tests/attacks/test_forged_flood.py",
+    ),
+    _more(
+        "chunks in order only",
+        "any chunk is taken where it comes",
+        [("packtrust.segmentation", "        elif head != awaited:\n", "        elif False:\n")],
+        "tests/unit/core/test_segmentation.py",
+    ),
+    _more(
+        "the test service is closed on keyed nodes",
+        "it always computes",
+        [("packtrust_node.testservice", "        if self._is_keyed():", "        if False:")],
+        "tests/attacks/test_downgrade.py",
+    ),
+    _more(
+        "limits never above the hardware's",
+        "a module that takes any limit",
+        [
+            (
+                "packtrust_node.module",
+                'max(0, min(self._hardware[1], values["max_discharge_ma"])),',
+                'max(0, values["max_discharge_ma"]),',
+            )
+        ],
+        "tests/unit/core/test_node_telemetry.py",
+        "tests/unit/core/test_node_traffic.py",
+    ),
+    _more(
+        "the bus only lowers by itself",
+        "a module rises to the heartbeat's highest state",
+        [("packtrust_node.module", "if self.state > self.max_state:", "if self.state != self.max_state:")],
+        "tests/attacks/test_jamming.py",
+        "tests/unit/core/test_node_traffic.py",
+    ),
+    _more(
+        "store: the tag of a record",
+        "records are taken as they are",
+        [
+            (
+                "packtrust.crypto.host",
+                "            return self._aead.decrypt(nonce, data, aad)",
+                "            return self._aead.encrypt(nonce, bytes(data[:-16]), aad)[:-16]",
+            )
+        ],
+        "tests/unit/core/test_store.py",
+    ),
+    _more(
+        "a stuck entropy source makes no keys",
+        "random bytes are not looked at",
+        [("packtrust_node.identity", "    if len(drawn) != count or drawn == bytes(urandom(count)):", "    if False:")],
+        "tests/attacks/test_rng_fault.py",
+    ),
+    _more(
+        "a device's proven key is remembered",
+        "an app that takes another key for a known device",
+        [
+            (
+                "packtrust_host.app.provisioner",
+                "            if known is not None and known.public_key != identity.public_key:",
+                "            if False:",
+            )
+        ],
+        "tests/attacks/test_rogue_device.py",
+    ),
+    _more(
+        "the epoch in a record's keys",
+        "keys that do not name the epoch",
+        [("packtrust.keys", '            + pack(">I", epoch)', "")],
+        "tests/unit/core",
+        "tests/vectors",
+    ),
+]
+
+
+def defences() -> list[Defence]:
+    """Those of the attacks, each once, and MORE."""
+    found: dict[tuple[tuple[str, str, str], ...], Defence] = {}
+    for item in catalogue():
+        attack = item.attack
+        test = "tests/attacks/" + item.file
+        same = found.get(attack.weakening.patches)
+        if same is not None:
+            found[attack.weakening.patches] = Defence(same.name, same.removed_by, same.weakening, (*same.tests, test))
+        else:
+            found[attack.weakening.patches] = Defence(attack.defence, attack.without, attack.weakening, (test,))
+    return [*found.values(), *MORE]
+
+
+class Watch:
+    """A pytest plugin: the defence is out while tests run; lines that turn red."""
+
+    def __init__(self, weakening: Weakening) -> None:
+        self.red: list[str] = []
+        self.ran = 0
+        self._weakening = weakening
+        self._stack = contextlib.ExitStack()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Everything is imported, nothing has run."""
+        select()  # a backend without a check of its tags would fail its self-test, and another take its place
+        self._stack.enter_context(self._weakening.applied())
+
+    def pytest_sessionfinish(self) -> None:
+        """Back to the product."""
+        self._stack.close()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A test that fails, not one whose set-up does."""
+        if report.when == "call":
+            self.ran += 1
+            if report.failed:
+                self.red.append(report.nodeid.rsplit("/", 1)[-1])
+
+
+def take_out(number: int, everything: bool) -> tuple[int, list[str], int, str]:
+    """(number, red lines, tests that ran, problem) of one defence; in a process of its own."""
+    defence = defences()[number]
+    try:
+        defence.weakening.sources()
+    except WeakeningError as error:
+        return number, [], 0, str(error)
+    watch = Watch(defence.weakening)
+    missing = [name for name in defence.tests if not (CHECKOUT / name).exists()]
+    if missing:
+        return number, [], 0, "there is no %s: adapt this list" % ", ".join(missing)
+    tests = defence.tests
+    options = [
+        "-q",
+        "--no-header",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "-k",
+        "not control and not catalogue",
+    ]
+    options += [] if everything else ["--maxfail=1"]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        pytest.main([*tests, *options, "--timeout=%d" % TIMEOUT_S], plugins=[watch])
+    problem = "" if watch.ran else "no test ran: " + said.getvalue()[-400:]
+    return number, watch.red, watch.ran, problem
+
+
+def main(arguments: list[str]) -> int:
+    """Take out what is asked for, print the table, judge."""
+    everything = "--all" in arguments
+    words = [word.lower() for word in arguments if not word.startswith("-")]
+    os.chdir(CHECKOUT)
+    listed = defences()
+    wanted = [
+        number
+        for number, item in enumerate(listed)
+        if not words or any(word in (item.name + " " + item.removed_by).lower() for word in words)
+    ]
+    began = time.monotonic()
+    results: dict[int, tuple[list[str], int, str]] = {}
+    context = multiprocessing.get_context("fork")
+    with context.Pool(int(os.environ.get("WORKERS", "2")), maxtasksperchild=1) as pool:
+        jobs = [pool.apply_async(take_out, (number, everything)) for number in wanted]
+        for done, job in enumerate(jobs, 1):
+            number, red, ran, problem = job.get()
+            results[number] = (red, ran, problem)
+            print("[%d/%d] %s" % (done, len(jobs), listed[number].name), file=sys.stderr, flush=True)
+    unseen = 0
+    for number in wanted:
+        item = listed[number]
+        red, ran, problem = results[number]
+        print("\n%s\n    removed: %s" % (item.name, item.removed_by))
+        if problem:
+            print("    PROBLEM: %s" % problem)
+        elif not red:
+            print("    UNSEEN: %d tests ran, none turned red" % ran)
+        for line in red:
+            print("    red: %s" % line)
+        unseen += not red
+    print(
+        "\n%d defences taken out in turn: %d seen, %d unseen; %.0f s"
+        % (len(wanted), len(wanted) - unseen, unseen, time.monotonic() - began)
+    )
+    return 1 if unseen or not wanted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
