@@ -339,7 +339,7 @@ class App:
             "node": target,
             "half_a": half_a,
             "half_b": half_b,
-            "salt": sha256(b"salt" + lct_id.encode() + bytes((self.epochs.get(lct_id, 1),))),
+            "salt": sha256(b"salt %d" % self.epochs.get(lct_id, 1) + lct_id.encode()),
             "peer_public": peer_public,
             "lct_id": lct_id,
             "component_a": "COMP-A-" + lct_id,

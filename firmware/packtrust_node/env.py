@@ -7,14 +7,16 @@ from packtrust.errors import PacktrustError
 from packtrust.workspace import Workspace
 
 try:
-    from time import ticks_diff, ticks_ms, ticks_us
+    from time import ticks_add, ticks_diff, ticks_ms, ticks_us
 
     HAVE_TICKS = True
+    TICKS_PERIOD = ticks_add(0, -1) + 1
 except ImportError:
     # CPython: a monotonic clock that does not wrap.
     from time import monotonic_ns
 
     HAVE_TICKS = False
+    TICKS_PERIOD = 0
 
 
 class NoEntropy(PacktrustError):
@@ -98,8 +100,10 @@ def data_bitrate(config: dict, index: int) -> int:
 class Clock:
     """Monotonic milliseconds and microseconds since it was made.
 
-    MicroPython's tick counters wrap; `now_ms` unwraps them if called once in half a period (6 days on
-    32-bit boards), which the node's loop does many times a second.
+    MicroPython's tick counters wrap; `now_ms` unwraps them if called once in a period (12 days on 32-bit boards),
+    which the node's loop does many times a second. It never goes back.
+
+    A board whose tick counter stands still while it sleeps says `slept`: what was held back meanwhile would seem fresh.
     """
 
     def __init__(self) -> None:
@@ -110,10 +114,21 @@ class Clock:
         """Milliseconds since the clock was made."""
         if HAVE_TICKS:
             ticks = ticks_ms()
-            self._ms += ticks_diff(ticks, self._last)
+            passed = ticks_diff(ticks, self._last)
+            if passed < 0:
+                # More than half a period: `ticks_diff` is signed. Where the period is an age, it was a clock set back.
+                passed = passed + TICKS_PERIOD if TICKS_PERIOD <= 1 << 32 else 0
+            self._ms += passed
             self._last = ticks
             return self._ms
         return monotonic_ns() // 1000000 - self._last
+
+    def slept(self, ms: int) -> None:
+        """So much time has passed that the counter knows nothing of; rather too much than too little."""
+        if HAVE_TICKS:
+            self._ms += ms
+        else:
+            self._last -= ms
 
     def now_us(self) -> int:
         """Microseconds, for short intervals; use `elapsed_us`, for it wraps."""

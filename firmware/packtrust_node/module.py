@@ -193,6 +193,10 @@ class ModuleNode(Node):
     def _is_live(self) -> bool:
         return self._pack is not None and self._pack.established
 
+    def stale(self, neighbour: "Neighbour") -> None:
+        """The pack gets something to cite."""
+        self._send_status_1()
+
     def hears(self) -> "tuple[int, ...] | None":
         """Only the pack's frames for this module, for all, and for those without a number."""
         return (NODE_BROADCAST, self.own_node, NODE_UNREGISTERED)
@@ -539,15 +543,23 @@ class ModuleNode(Node):
         lost = self._check_loss(now_ms)
         if now_ms - self._announce_ms >= 0:
             self._announce_ms = now_ms + ANNOUNCE_MS
-            if self._asked or lost or (not self._is_live and (self._is_keyed or pack is None)):
+            if self._asked or lost or self._seeks_pack():
                 self._asked = False
                 self._announced_ms = now_ms
+                # First in the session, if there is one: a pack that has it too needs no handshake, and can cite us.
+                if self._is_live:
+                    self._send_status_1()
                 self._announce()
         if self._details and now_ms - self._detail_ms >= 0:
             self._detail_ms = now_ms + DETAIL_MS
             self._send_detail(self._details.pop(0))
         wait = min(_TICK_MS, self._cells_ms + CELLS_MS - now_ms, self._announce_ms - now_ms)
         return max(1, min(wait, DETAIL_MS) if self._details else wait)
+
+    def _seeks_pack(self) -> bool:
+        """Whether there is no pack yet, or keys with it and no session that can be used."""
+        pack = self._pack
+        return pack is None or (pack.keyed and (pack.spent or not pack.established))
 
     def _check_loss(self, now_ms: int) -> bool:
         """Off when nothing authentic has come for too long: an attacker's frames keep no module alive."""

@@ -30,7 +30,7 @@ class Neighbour:
         self.relation = None  # type: Relation | None
         self.channel = None  # type: Channel | None
         self.last_authentic_ms = None  # type: int | None
-        self.connecting = False
+        self.spent = False  # the session has sealed all it may: it takes a new one
         self.unsent = 0  # records that could not be sealed
         self.used_up = False  # the epoch: only a rotation goes on under it
         self._env = env
@@ -99,12 +99,11 @@ class Neighbour:
             self.relation.wipe()
             self.relation = None
         self.last_authentic_ms = None
-        self.connecting = False
+        self.spent = False
 
     def connect(self) -> None:
-        """Start a handshake, unless one runs."""
-        if self.channel is not None and not self.connecting:
-            self.connecting = True
+        """Start a round of handshakes; a HELLO on its way is left alone."""
+        if self.channel is not None:
             self.channel.connect()
             self.flush()
 
@@ -160,7 +159,8 @@ class Neighbour:
         try:
             frames = channel.seal(compose(base, self.node), data)
         except PacktrustError:
-            self.unsent += 1  # all records of this session are used: it takes a new epoch
+            self.unsent += 1
+            self.spent = True
             return False
         for frame in frames:
             self._env.send(self.port, frame)

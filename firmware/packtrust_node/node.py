@@ -170,6 +170,9 @@ class Node:
     def keyed(self, neighbour: "Neighbour") -> None:
         """New keys with a neighbour are in force."""
 
+    def stale(self, neighbour: "Neighbour") -> None:
+        """A neighbour's record is authentic but cites nothing new: to go on it must hear something of us."""
+
     def let_go(self) -> None:
         """The keys are about to be wiped: say what must still be said under them."""
 
@@ -198,10 +201,12 @@ class Node:
         """Book-keeping every event of a channel needs. True for an opened record, which the caller then obeys."""
         if event.kind == REFUSED:
             self.count(event.reason)
+            if event.reason == "stale":
+                self.stale(neighbour)
             return False
         relation = neighbour.relation
         if event.kind == ESTABLISHED:
-            neighbour.connecting = False
+            neighbour.spent = False
             self.count("sessions")
             self.env.log("session with node 0x%02x, epoch %d" % (neighbour.node, event.epoch))
             return False
@@ -240,7 +245,8 @@ class Node:
             self.count("storage")
             self.env.log("boot counter: %s" % error)
             return None
-        self.boot_counter = (last[1] + 1) & 0xFFFFFFFF
+        # It stays at its end: fresh nonces, and a true source's entropy, keep sessions apart even then.
+        self.boot_counter = min(last[1] + 1, 0xFFFFFFFF)
         self.env.mix(self.boot_counter)
         return last
 

@@ -85,8 +85,8 @@ MODULE_BUS = const(1)
 POLL_MS = const(100)
 BURST_MS = const(500)
 BACK_OFF_MS = const(1000)
-MISSES_TO_CONNECT = const(3)
-RECONNECT_MS = const(1000)
+MISSES_TO_BACK_OFF = const(3)
+RECONNECT_MS = const(1100)
 _HOUSE_MS = const(50)
 _FAST_MS = const(1000)
 _SLOW_MS = const(10000)
@@ -246,7 +246,6 @@ class PackNode(Node):
         """New keys: with a module, start a session under them."""
         self._order = [self.slots[number] for number in sorted(self.slots) if self.slots[number].keyed]
         if neighbour is not self.app:
-            neighbour.connecting = False
             neighbour.connect()
             slot = self.slots[neighbour.node]
             slot.bare = False
@@ -433,6 +432,7 @@ class PackNode(Node):
         slot.seen_ms = now_ms
         if slot.keyed and node == slot.number:
             slot.bare = False
+            # A module in session with us has said something in it before it announces.
             if not slot.neighbour.established or slot.misses:
                 self._connect(slot)
             return
@@ -458,7 +458,10 @@ class PackNode(Node):
     # -- sessions with modules -----------------------------------------------------------------------------------------
 
     def _connect(self, slot: Slot) -> None:
-        """Start a handshake, at most one a second; the session there is lives on until it succeeds."""
+        """Start a round of handshakes, at most one a second; the session there is lives on until one succeeds.
+
+        Silence alone is no reason: after bus-off or sleep the session goes on.
+        """
         now_ms = self.env.now_ms()
         if now_ms - slot.connect_ms >= RECONNECT_MS:
             slot.connect_ms = now_ms
@@ -481,6 +484,9 @@ class PackNode(Node):
             self.count("unsupported")
             return
         slot.seen_ms = self.env.now_ms()
+        if slot.misses:
+            slot.misses = 0
+            slot.next_poll_ms = slot.seen_ms
         if slot.lost:
             slot.lost = False
             self.env.log("module %d is back" % slot.number)
@@ -564,14 +570,15 @@ class PackNode(Node):
         if slot.poll_ms is not None:
             self.latency.missed += 1
             slot.misses += 1
-            if slot.misses >= MISSES_TO_CONNECT:
+            if slot.misses >= MISSES_TO_BACK_OFF:
                 slot.next_poll_ms = now_ms + BACK_OFF_MS
-                self._connect(slot)
         slot.poll_ms = now_ms
         slot.got = 0
         neighbour = slot.neighbour
         neighbour.seal(STATUS_REQUEST, self.broadcast.request(slot))
         neighbour.seal(DETAIL_REQUEST, encode("DETAIL_REQUEST", cell_id=slot.next_cell()))
+        if neighbour.spent:
+            self._connect(slot)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

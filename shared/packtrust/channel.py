@@ -22,7 +22,7 @@ from packtrust._compat import const, lay_into
 from packtrust.arbitration import ENCRYPTED, TOGGLE, base_of, canonical, clear_of, compose
 from packtrust.crypto import sha256, wipe
 from packtrust.errors import ChannelError
-from packtrust.handshake import HELLO, INITIATOR, RESPONDER, Handshake, epoch_of
+from packtrust.handshake import FINISH, HELLO, INITIATOR, RESPONDER, Handshake, epoch_of, hello_refusal
 from packtrust.isotp import IsoTpLink
 from packtrust.keys import SIDE_A, SIDE_B, Relationship
 from packtrust.pairing import is_pairing
@@ -64,10 +64,17 @@ if TYPE_CHECKING:
 
 __all__ = ["CITATION_LENGTH", "ESTABLISHED", "OPENED", "REFUSED", "Channel", "Event", "Link", "Workspace"]
 
+# A HELLO without a REPLY is repeated this long after it; the pause then doubles, and the round ends with the pause
+# behind its last HELLO (docs/wire.md, section 6).
 HANDSHAKE_RETRY_MS = const(1100)
+HANDSHAKE_TRIES = const(6)
 HELLO_INTERVAL_MS = const(1000)
 MAX_RECORDS = const(0x3FFFFFFF)
 _COUNTERS = const(0xFFFFFFFF)
+# Statistics start again at zero here, for they must neither need heap nor end anything.
+_STATISTICS = const(0x3FFFFFFF)
+# Half of what fits under TIME_MASK, some six days: a record opened earlier than that counts as opened then.
+_LONG_AGO_MS = const(0x1FFFFFFF)
 
 # The stream of an ID, as small as an integer has to be to need no heap.
 _STREAM = const(0x1FFE00FF)
@@ -94,6 +101,7 @@ _OPENED_MS = const(2)
 _SESSIONS = const(3)
 _SHORT_DATA = const(4)
 _TOGGLE = const(7)  # of the next handshake message
+_TRIES = const(8)  # HELLOs said in this round, then FINISHs; 0: nothing is to be repeated
 
 
 class Link:
@@ -156,6 +164,8 @@ class Channel:
     ) -> None:
         if role not in (INITIATOR, RESPONDER):
             raise ChannelError("role is INITIATOR or RESPONDER, not %r" % (role,))
+        if not 0 <= epoch <= _COUNTERS:
+            raise ChannelError("an epoch is a number of 32 bits, not %d" % epoch)
         if len(secret) < 16:
             raise ChannelError("the channel's secret has %d bytes: give at least 16, best 32" % len(secret))
         if relationship is None:
@@ -179,7 +189,7 @@ class Channel:
         self._relationship = relationship
         self._roots = {epoch: bytearray(secret)}  # type: dict[int, bytearray]
         short = (FD_PAYLOAD_MAX if fd else PAYLOAD_MAX) - OVERHEAD
-        self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), 0 if fd else short + 1, 0))
+        self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), 0 if fd else short + 1, 0, 0))
         self._refused = None  # type: dict[str, int] | None  # by reason
         self._heads = {}  # type: dict[int, int]  # by clear ID, of its next record: canonical ID, toggle and _CITES
         self._out = None  # type: list[Frame] | None
@@ -206,6 +216,11 @@ class Channel:
         return self._session is not None
 
     @property
+    def connecting(self) -> bool:
+        """Whether a round of HELLOs goes on: until the peer has proved itself, `give_up` or the last one's pause."""
+        return self._connecting
+
+    @property
     def session_epoch(self) -> int:
         """Epoch of the session that seals, -1 without one."""
         return -1 if self._session is None else self._session.epoch
@@ -227,7 +242,7 @@ class Channel:
 
     @property
     def last_opened_ms(self) -> "int | None":
-        """When a record was opened last, by `clock`; None if there was none yet."""
+        """When a record was opened last, by `clock`, or six days ago if that is longer; None if there was none yet."""
         then = self._counts[_OPENED_MS]
         if then < 0:
             return None
@@ -288,6 +303,8 @@ class Channel:
         record under the new epoch; the initiator starts it with `connect()`."""
         if epoch <= self.epoch:
             raise ChannelError("epoch %d is not above the present epoch %d" % (epoch, self.epoch))
+        if epoch > _COUNTERS:
+            raise ChannelError("epochs are used up: this relationship needs a new LCT")
         # Of two epochs the one in use stays: the newer one may never have been taken up by the peer.
         kept = min(self._roots) if self._session is None else self._session.epoch
         if kept not in self._roots:
@@ -299,13 +316,32 @@ class Channel:
         self.epoch = epoch
 
     def connect(self) -> None:
-        """Start a handshake under the newest epoch (initiator only); `outgoing()` then has its first frames."""
+        """Start a round of HELLOs under the newest epoch (initiator only); `outgoing()` then has its first frames.
+
+        Needed when there is no session, and when the peer shows that it has lost it. A session there is lives on until
+        the peer has proved itself. A HELLO on its way is left alone: its answer may be, too.
+        """
         if self.role != INITIATOR:
             raise ChannelError("only the initiator connects: a responder waits for the HELLO")
+        if self._connecting and self._handshake is not None and self._handshake.epoch == self.epoch:
+            if self._clock() - self._handshake_ms < HANDSHAKE_RETRY_MS:
+                self._counts[_TRIES] = 1
+                return
         self._connecting = True
+        self._counts[_TRIES] = 0
         self._hello()
 
+    def give_up(self) -> None:
+        """End a round of HELLOs, as its last pause does: a REPLY that still comes is refused."""
+        self._counts[_TRIES] = 0
+        if self._connecting:
+            self._connecting = False
+            if self._handshake is not None:
+                self._handshake.wipe()
+                self._handshake = None
+
     def _new_handshake(self, epoch: int) -> Handshake:
+        nonce = self._terms.urandom(16)  # first: where there is no entropy, all stays as it is
         if self._handshake is not None:
             self._handshake.wipe(False)
         self._handshake = Handshake(
@@ -316,13 +352,14 @@ class Channel:
             self._side,
             self._terms.policy.digest,
             self._terms.boot_counter,
-            self._terms.urandom(16),
+            nonce,
             self._terms.key_log,
         )
         return self._handshake
 
     def _hello(self) -> None:
         self._handshake_ms = self._clock()
+        self._counts[_TRIES] += 1
         self._send_handshake(self._new_handshake(self.epoch).hello())
 
     def _send_handshake(self, payload: bytes) -> None:
@@ -350,11 +387,15 @@ class Channel:
             now_ms = self._clock()
             if self._hello_answered_ms is not None and now_ms - self._hello_answered_ms < HELLO_INTERVAL_MS:
                 return self._refuse(self._rx_handshake, "handshake-rate")
+            reason = hello_refusal(payload)
+            if reason:
+                return self._refuse(self._rx_handshake, reason)
+            # From here on it costs work: once a second, whatever becomes of it.
+            self._hello_answered_ms = now_ms
             handshake = self._new_handshake(epoch)
             answer = handshake.feed(payload)
             if answer is None:
                 return self._refuse(self._rx_handshake, handshake.reason)
-            self._hello_answered_ms = now_ms
             self._drop_pending()
             if handshake.keys is not None:
                 self._pending = self._begin(handshake, now_ms)
@@ -362,6 +403,8 @@ class Channel:
             return None
         handshake_or_none = self._handshake
         if handshake_or_none is None:
+            if self._session is not None and payload[0] == FINISH:
+                return None  # said again, and a record has told us long since
             return self._refuse(self._rx_handshake, "handshake-unexpected")
         handshake = handshake_or_none
         answer = handshake.feed(payload)
@@ -373,8 +416,10 @@ class Channel:
             return None
         if self.role == INITIATOR:
             if not self._connecting:
-                return None  # a repeated REPLY: FINISH is sent again, the session is live already
+                return None  # the REPLY once more
             self._connecting = False
+            self._handshake_ms = self._clock()
+            self._counts[_TRIES] = 1  # FINISH, until a record tells that it has arrived
             return self._establish(self._begin(handshake, self._clock()))
         if self._pending is None:
             return None
@@ -420,6 +465,7 @@ class Channel:
             if self._handshake is not None and not self._connecting and self._pending is None:
                 self._handshake.wipe()  # kept till now to say FINISH again
                 self._handshake = None
+                self._counts[_TRIES] = 0
         for old in list(self._roots):
             if old < session.epoch:
                 wipe(self._roots.pop(old))
@@ -474,7 +520,7 @@ class Channel:
             tx.turn(now_ms)
         tx.latest = counter
         tx.recent = True
-        self._counts[_SEALED] += 1
+        self._counts[_SEALED] = self._counts[_SEALED] + 1 & _STATISTICS
         size = len(data)
         if head & _CITES:
             size += CITATION_LENGTH
@@ -693,7 +739,7 @@ class Channel:
             if not rx.session.is_fresh(cited, now_ms):
                 return self._refuse(full_id, "stale")
         counts = self._counts
-        counts[_OPENED] += 1
+        counts[_OPENED] = counts[_OPENED] + 1 & _STATISTICS
         event = shared.opened
         event.arbitration_id = full_id ^ ENCRYPTED
         event.counter = counter
@@ -707,13 +753,25 @@ class Channel:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Call every 10..100 ms: repeats an unanswered HELLO, ends what timed out."""
+        """Call every 10..100 ms: repeats HELLO or FINISH a few times, ends what timed out."""
         now_ms = self._clock()
         self._shared.expire(now_ms)
         if self._isotp is not None:
             self._isotp.tick(now_ms)
-        if self._connecting and now_ms - self._handshake_ms >= HANDSHAKE_RETRY_MS:
-            self._hello()
+        counts = self._counts
+        then = counts[_OPENED_MS]
+        if then >= 0 and (now_ms - then) & TIME_MASK > _LONG_AGO_MS:
+            counts[_OPENED_MS] = (now_ms - _LONG_AGO_MS) & TIME_MASK
+        tries = counts[_TRIES]
+        if tries and now_ms - self._handshake_ms >= HANDSHAKE_RETRY_MS << tries - 1:
+            if tries == HANDSHAKE_TRIES:
+                self.give_up()
+            elif self._connecting:
+                self._hello()
+            elif self._handshake is not None:
+                counts[_TRIES] = tries + 1
+                self._handshake_ms = now_ms
+                self._send_handshake(self._handshake.finish())
 
     def close(self) -> None:
         """Destroy every key; the channel is then of no use."""
@@ -727,6 +785,7 @@ class Channel:
             wipe(root)
         self._roots = {}
         self._connecting = False
+        self._counts[_TRIES] = 0
 
 
 # The board's own way for records that are as they should be; the methods above know them all.

@@ -47,11 +47,11 @@ def seal(self, arbitration_id, data):
     if counter < 1 or counter > counts[5] or size + start - 28 >= counts[6]:
         return self._seal(arbitration_id, data)
     now_ms = self._clock()
-    if int(now_ms) - int(tx.ends_ms) >= 0:
+    if now_ms >= tx.ends_ms:  # as objects: 32 bits would take a long sleep for none
         tx.turn(now_ms)
     tx.latest = counter
     tx.recent = True
-    counts[1] = counts[1] + 1
+    counts[1] = counts[1] + 1 & 0x3FFFFFFF
     shared = self._shared
     whole = shared.tx
     work = ptr8(whole)
@@ -219,14 +219,15 @@ def feed(self, frame):
         if tx is not _NONE:
             # Sent in the present step of the sent times: that is less than four seconds ago, or asked below.
             index = work[28] << 24 | work[29] << 16 | work[30] << 8 | work[31]
-            if index <= int(tx.latest) and index > int(tx.before) and int(clock) - int(tx.ends_ms) <= 3750:
-                at = 32
+            if index <= int(tx.latest) and index > int(tx.before):
+                if clock <= tx.stale_ms:  # as objects: 32 bits would take weeks for no time
+                    at = 32
         if at == 0:
             if not session.is_fresh(shared.cited_counter(), clock):
                 return self._refuse(head, "stale")
             at = 32
         size -= 4
-    counts[0] = counts[0] + 1
+    counts[0] = counts[0] + 1 & 0x3FFFFFFF
     event = shared.opened
     event.arbitration_id = head ^ 0x20000
     event.counter = counter

@@ -22,6 +22,10 @@ HELLO = const(0x01)
 REPLY = const(0x02)
 FINISH = const(0x03)
 
+# REPLYs, or FINISHs, of one handshake whose MAC is looked at though those before them were forged: what a flood of
+# them costs is bounded by the rate of the handshakes.
+FORGED_MAX = const(8)
+
 NONCE_LENGTH = const(16)
 
 _HELLO_LENGTH = const(27)
@@ -37,6 +41,13 @@ def epoch_of(payload: "Buffer") -> int:
     if (size == _REPLY_LENGTH and payload[0] == REPLY) or (size == _FINISH_LENGTH and payload[0] == FINISH):
         return int(unpack_from(">I", payload, 1)[0])
     return -1
+
+
+def hello_refusal(payload: "Buffer") -> str:
+    """Why a HELLO is refused without any work for it: "handshake-version", "handshake-role", or ""."""
+    if payload[1] != VERSION:
+        return "handshake-version"
+    return "" if payload[2] == INITIATOR else "handshake-role"
 
 
 _KEY_LENGTH = const(32)
@@ -119,6 +130,7 @@ class Handshake:
         self._key_log = key_log
         self._mac_key = hkdf_expand(root, self._info(b"handshake"), 32)
         self._transcript = b""
+        self._forged = 0
 
     def hello(self) -> bytes:
         """The initiator's first message, 27 bytes."""
@@ -131,7 +143,13 @@ class Handshake:
         if epoch_of(payload) != self.epoch:
             self.reason = "handshake-malformed"
             return None
+        if not self._mac_key:
+            self.reason = "handshake-unexpected"  # wiped: no key, so nothing is authentic
+            return None
         kind = payload[0]
+        if self._forged >= FORGED_MAX and kind != HELLO:
+            self.reason = "handshake-rate"
+            return None
         if self.role == INITIATOR:
             if kind == REPLY:
                 return self._on_reply(payload)
@@ -165,11 +183,8 @@ class Handshake:
         wipe(secret)
 
     def _on_hello(self, payload: "Buffer") -> "bytes | None":
-        if payload[1] != VERSION:
-            self.reason = "handshake-version"
-            return None
-        if payload[2] != INITIATOR:
-            self.reason = "handshake-role"
+        self.reason = hello_refusal(payload)
+        if self.reason:
             return None
         boot = unpack_from(">I", payload, 7)[0]
         self._bind(boot, self._boot_counter, bytes(payload[11:27]), self._nonce)
@@ -178,23 +193,33 @@ class Handshake:
         return head + hmac_sha256(self._mac_key, b"reply", self._transcript)
 
     def _on_reply(self, payload: "Buffer") -> "bytes | None":
-        if self.keys is None:
-            boot = unpack_from(">I", payload, 5)[0]
-            self._bind(self._boot_counter, boot, self._nonce, bytes(payload[9:25]))
-            if not compare_digest(bytes(payload[25:57]), hmac_sha256(self._mac_key, b"reply", self._transcript)):
-                self.reason = "handshake-mac"
-                return None
-            self._derive()
-            self.proved = True
+        if self.proved:
+            return None  # once more: `finish` is repeated by the clock, not by what anybody can send
+        boot = unpack_from(">I", payload, 5)[0]
+        self._bind(self._boot_counter, boot, self._nonce, bytes(payload[9:25]))
+        if not self._is_proof(payload[25:57], b"reply"):
+            return None
+        self._derive()
+        self.proved = True
+        return self.finish()
+
+    def finish(self) -> bytes:
+        """The initiator's last message, 37 bytes, once it is `proved`; repeat it until a record has come."""
         return bytes((FINISH,)) + pack(">I", self.epoch) + hmac_sha256(self._mac_key, b"finish", self._transcript)
 
+    def _is_proof(self, mac: "Buffer", label: bytes) -> bool:
+        """Whether the peer made this MAC. Sets `reason` if not."""
+        if compare_digest(bytes(mac), hmac_sha256(self._mac_key, label, self._transcript)):
+            return True
+        self._forged += 1
+        self.reason = "handshake-mac"
+        return False
+
     def _on_finish(self, payload: "Buffer") -> None:
-        if not self._transcript or not compare_digest(
-            bytes(payload[5:37]), hmac_sha256(self._mac_key, b"finish", self._transcript)
-        ):
-            self.reason = "handshake-mac"
-            return
-        self.proved = True
+        if not self._transcript:
+            self.reason = "handshake-unexpected"
+        elif self._is_proof(payload[5:37], b"finish"):
+            self.proved = True
 
     def wipe(self, with_keys: bool = True) -> None:
         """Forget the MAC key; the session keys too, unless they were taken over."""

@@ -79,12 +79,13 @@ class SentTimes:
     step. A step counts 255 records at most. What is beyond is taken for older than it is, and so is all before it.
 
     latest   newest counter sent
-    before   newest one before the present step, which ends at `ends_ms`
+    before   newest one before the present step, which ends at `ends_ms`; it is fresh until `stale_ms`
     """
 
     def __init__(self, now_ms: int, kept: "bytearray | None" = None, at: int = 0) -> None:
         self.latest = 0  # counter 0: the handshake itself
         self.ends_ms = 0  # when the present step does
+        self.stale_ms = 0  # the last moment at which what was sent in it is fresh
         self.before = -1  # newest counter of the steps before
         self._step = 0
         self._kept = bytearray(SENT_BYTES) if kept is None else kept
@@ -94,6 +95,7 @@ class SentTimes:
     def _begin(self, step: int) -> None:
         self._step = step
         self.ends_ms = (step + 1) * STEP_MS
+        self.stale_ms = step * STEP_MS + CITATION_MAX_AGE_MS
 
     def save(self) -> None:
         """Write what `restore` needs, besides `latest`, to the buffer."""

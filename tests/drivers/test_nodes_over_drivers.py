@@ -183,3 +183,91 @@ def test_modules_on_machine_can():
 
 def test_modules_on_mcp2518fd():
     check(mcp2518fd)
+
+
+# -- a session outlives bus-off and sleep ----------------------------------------------------------------------------
+
+
+def cut_off(station, on):
+    """The controller counts itself into bus-off, and would again at once as long as `on`."""
+    if hasattr(station.chip, "errors"):
+        station.chip.errors(256 if on else 0, 0)
+    else:
+        station.chip.status = station.chip.STATE_BUS_OFF if on else station.chip.STATE_ACTIVE
+
+
+def sessions_of(bench):
+    return {name: node.counters.get("sessions", 0) for name, node in bench.nodes.items()}
+
+
+def handshakes(bench, since_ms):
+    return len(bench.frames(nodebench.MODULE_BUS, 0x531, since_ms=since_ms)) + len(
+        bench.frames(nodebench.MODULE_BUS, 0x539, since_ms=since_ms)
+    )
+
+
+def check_bus_off(port, victim, seconds):
+    """Cut off as long as that; then everything is as before, in the sessions of before."""
+    bench, app = keyed(port, 2)
+    bench.only = lambda bus, frame: frame.arbitration_id >> 18 in (0x531, 0x539)
+    app.seal("COMMAND", contactor_state=STATE_ON)
+    bench.run(300)
+    before = sessions_of(bench)
+    begin_ms = bench.now_ms
+    station = bench.stations[victim][-1]  # at the module bus
+    opened = station.driver.counters["opened"]
+    while bench.now_ms < begin_ms + 1000 * seconds:
+        cut_off(station, True)
+        bench.run(50)
+        assert station.driver.state != "active" or station.driver.counters["bus_off"]
+    assert station.driver.counters["bus_off"] > 0
+    cut_off(station, False)
+    pack = bench.nodes["pack"]
+    bench.run(2500)
+    assert station.driver.state == "active"
+    assert station.driver.counters["opened"] > opened or not hasattr(station.chip, "errors")
+    assert all(slot.misses == 0 and slot.active(bench.now_ms) for slot in pack.keyed_slots())
+    app.seal("COMMAND", contactor_state=STATE_ON)
+    bench.run(300)
+    assert [node.state for name, node in bench.nodes.items() if name != "pack"] == [STATE_ON] * 2
+    assert sessions_of(bench) == before and handshakes(bench, begin_ms) == 0
+    bench.sound()
+
+
+def test_a_pack_in_bus_off_goes_on_in_its_sessions():
+    check_bus_off(mcp2515, "pack", 2)
+
+
+def test_a_module_in_bus_off_goes_on_in_its_session():
+    """After seven seconds all the pack can cite is stale; after thirteen the module has missed its pack, too."""
+    check_bus_off(mcp2515, "module1", 7)
+    check_bus_off(machine_can, "module1", 13)
+
+
+def test_sleep_of_hours_with_ram_kept_needs_no_handshake():
+    """The clock jumps: of both, of the pack alone, of a module alone."""
+    bench, app = keyed(mcp2515, 2)
+    bench.only = lambda bus, frame: frame.arbitration_id >> 18 in (0x531, 0x539)
+    before = sessions_of(bench)
+    begin_ms = bench.now_ms
+    pack = bench.nodes["pack"]
+    for sleeper in ("all", "pack", "module0"):
+        app.seal("COMMAND", contactor_state=STATE_ON)
+        bench.run(300)
+        if sleeper == "all":
+            bench.now_ms += 5 * 3600000
+        else:
+            sleeping = bench.nodes.pop(sleeper)
+            bench.run(12000)
+            bench.nodes[sleeper] = sleeping
+            bench.due[sleeper] = bench.now_ms
+            for station in bench.stations[sleeper]:
+                while station.driver.recv() is not None:
+                    pass
+        bench.run(3000)
+        assert all(slot.misses == 0 and slot.active(bench.now_ms) for slot in pack.keyed_slots()), sleeper
+        app.seal("COMMAND", contactor_state=STATE_ON)
+        bench.run(300)
+        assert [node.state for name, node in bench.nodes.items() if name != "pack"] == [STATE_ON] * 2, sleeper
+    assert sessions_of(bench) == before and handshakes(bench, begin_ms) == 0
+    bench.sound()

@@ -386,6 +386,14 @@ class AppNode:
         )
         if self.pack_number is None and self._wanted_pack is None and len(self.packs) == 1:
             self.attach(number)
+        elif number == self.pack_number:
+            self._on_own_pack()
+
+    def _on_own_pack(self) -> None:
+        """Our pack is there: a round of HELLOs that pauses, or has ended without it, begins again."""
+        channel = self.channel
+        if channel is not None and (not channel.established or self._connect_ms is not None):
+            self._connect()
 
     def _on_pairing_frame(self, frame: FrameLike) -> None:
         payload = self._reassembler.feed(frame, self.env.now_ms())
@@ -607,7 +615,7 @@ class AppNode:
             for payload in self._requests.link.tick():
                 self._requests.on_payload(payload)
         self._reassembler.expire(now_ms)
-        if now_ms >= self._announce_due_ms and not self.established:
+        if now_ms >= self._announce_due_ms and (not self.established or self._connect_ms is not None):
             self._announce_due_ms = now_ms + ANNOUNCE_REQUEST_MS
             self.ask_for_announcements()
         self._tick_channel(now_ms)
@@ -632,6 +640,10 @@ class AppNode:
             # The pack is away, or has forgotten the session in a restart: it proves itself anew.
             self._count("reconnects")
             self._connect()
+        elif self._connect_ms is not None and silent_ms < now_ms - self._connect_ms and self._is_newest(channel):
+            # It is back in the session there is: cut off for a while, it has lost nothing.
+            self._connect_ms = None
+            channel.give_up()
         if channel.established and now_ms >= self._keep_alive_due_ms:
             self._keep_alive_due_ms = max(self._keep_alive_due_ms + KEEP_ALIVE_MS, now_ms)
             try:
@@ -639,6 +651,11 @@ class AppNode:
             except ChannelError:
                 self._count("exhausted")  # max_records: the provisioner rotates
         self._send_all(channel.outgoing())
+
+    @staticmethod
+    def _is_newest(channel: Channel) -> bool:
+        """Whether there is a session under the newest epoch."""
+        return channel.established and channel.session_epoch == channel.epoch
 
     # -- figures -------------------------------------------------------------------------------
 

@@ -237,13 +237,11 @@ def test_one_hello_a_second_is_answered():
     give(bench.module, hello)
     assert bench.module.outgoing()
     bench.clock.now_ms += 999
-    bench.pack.connect()
-    event = give(bench.module, bench.pack.outgoing())
+    event = give(bench.module, hello)
     assert event.reason == "handshake-rate"
     assert not bench.module.outgoing()
     bench.clock.now_ms += 1
-    bench.pack.connect()
-    give(bench.module, bench.pack.outgoing())
+    give(bench.module, hello)
     assert bench.module.outgoing()
 
 

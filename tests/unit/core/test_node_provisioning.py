@@ -15,6 +15,7 @@ from packtrust.provision import (
     REFUSED_STATE,
     REFUSED_UNKNOWN,
 )
+from packtrust_node import boot_record
 from packtrust_node.store import MemorySlots
 
 
@@ -63,6 +64,27 @@ def test_identity_survives_a_reboot_and_boots_are_counted():
     after = app.identify(PACK_NODE)
     assert after.public_key == before.public_key and pack.claim_code() == code
     assert after.boot_counter == before.boot_counter + 1
+
+
+def test_boot_counter_does_not_wrap():
+    bench, app, pack = registered()
+    for stored, expected in ((0xFFFFFFFD, 0xFFFFFFFE), (0xFFFFFFFE, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF)):
+        pack.env.store.write(boot_record.RECORD, boot_record.encode(stored, 0))
+        pack = bench.boot("pack")
+        assert pack.boot_counter == expected
+        bench.run(1500)
+        assert app.identify(PACK_NODE).boot_counter == expected
+    assert boot_record.decode(pack.env.store.read(boot_record.RECORD))[1] == 0xFFFFFFFF
+    # Sessions of boots with one counter are kept apart by their nonces.
+    app.claim_pack(pack.claim_code())
+    app.introduce(1, bench.nodes["module0"].claim_code())
+    bench.until(lambda: pack.slots[1].neighbour.established)
+    keys = bytes(pack.slots[1].neighbour.channel._session.state[:72])
+    pack = bench.boot("pack")
+    bench.until(lambda: pack.slots[1].neighbour.established)
+    assert pack.boot_counter == 0xFFFFFFFF
+    assert bytes(pack.slots[1].neighbour.channel._session.state[:72]) != keys
+    bench.sound()
 
 
 def test_message_for_nobody():
@@ -210,6 +232,32 @@ def test_counter_must_rise():
         content = app.make_package(identity, PACK_NODE, "lct-app", app.public, counter=counter, epoch=50)
         assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_ROLLBACK
     assert pack.counters["rollback"] == 3
+
+
+def test_counter_ends_and_does_not_wrap():
+    """A node that has taken package 2^32 - 1 takes no other: neither one that wrapped, nor that one again."""
+    bench, app, pack = claimed()
+    identity = app.identify(PACK_NODE)
+    for counter, refused in ((0xFFFFFFFE, 0), (0xFFFFFFFF, 0), (0xFFFFFFFF, 1), (0, 1), (1, 1)):
+        content = app.make_package(identity, PACK_NODE, "lct-app", app.public, counter=counter, epoch=50)
+        given = app.give(PACK_NODE, content, identity, check=False)
+        assert (given == REFUSED_ROLLBACK) == bool(refused), counter
+    assert pack.identity.counter == 0xFFFFFFFF
+    pack = bench.boot("pack")
+    assert app.identify(PACK_NODE).counter == 0xFFFFFFFF
+    content = app.make_package(identity, PACK_NODE, "lct-app", app.public, counter=2, epoch=50)
+    assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_ROLLBACK
+
+
+def test_epoch_ends_and_does_not_wrap():
+    _bench, app, pack = claimed()
+    app.epochs["lct-app"] = 0xFFFFFFFE
+    app.claim_pack(b"")
+    assert pack.app.relation.epoch == 0xFFFFFFFF
+    identity = app.identify(PACK_NODE)
+    for epoch in (0xFFFFFFFF, 0, 1):
+        content = app.make_package(identity, PACK_NODE, "lct-app", app.public, epoch=epoch)
+        assert app.give(PACK_NODE, content, identity, check=False) == REFUSED_ROLLBACK
 
 
 def test_recorded_package_is_refused_after_the_reboot():

@@ -575,9 +575,10 @@ def test_rebooted_app_starts_a_session_and_the_pack_goes_on():
     assert modules_of(bench)[0].state == STATE_STANDBY
 
 
-def test_one_way_loss_ends_in_a_new_session():
+def test_one_way_loss_ends_in_the_session_of_before():
     bench, _ = keyed_bench(1)
     pack = bench.nodes["pack"]
+    sessions = pack.counters["sessions"]
     # Nothing of the module arrives for five seconds: the pack's citations are too old then.
     bench.spy = lambda bus, sender, frame: not sender.startswith("module")
     bench.run(5000)
@@ -585,6 +586,7 @@ def test_one_way_loss_ends_in_a_new_session():
     bench.spy = None
     bench.run(2500)
     assert pack.slots[1].misses == 0 and pack.slots[1].active(bench.now_ms)
+    assert pack.counters["sessions"] == sessions
     bench.sound()
 
 
