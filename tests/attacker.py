@@ -193,6 +193,13 @@ def obeyed(bench: AppBench, state: int) -> None:
         assert bool(module.cells.current_ma) == (state == STATE_ON)
 
 
+def announcement(slot: Any) -> Frame:
+    """What a module says of itself in clear: anybody can."""
+    values = {"firmware_build": 8278, "manufacturer": 2, "part": 3, "unique_id": slot.unique_id}
+    row = by_name("ANNOUNCEMENT")
+    return Frame(compose(row.base, slot.number), bytes(encode(row, values)))
+
+
 def sessions(bench: AppBench) -> bool:
     """Whether the app and every module has its session, by both ends' word."""
     slots = bench.pack.node("pack").keyed_slots()

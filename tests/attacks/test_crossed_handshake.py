@@ -1,12 +1,13 @@
 """Attack: two handshakes are crossed.
 
 Setting    a keyed pack; module 2 is gone, module 1 is there.
-Means      the pack's handshake with module 2 is carried to module 1, and what module 1 answers back as module 2's.
+Means      announcements in module 2's name, so that the pack greets it; the pack's handshake with module 2 is carried
+           to module 1, and what module 1 answers back as module 2's.
 Success    would be a session that the pack holds with module 1 for module 2's.
 """
 
 from attack_suite import Attack
-from attacker import attacker, leave, slot_of, unharmed
+from attacker import announcement, attacker, leave, slot_of, unharmed
 from packtrust.arbitration import compose
 from packtrust.frame import Frame
 from weakening import Weakening
@@ -38,8 +39,10 @@ def carry_out(bench):
     bench.pack.run_for(500)
     count = victim.neighbour.channel.stats["established"]
     station = attacker(bench, "module")
-    for _ in range(3000):
+    for step in range(3000):
         del station.heard[:]
+        if step % 500 == 0:
+            station.send(announcement(victim))
         bench.pack.run_for(2)
         for frame in station.heard:
             base = frame.arbitration_id >> 18

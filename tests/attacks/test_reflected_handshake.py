@@ -1,12 +1,13 @@
 """Attack: a node is made to shake hands with itself.
 
 Setting    a keyed pack; module 1 is gone.
-Means      everything the pack says on module 1's handshake row comes back to it as if a module had said it.
+Means      announcements in module 1's name, so that the pack greets it; everything the pack says on module 1's
+           handshake row comes back to it as if a module had said it.
 Success    would be a session that the pack holds with nobody but itself.
 """
 
 from attack_suite import Attack
-from attacker import attacker, leave, slot_of, total, unharmed
+from attacker import announcement, attacker, leave, slot_of, total, unharmed
 from packtrust.arbitration import compose
 from packtrust.frame import Frame
 from weakening import Weakening
@@ -22,11 +23,6 @@ ATTACK = Attack(
             '            self.reason = "handshake-role"  # a message of our own role: reflection\n            return None',
             "            return self._on_hello(payload)",
         ),
-        (
-            "packtrust.handshake",
-            '        if self.keys is None:\n            boot = unpack_from(">I", payload, 5)',
-            '        if True:\n            boot = unpack_from(">I", payload, 5)',
-        ),
     ),
 )
 
@@ -36,8 +32,10 @@ def carry_out(bench):
     bench.pack.power_off("module1")
     count = slot.neighbour.channel.stats["established"]
     station = attacker(bench, "module")
-    for _ in range(4000):
+    for step in range(4000):
         del station.heard[:]
+        if step % 500 == 0:
+            station.send(announcement(slot))
         bench.pack.run_for(2)
         for frame in station.heard:
             if frame.arbitration_id >> 18 == 0x539 and frame.arbitration_id & 0xFF == slot.number:
