@@ -28,8 +28,8 @@ ATTACK = Attack(
     weakening=Weakening(
         (
             "packtrust.handshake",
-            "            if not compare_digest(bytes(payload[25:57]), ",
-            "            if False and not compare_digest(bytes(payload[25:57]), ",
+            '        if not self._is_proof(payload[25:57], b"reply"):',
+            "        if False:",
         ),
     ),
 )
