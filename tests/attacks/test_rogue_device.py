@@ -10,7 +10,7 @@ Success    would be a package it can open, a session with the pack, telemetry th
 import pytest
 
 from attack_suite import Attack
-from attacker import attacker, clear_frame, commission, leave, unharmed
+from attacker import announcement, attacker, clear_frame, commission, leave, unharmed
 from packtrust import package, provision
 from packtrust.arbitration import compose
 from packtrust.crypto import InvalidTag
@@ -167,8 +167,10 @@ def carry_out(bench):
     count = slot.neighbour.channel.stats["established"]
     station = attacker(bench, "module")
     answer = Segmenter()
-    for _ in range(60):
+    for step in range(60):
         del station.heard[:]
+        if step % 10 == 0:
+            station.send(announcement(slot))
         bench.pack.run_for(100)
         if any(frame.arbitration_id >> 18 == 0x539 for frame in station.heard):
             reply = bytes((2,)) + slot.neighbour.channel.epoch.to_bytes(4, "big") + bytes(4) + bytes(16) + bytes(32)
