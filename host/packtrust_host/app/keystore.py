@@ -83,7 +83,7 @@ class Device:
     link.
 
     `owned`: it has pinned us (proved by a receipt). `counter`: the last package counter given out
-    for it.
+    for it. `boot_counter`: the newest one it reported under the owner key; it never goes back.
     """
 
     unique_id: int
@@ -95,6 +95,7 @@ class Device:
     component_id: str = ""
     owned: bool = False
     counter: int = 0
+    boot_counter: int = 0
 
     @property
     def fingerprint(self) -> bytes:
@@ -119,6 +120,7 @@ class Pending:
     epoch: int
     receipt_keys: dict[str, bytearray] = field(repr=False)
     root: bytearray = field(default_factory=bytearray, repr=False)
+    salt_hash: str = ""
 
     def wipe(self) -> None:
         """Destroy this copy's secrets."""
@@ -133,8 +135,9 @@ class RelationshipRecord:
 
     `unique_id_a`/`unique_id_b` are 0 for the app itself. Halves are 64 bytes each and empty until
     known. `epoch` is the one both ends committed (0: none), `root` its root in the app's own
-    relationship (empty in a pack-module one), `epoch_tried` the highest one ever given out,
-    `pending` a commit under way.
+    relationship (empty in a pack-module one), `epoch_tried` the highest one ever given out or
+    reported, `salt_hash` the SHA-256 (hex) of the epoch's salt, `rotated` how many epochs the
+    devices made by themselves, `pending` a commit under way.
     """
 
     lct_id: str
@@ -151,6 +154,8 @@ class RelationshipRecord:
     epoch_tried: int = 0
     state: str = CREATED
     half_source: str = ""
+    salt_hash: str = ""
+    rotated: int = 0
     half_a: bytearray = field(default_factory=bytearray, repr=False)
     half_b: bytearray = field(default_factory=bytearray, repr=False)
     lct_half: bytearray = field(default_factory=bytearray, repr=False)
@@ -232,7 +237,8 @@ def _relationship(document: Mapping[str, Any]) -> RelationshipRecord:
     record = RelationshipRecord(**values)
     if pending is not None:
         keys = {name: bytearray.fromhex(key) for name, key in pending["receipt_keys"].items()}
-        record.pending = Pending(pending["epoch"], keys, bytearray.fromhex(pending["root"]))
+        root = bytearray.fromhex(pending["root"])
+        record.pending = Pending(pending["epoch"], keys, root, pending.get("salt_hash", ""))
     return record
 
 

@@ -95,6 +95,17 @@ class PackSeen:
         return int(NODE_PACK) + self.number
 
 
+@dataclass
+class _Repeated:
+    """A script that is run again and again."""
+
+    make_script: Callable[[], Generator[Step, Any, Any]]
+    every_ms: int
+    name: str
+    due_ms: int
+    task: Task[Any] | None = None
+
+
 LinkMaker = Callable[[int, int], Link]
 
 
@@ -150,6 +161,7 @@ class AppNode:
         self._segmenter = Segmenter()
         self._lct_id = ""
         self._tasks: list[Task[Any]] = []
+        self._repeated: list[_Repeated] = []
         self._running = False
         self._open: list[tuple[Command, list[int]]] = []  # with the counters that carried it
         self._commanded_state: int | None = None
@@ -272,6 +284,18 @@ class AppNode:
         self._tasks.append(task)
         self._run_tasks()
         return task
+
+    def repeat(self, make_script: Callable[[], Generator[Step, Any, Any]], every_ms: int, name: str = "") -> None:
+        """Run a script again and again while a pack is attached, `every_ms` after its last start and
+        never twice at once; first as soon as possible.
+        """
+        self._repeated.append(_Repeated(make_script, every_ms, name, self.env.now_ms()))
+
+    def _start_repeated(self, now_ms: int) -> None:
+        for item in self._repeated:
+            if now_ms >= item.due_ms and self._requests is not None and (item.task is None or item.task.done):
+                item.due_ms = now_ms + item.every_ms
+                item.task = self.spawn(item.make_script(), item.name)
 
     def _run_tasks(self) -> None:
         if self._running:
@@ -625,6 +649,7 @@ class AppNode:
                 command.repeated_ms = now_ms
                 self._transmit(command, counters)
         self._settle()
+        self._start_repeated(now_ms)
         self._run_tasks()
         if self._tasks or self._open:
             return BUSY_TICK_MS

@@ -12,6 +12,7 @@ from struct import pack as pack_bytes
 from typing import Any
 
 from packtrust import package, provision
+from packtrust import report as reports
 from packtrust.crypto import hmac_sha256, sha256, wipe, x25519
 from packtrust.errors import PacktrustError
 from packtrust.handshake import INITIATOR, RESPONDER
@@ -41,6 +42,7 @@ from packtrust.provision import (
     REFUSED_STATE,
     ROLE_MODULE,
     ROLE_PACK,
+    STATUS,
     Attestation,
     Identity,
     Message,
@@ -56,10 +58,12 @@ from packtrust_host.app.keystore import (
     ACTIVE,
     APP_PACK,
     CREATED,
+    PACK_MODULE,
     Device,
     KeyStore,
     Pending,
     RelationshipRecord,
+    State,
 )
 from packtrust_host.app.node import AppNode, PackSeen, relationship_of
 from packtrust_host.app.tasks import Step, Until, Wait, Work
@@ -72,6 +76,7 @@ OFFER_REPEAT_MS = 1500
 PAIR_REPEAT_MS = 6000
 PACKAGE_TIMEOUT_MS = 8000  # X25519 takes its time on a small board
 DELIVERIES = 3
+BUSY_MS = 120_000
 
 # No device takes a million packages in its life: a counter above that is a forged IDENTITY, which
 # would use our counters up.
@@ -108,6 +113,19 @@ class Proven:
 
     fingerprint: bytes
     relationships: dict[bytes, tuple[int, bytes]]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a device reported under the owner key: its counters and, by lct_tag, its epochs and how
+    far they are used. `went_back`: its boot counter is lower than one it has reported before, so
+    its flash is an older copy.
+    """
+
+    boot_counter: int
+    counter: int
+    entries: dict[bytes, reports.Entry]
+    went_back: bool = False
 
 
 @dataclass
@@ -369,7 +387,14 @@ class Provisioner:
         yield from self.install(lct_id)
 
     def _is_installed(self, record: RelationshipRecord) -> Generator[Step, Any, bool]:
-        for end in self._make_ends(record):
+        ends = self._make_ends(record)
+        try:
+            # What the devices did while we were away is theirs to tell.
+            yield from self.report(ends[-1].device)
+        except (DeviceRefused, ProofFailed):
+            return False
+        record = self.store.relationships[record.lct_id]
+        for end in ends:
             try:
                 proven = yield from self.prove(end.device)
             except (DeviceRefused, ProofFailed):
@@ -403,8 +428,14 @@ class Provisioner:
                 "finish its registration at the bridge",
                 "halves",
             )
+        # One at a time: the devices' own messages have one taker.
+        yield Until(lambda: self.node.on_message is None, BUSY_MS)
         if record.pending is not None and (yield from self._resume(record)):
             return
+        try:
+            yield from self._learn(record)
+        except PacktrustError as error:
+            raise self._failed(record, "package", error) from error
         with self.store.transaction() as state:
             changed = state.relationships[lct_id]
             changed.epoch_tried = max(changed.epoch, changed.epoch_tried) + 1
@@ -413,7 +444,7 @@ class Provisioner:
         ends = self._make_ends(record)
         salt = self.node.env.urandom(32)
         step = "package"
-        pending = Pending(epoch, {})
+        pending = Pending(epoch, {}, salt_hash=bytes(sha256(salt)).hex())
         self._ends = ends
         self._about = provision.epoch_body(record.tag, epoch)
         self.node.on_message = self._on_message
@@ -489,9 +520,9 @@ class Provisioner:
             attempt += 1
             identity = yield from self.identify(device.node)
             self._check_same(device, identity)
-            counter = self._counter(device, identity)
-            content = self._package(record, epoch, salt, end, counter)
             claimed = any(identity.owner_fingerprint)
+            counter = yield from self._counter(device, identity)
+            content = self._package(record, epoch, salt, end, counter)
             kind, body, package_hash, end.receipt_key = self._seal(content, device, claimed)
             content.wipe()
             try:
@@ -544,7 +575,15 @@ class Provisioner:
                 "identify the devices again; if it stays so, see `packtrust validate`",
             )
 
-    def _counter(self, device: Device, identity: Identity) -> int:
+    def _counter(self, device: Device, identity: Identity) -> Generator[Step, Any, int]:
+        """A package counter above all the device has taken.
+
+        What IDENTITY says anybody can forge: from a device of ours only its report counts. So a
+        host whose key store comes from an old backup goes on above it.
+        """
+        if any(identity.owner_fingerprint):
+            reported = yield from self.report(device)
+            return self.store.next_counter(device.unique_id, reported.counter + 1)
         if identity.counter > device.counter + COUNTER_JUMP:
             raise ProofFailed(
                 "%s says it has taken %d packages" % (device.name, identity.counter),
@@ -721,6 +760,7 @@ class Provisioner:
             wipe(changed.root)
             changed.root = bytearray(pending.root)
             changed.epoch = pending.epoch
+            changed.salt_hash = pending.salt_hash
             changed.state = ACTIVE
             changed.pending = None
         pending.wipe()
@@ -804,11 +844,105 @@ class Provisioner:
             relationships[bytes(tag)] = (int(epoch), bytes(peer))
         return Proven(device.fingerprint, relationships)
 
+    def report(self, device: Device) -> Generator[Step, Any, Reported]:
+        """Ask a device of ours for its counters and epochs, authenticated by the owner key, and
+        take over what it did without us.
+
+        Raises NoAnswer, DeviceRefused, ProofFailed.
+        """
+        key = self._owner_key(device)
+        entries: dict[bytes, reports.Entry] = {}
+        first = 0
+        while True:
+            nonce = self.node.env.urandom(NONCE_LENGTH)
+            asked = reports.request(nonce, first)
+            body = yield from self.node.requests.ask(STATUS, device.node, asked, who=device.name)
+            got = reports.parse(key, nonce, body)
+            if got is None or got.fingerprint != device.fingerprint or got.first != first:
+                raise ProofFailed(
+                    "%s sent a report that is not authentic" % device.name,
+                    "see `packtrust validate`: it was swapped, reset or is an impostor",
+                )
+            entries.update((entry.tag, entry) for entry in got.entries)
+            first += len(got.entries)
+            if not got.entries or first >= got.total:
+                break
+        known = self.store.devices[device.unique_id]
+        went_back = got.boot_counter < known.boot_counter
+        if went_back:
+            self.store.audit(
+                "flash copy",
+                device=device.name,
+                boot_counter=str(got.boot_counter),
+                known=str(known.boot_counter),
+            )
+        reported = Reported(got.boot_counter, got.counter, entries, went_back)
+        if self._is_news(known, reported):
+            with self.store.transaction() as state:
+                self._adopt(state, state.devices[device.unique_id], reported)
+        return reported
+
+    def _is_news(self, device: Device, reported: Reported) -> bool:
+        if not device.owned or reported.boot_counter > device.boot_counter or reported.counter > device.counter:
+            return True
+        for record in self.store.relationships.values():
+            entry = reported.entries.get(record.tag)
+            if entry is None:
+                continue
+            if entry.epoch > record.epoch_tried or (self._made_without_us(record, entry) and device.role == ROLE_PACK):
+                return True
+        return False
+
+    @staticmethod
+    def _made_without_us(record: RelationshipRecord, entry: reports.Entry) -> bool:
+        if record.kind != PACK_MODULE or entry.epoch <= record.epoch:
+            return False
+        # A commit of ours that is under way is finished first.
+        return record.pending is None or record.pending.epoch < entry.epoch
+
+    def _adopt(self, state: State, device: Device, reported: Reported) -> None:
+        """Take over what a device reported: counters never below its own, and epochs that pack and
+        module made without us. The pack commits last, so what it has both have.
+        """
+        device.owned = True  # who reports under the owner key has pinned us
+        device.boot_counter = max(device.boot_counter, reported.boot_counter)
+        device.counter = max(device.counter, reported.counter)
+        for record in state.relationships.values():
+            entry = reported.entries.get(record.tag)
+            if entry is None:
+                continue
+            record.epoch_tried = max(record.epoch_tried, entry.epoch)
+            if device.role != ROLE_PACK or not self._made_without_us(record, entry):
+                continue
+            made_here = bool(entry.flags & reports.MADE_HERE)
+            details = {"lct_id": record.lct_id, "epoch": str(entry.epoch), "before": str(record.epoch)}
+            if made_here:
+                record.rotated += 1
+                details["salt_hash"] = entry.salt_hash.hex()
+            record.epoch = entry.epoch
+            record.state = ACTIVE
+            record.salt_hash = entry.salt_hash.hex() if made_here else ""
+            if record.pending is not None:
+                record.pending.wipe()
+                record.pending = None
+            event = "rotated without an app" if made_here else "epoch learned from the pack"
+            self.store.audit(event, device=device.name, **details)
+            self._progress("reported", record.lct_id, "epoch %d" % entry.epoch)
+
+    def _learn(self, record: RelationshipRecord) -> Script:
+        """Which epochs and counters the devices of a relationship have, where they are ours."""
+        for end in self._make_ends(record):
+            identity = yield from self.identify(end.device.node)
+            self._check_same(end.device, identity)
+            if any(identity.owner_fingerprint):
+                yield from self.report(end.device)
+
     def attest(self, pack: Device) -> Generator[Step, Any, Attested]:
         """Get the pack's attestation of its modules; checked against both keys and the key store."""
         record = self.store.app_pack(pack.unique_id)
         if record is None:
             raise AppError("the app has no LCT with %s" % pack.name, "register and provision it first")
+        yield from self.report(pack)
         nonce = self.node.env.urandom(NONCE_LENGTH)
         body = yield from self.node.requests.ask(ATTEST, pack.node, nonce, who=pack.name)
         attestation = provision.parse_attestation(body, self._owner_key(pack), nonce)
@@ -854,7 +988,7 @@ class Provisioner:
         """Let a device forget us, all its relationships and its pin; forget it here too."""
         identity = yield from self.identify(device.node)
         self._check_same(device, identity)
-        counter = self._counter(device, identity)
+        counter = yield from self._counter(device, identity)
         _, body, package_hash, key = self._seal(Release(counter), device, True)
         try:
             answer = yield from self.node.requests.ask(

@@ -32,6 +32,7 @@ ANSWER_OF = {
     provision.LIST: provision.MODULES,
     provision.ATTEST: provision.ATTESTATION,
     provision.PAIR: provision.PAIRED,
+    provision.STATUS: provision.REPORT,
 }
 
 # What may be sent again unchanged. A PACKAGE may not: its counter is spent when the device took it.
@@ -43,6 +44,7 @@ REPEATABLE = frozenset(
         provision.PROVE,
         provision.LIST,
         provision.ATTEST,
+        provision.STATUS,
     )
 )
 
@@ -56,6 +58,7 @@ TYPE_NAMES = {
     provision.ATTEST: "ATTEST",
     provision.CLEAR: "CLEAR",
     provision.PAIR: "PAIR",
+    provision.STATUS: "STATUS",
 }
 
 

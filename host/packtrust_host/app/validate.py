@@ -65,6 +65,7 @@ class Validator:
         """The script: a Report."""
         self._proofs = {}
         self._report = Report()
+        yield from self._hear()
         for record in list(self._store.relationships.values()):
             self._report.checked.append(record.lct_id)
             if record.state != ACTIVE:
@@ -73,6 +74,21 @@ class Validator:
                 yield Work(lambda checked=record: self._check_bridge(checked))  # type: ignore[misc]
             yield from self._check_live(record)
         return self._report
+
+    def _hear(self) -> Generator[Step, Any, None]:
+        """What the devices did without us, and whether one has gone back in time."""
+        for device in list(self._store.devices.values()):
+            if not device.owned:
+                continue
+            try:
+                reported = yield from self._provisioner.report(device)
+            except AppError:
+                continue  # its proof will say why
+            if not reported.went_back:
+                continue
+            for record in self._store.relationships.values():
+                if device.unique_id in (record.unique_id_a, record.unique_id_b):
+                    self._find(record, device.name, "has gone back in time: its flash is an older copy")
 
     # -- the bridge's side ---------------------------------------------------------------------
 
