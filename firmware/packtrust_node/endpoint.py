@@ -128,6 +128,13 @@ class Endpoint:
             return provision.PROOF, self._on_prove(body)
         if kind == provision.STATUS:
             return provision.REPORT, self._on_status(body)
+        if kind in (provision.AUDIT, provision.CLEAR_SIGNS):
+            from packtrust_node import audit_log
+
+            kind, body = audit_log.answer(self._node, kind, body)
+            if kind == provision.REFUSED:
+                raise Refusal(body[0])
+            return kind, body
         return self._node.extra(kind, body)
 
     def _identity(self) -> bytes:
@@ -215,6 +222,8 @@ class Endpoint:
         staged = None
         try:
             staged = self._stage(content, package_hash, receipt_key)
+            if not identity.claimed:
+                self._begin_log(receipt_key, owner, content.counter, in_clear)
             self._write_identity(identity.owned_by(owner, content.counter, in_clear))
         except Refusal:
             content.wipe()
@@ -225,8 +234,18 @@ class Endpoint:
         if not identity.claimed:
             self._owner_key = b""
             self._node.env.log("claimed: owner pinned, claim code burnt")
+        self._node.note("package", content.node, content.epoch, content.counter, package_hash)
         self._node.env.log("package %d taken: %s" % (content.counter, content.lct_id))
         return self._receipt(staged)
+
+    def _begin_log(self, receipt_key: bytearray, owner: bytes, counter: int, in_clear: bool) -> None:
+        """The audit log of the owner to be: stored before the pin, so that no claim is without its log."""
+        from packtrust_node import audit_log
+
+        try:
+            audit_log.claim(self._node, receipt_key, fingerprint(owner), counter, in_clear)
+        except StorageError as error:
+            self._storage_failed(error)
 
     def _stage(self, content: packages.KeyPackage, package_hash: bytes, receipt_key: bytearray) -> Staged:
         node = self._node
@@ -420,6 +439,7 @@ class Endpoint:
         finally:
             wipe(record)
         done = self._finish(staged, provision.COMMIT, provision.COMMITTED)
+        node.note("committed", relation.node, relation.epoch, relation.counter, relation.root)
         node.install(relation)
         self.usage.begin(relation)
         node.env.log("epoch %d of %s is current" % (relation.epoch, relation.lct_id))
@@ -431,6 +451,7 @@ class Endpoint:
             return self._finish_again(provision.ABORT, provision.ABORTED, body)
         if provision.check_mac(staged.receipt_key, provision.ABORT, body) is None:
             raise Refusal(provision.REFUSED_NOT_OWNER)
+        self._node.note("aborted", staged.package.node, staged.epoch, staged.package.counter)
         self._node.env.log("package for %s aborted by the owner" % staged.package.lct_id)
         return self._finish(staged, provision.ABORT, provision.ABORTED)
 

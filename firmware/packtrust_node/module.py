@@ -27,10 +27,15 @@ from packtrust.messages.bases import (
     DETAIL,
     DETAIL_REQUEST,
     FAULT_CODES,
+    FRAME_TRANSFER_DATA,
+    FRAME_TRANSFER_END,
+    FRAME_TRANSFER_START,
     GROUP_KEY,
     GROUP_STATUS,
+    HANDSHAKE_FROM_MODULE,
     HARDWARE,
     HARDWARE_REQUEST,
+    INTERFERENCE,
     ISOTP_FROM_MODULE,
     ISOTP_TO_MODULE,
     LIMITS,
@@ -42,6 +47,7 @@ from packtrust.messages.bases import (
     STATUS_2,
     STATUS_3,
     STATUS_REQUEST,
+    TEST_FROM_MODULE,
     TIME_REQUEST,
 )
 from packtrust.messages.compact import decode, encode
@@ -61,6 +67,16 @@ if TYPE_CHECKING:
     from packtrust.package import KeyPackage
     from packtrust_node.cells import Cells
     from packtrust_node.env import Env
+
+# Beside 0x500..0x50F.
+_OURS = (
+    FRAME_TRANSFER_START,
+    FRAME_TRANSFER_DATA,
+    FRAME_TRANSFER_END,
+    ISOTP_FROM_MODULE,
+    HANDSHAKE_FROM_MODULE,
+    TEST_FROM_MODULE,
+)
 
 FIRMWARE_BUILD = const(8278)
 
@@ -176,6 +192,18 @@ class ModuleNode(Node):
         if self._mailbox is not None:
             self._mailbox.send(payload, self.env.now_ms())
 
+    def tell(self, interference: "Buffer") -> bool:
+        """To the pack, which passes it on."""
+        return self._pack is not None and self._pack.seal(INTERFERENCE, interference)
+
+    def sends(self, base: int) -> bool:
+        """What a module says to its pack. Of these our filter lets in the handshake's and the transfers' only."""
+        return base & 0x7F0 == ANNOUNCEMENT or base in _OURS
+
+    def links(self) -> "list[Neighbour]":
+        """The pack, if there is a number to reach it by."""
+        return [] if self._pack is None else [self._pack]
+
     def unkeyed(self) -> None:
         """Keys and owner are gone: Off, and to be registered anew."""
         if self._pack is not None:
@@ -274,6 +302,9 @@ class ModuleNode(Node):
                 self.count("clear")
             elif 1 <= values["module_id"] <= NODE_MODULE_MAX:
                 self._take_number(values["module_id"])
+            return
+        if node == self.own_node and self._is_keyed and self.sends(base):
+            self.count("own-id")
             return
         if node == NODE_UNREGISTERED or not DEFAULT_POLICY.needs_citation(base):
             return

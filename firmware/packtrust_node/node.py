@@ -2,7 +2,7 @@
 
 from packtrust import provision
 from packtrust._compat import const
-from packtrust.arbitration import ENCRYPTED
+from packtrust.arbitration import ENCRYPTED, base_of
 from packtrust.channel import ESTABLISHED, OPENED, REFUSED
 from packtrust.crypto import wipe
 from packtrust.errors import PacktrustError, StorageError
@@ -12,6 +12,7 @@ from packtrust_node import identity as identities
 from packtrust_node import relation as relations
 from packtrust_node.endpoint import Endpoint, Refusal
 from packtrust_node.env import NoEntropy
+from packtrust_node.guard import Guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Node:
         self.boot_counter = 0
         self.relations = {}  # type: dict[bytes, relations.Relation]
         self.endpoint = Endpoint(self)
+        self.guard = Guard(self)
 
     # -- the node interface --------------------------------------------------------------------------------------------
 
@@ -66,6 +68,7 @@ class Node:
         self._load_relations()
         if last_boot is not None:
             self._write_boot(last_boot[2])
+        self.guard.start()
         self.on_start()
 
     def on_frame(self, port: int, frame: "FrameLike") -> None:
@@ -82,6 +85,7 @@ class Node:
     def on_tick(self) -> int:
         """Do what is due; the ms until the next call is wanted. Never raises."""
         try:
+            self.guard.tick(self.env.now_ms())
             return self.tick()
         except Exception as error:  # a bug of ours, and the loop must go on
             self._internal(error)
@@ -100,7 +104,7 @@ class Node:
                 self._load_identity((0, 0, 0))
                 self._write_boot(0)
             else:
-                self.forget(self.identity.counter)
+                self.forget(self.identity.counter, "reset")
                 if not self.boot_counter:
                     self.env.store.remove(boot_record.RECORD)  # of no use as it is
         except (PacktrustError, OSError) as error:
@@ -121,6 +125,9 @@ class Node:
         yield "relations", len(self.relations)
         yield "staged", self.endpoint.staged
         yield "stored", self.env.store.written
+        yield "interference", self.guard.score
+        yield "signs", self.guard.signs
+        yield "audit_entries", self.guard.entries
         yield "counters", self.counters
 
     def stats(self) -> "dict[str, object]":
@@ -163,6 +170,18 @@ class Node:
         """Send a provisioning message towards the app."""
         raise NotImplementedError
 
+    def sends(self, base: int) -> bool:
+        """Whether frames of this base, with our node byte, come from us alone."""
+        return False
+
+    def tell(self, interference: "Buffer") -> bool:
+        """Send the body of INTERFERENCE to whom it concerns; False where there is no session."""
+        return False
+
+    def links(self) -> "list[Neighbour]":
+        """All neighbours."""
+        return []
+
     def extra(self, kind: int, body: bytes) -> "tuple[int, bytes]":
         """(kind, body) of the answer to a message only one kind of node knows. Raises Refusal."""
         raise Refusal(provision.REFUSED_UNKNOWN)
@@ -185,6 +204,15 @@ class Node:
         """Count something refused or failed."""
         self.counters[what] = self.counters.get(what, 0) + 1
 
+    def note(self, kind: str, link: int = 0, epoch: int = 0, counter: int = 0, key: "Buffer" = b"") -> None:
+        """Write a key event into the audit log (packtrust.audit); `key` is named there by its id alone."""
+        try:
+            from packtrust_node import audit_log
+
+            audit_log.note(self, kind, link, epoch, counter, key)
+        except PacktrustError as error:
+            self.guard.failed(error)
+
     def _internal(self, error: Exception) -> None:
         if isinstance(error, NoEntropy):
             if not self.counters.get("entropy"):
@@ -200,7 +228,7 @@ class Node:
     def observe(self, neighbour: "Neighbour", event: "Event") -> bool:
         """Book-keeping every event of a channel needs. True for an opened record, which the caller then obeys."""
         if event.kind == REFUSED:
-            self.count(event.reason)
+            self.count("own-id" if self.sends(base_of(event.arbitration_id)) else event.reason)
             if event.reason == "stale":
                 self.stale(neighbour)
             return False
@@ -214,7 +242,9 @@ class Node:
             return False
         neighbour.last_authentic_ms = self.env.now_ms()
         if relation is not None and relation.previous is not None and event.epoch == relation.epoch:
+            ended = relation.previous[0]
             relation.drop_previous()
+            self.note("epoch-end", relation.node, ended)
             try:
                 self._write_relation(relation, True)
             except StorageError as error:
@@ -377,12 +407,22 @@ class Node:
             neighbour.key(relation, self.identity.fingerprint, self.boot_counter)
             self.keyed(neighbour)
 
-    def forget(self, counter: int) -> None:
-        """Be nobody's: the pin goes first, then the relationships. Raises StorageError or CryptoError (no entropy)."""
+    def forget(self, counter: int, kind: str = "released") -> None:
+        """Be nobody's, released by the owner or `reset`: the pin goes first, then the relationships.
+
+        Raises StorageError or CryptoError (no entropy).
+        """
         if self.identity is None:
             return
         code = identities.fresh_code(self.env.urandom)
         self.let_go()
+        try:
+            from packtrust_node import audit_log
+
+            audit_log.end(self, kind, counter)
+        except StorageError as error:
+            self.guard.failed(error)
+        self.guard.clear()
         self.write_identity(self.identity.released(code, counter))
         self.endpoint.clear()
         store = self.env.store

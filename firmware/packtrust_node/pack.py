@@ -18,30 +18,43 @@ from packtrust.messages.bases import (
     ANNOUNCE_REQUEST,
     ANNOUNCEMENT,
     APP_ANNOUNCE_REQUEST,
+    BMS_STATE,
+    BUS_INTERFERENCE,
     CELL_COMM_STATUS1,
+    CELL_DETAIL,
     COMMAND,
+    COMMAND_RESULT,
     DETAIL,
     DETAIL_REQUEST,
+    EEPROM_DATA,
     FAULT_CODES,
+    FRAME_TRANSFER_REQUEST,
     GROUP_STATUS,
+    HANDSHAKE_FROM_PACK,
+    HANDSHAKE_TO_MODULE,
     HARDWARE,
     HARDWARE_REQUEST,
+    INTERFERENCE,
     ISOTP_FROM_MODULE,
     ISOTP_FROM_PACK,
     ISOTP_TO_MODULE,
     ISOTP_TO_PACK,
     MAX_STATE,
+    MODULE_FAULT,
     MODULE_LIMITS,
     MODULE_POWER,
     MODULE_STATE,
     PACK_ANNOUNCEMENT,
     PACK_DIAGNOSTICS,
+    PACK_ISOLATION,
     REGISTRATION,
     REQUEST_MODULE_LIST,
     STATUS_1,
     STATUS_2,
     STATUS_3,
     STATUS_REQUEST,
+    TEST_FROM_PACK,
+    TEST_TO_MODULE,
     TIME_REQUEST,
     VCU_TIME_REQUEST,
 )
@@ -98,6 +111,28 @@ FLAG_LIVE = const(4)
 
 _NEVER = const(0xFFFFFFFF)
 
+# Beside 0x510..0x51F and 0x410..0x430.
+_OURS = (
+    ISOTP_FROM_PACK,
+    HANDSHAKE_FROM_PACK,
+    PACK_ANNOUNCEMENT,
+    TEST_FROM_PACK,
+    CELL_DETAIL,
+    COMMAND_RESULT,
+    MODULE_FAULT,
+    PACK_DIAGNOSTICS,
+    BUS_INTERFERENCE,
+    VCU_TIME_REQUEST,
+    EEPROM_DATA,
+    FRAME_TRANSFER_REQUEST,
+    ISOTP_TO_MODULE,
+    HANDSHAKE_TO_MODULE,
+    TEST_TO_MODULE,
+)
+# Of a module with a session: answers to one request to announce, and sessions until the next request.
+_ANNOUNCEMENTS = const(3)
+_SESSIONS = const(2)
+
 
 _MODULE_MESSAGES = {
     HARDWARE: "HARDWARE",
@@ -132,6 +167,7 @@ class PackNode(Node):
         self.broadcast = Broadcast(self)
         self.modules_lost = 0
         self.bursts_late = 0
+        self._heard = {}  # type: dict[int, int]  # by module: announcements and, negative, sessions; see _twin
         self._order = []  # type: list[Slot]  # keyed slots by number
         self._mailbox = Mailbox(
             compose(ISOTP_FROM_PACK, self.own_node),
@@ -202,6 +238,21 @@ class PackNode(Node):
     def reply(self, payload: "Buffer") -> None:
         """To the app."""
         self._mailbox.send(payload, self.env.now_ms())
+
+    def tell(self, interference: "Buffer") -> bool:
+        """To the app."""
+        return self.app.seal(BUS_INTERFERENCE, interference)
+
+    def sends(self, base: int) -> bool:
+        """What a pack says to its modules, and to app and VCU."""
+        return base & 0x7F0 == REGISTRATION or BMS_STATE <= base <= PACK_ISOLATION or base in _OURS
+
+    def links(self) -> "list[Neighbour]":
+        """The app and the modules."""
+        links = [self.app]
+        for slot in self.slots.values():
+            links.append(slot.neighbour)
+        return links
 
     def extra(self, kind: int, body: bytes) -> "tuple[int, bytes]":
         """LIST and ATTEST."""
@@ -326,8 +377,13 @@ class PackNode(Node):
             self._on_module_bus(frame)
 
     def _on_standard(self, arbitration_id: int) -> None:
-        if self.number < STANDARD_PACKS and COMMAND <= arbitration_id - (self.number << 8) <= REQUEST_MODULE_LIST:
+        if self.number >= STANDARD_PACKS:
+            return
+        base = arbitration_id - (self.number << 8)
+        if COMMAND <= base <= REQUEST_MODULE_LIST:
             self.count("clear")  # an old VCU's command: only records command this pack
+        elif self.sends(base):
+            self.count("own-id")
 
     def _on_vcu(self, frame: "FrameLike") -> None:
         arbitration_id = frame.arbitration_id
@@ -351,8 +407,11 @@ class PackNode(Node):
             return
         if base == APP_ANNOUNCE_REQUEST and node in (0, NODE_APP, self.own_node):
             self._announce_ms = self.env.now_ms()
-        elif node == self.own_node and DEFAULT_POLICY.needs_citation(base):
-            self.count("clear")
+        elif node == self.own_node:
+            if self.sends(base):
+                self.count("own-id")
+            elif DEFAULT_POLICY.needs_citation(base):
+                self.count("clear")
 
     def _on_module_bus(self, frame: "FrameLike") -> None:
         arbitration_id = frame.arbitration_id
@@ -378,11 +437,15 @@ class PackNode(Node):
                     self._on_session(slot)
                 return
         if arbitration_id & ENCRYPTED:
+            if not node and self.sends(base):
+                self.count("own-id")  # a broadcast
             return
         if base == ANNOUNCEMENT:
             values = decode("ANNOUNCEMENT", frame.data)
             if values is not None:
                 self._on_announcement(node, values)
+        elif self.sends(base):
+            self.count("own-id")
         elif slot is not None and slot.keyed and not DEFAULT_POLICY.clear_allowed(base, True):
             self.count("clear")
 
@@ -430,8 +493,11 @@ class PackNode(Node):
                 self.env.log("module %d cannot be registered: all numbers are in use" % unique_id)
                 return
         slot.seen_ms = now_ms
+        is_live = slot.neighbour.established and not slot.misses
         if slot.keyed and node == slot.number:
             slot.bare = False
+            if is_live:
+                self._twin(node, _ANNOUNCEMENTS)
             # A module in session with us has said something in it before it announces.
             if not slot.neighbour.established or slot.misses:
                 self._connect(slot)
@@ -439,6 +505,9 @@ class PackNode(Node):
         if node == slot.number:
             return  # registered, and only asked whether it is there
         slot.bare = slot.keyed
+        if slot.keyed:
+            # It had an owner and says it has none; or, while it answers our polls, somebody says so in its name.
+            self.count("twin" if is_live else "factory")
         data = encode(
             "REGISTRATION",
             module_id=slot.number,
@@ -448,6 +517,13 @@ class PackNode(Node):
             unique_id=unique_id,
         )
         self._send_module(Frame(compose(REGISTRATION, NODE_UNREGISTERED), bytes(data)))
+
+    def _twin(self, what: int, most: int) -> None:
+        """Count what one module does at most `most` times between two requests to announce: more is two stations."""
+        times = self._heard.get(what, 0) + 1
+        self._heard[what] = times
+        if times > most:
+            self.count("twin")
 
     def _register(self, wanted: int, unique_id: int) -> "Slot | None":
         number = wanted
@@ -468,6 +544,7 @@ class PackNode(Node):
             slot.neighbour.connect()
 
     def _on_session(self, slot: Slot) -> None:
+        self._twin(-slot.number, _SESSIONS)
         slot.misses = 0
         slot.poll_ms = None
         slot.next_poll_ms = 0
@@ -481,7 +558,10 @@ class PackNode(Node):
         name = _MODULE_MESSAGES.get(base)
         values = None if name is None else decode(name, event.data)
         if values is None:
-            self.count("unsupported")
+            if base == INTERFERENCE and len(event.data) == 8:
+                self.app.seal(BUS_INTERFERENCE, bytes((slot.number,)) + bytes(event.data[1:]))
+            else:
+                self.count("unsupported")
             return
         slot.seen_ms = self.env.now_ms()
         if slot.misses:
@@ -620,6 +700,7 @@ class PackNode(Node):
         if now_ms - self._request_ms >= 0:
             young = now_ms - self._boot_ms < _FAST_UNTIL_MS
             self._request_ms = now_ms + (_FAST_MS if young else _SLOW_MS)
+            self._heard = {}
             data = encode("ANNOUNCE_REQUEST", controller_id=self.number)
             self._send_module(Frame(compose(ANNOUNCE_REQUEST, NODE_UNREGISTERED), bytes(data)))
 
@@ -678,10 +759,7 @@ class PackNode(Node):
     def send_diagnostics(self) -> None:
         """PACK_DIAGNOSTICS: counters over all links since boot."""
         opened = refused = sessions = 0
-        links = [self.app]
-        for slot in self.slots.values():
-            links.append(slot.neighbour)
-        for link in links:
+        for link in self.links():
             if link.channel is None:
                 continue
             if link.established:
