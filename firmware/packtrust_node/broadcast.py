@@ -18,6 +18,7 @@ from packtrust.messages.table import STATE_OFF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from packtrust._typing import Buffer
     from packtrust_node.pack import PackNode
     from packtrust_node.slots import Slot
 
@@ -59,6 +60,11 @@ class Broadcast:
         self._cursor = NODE_MODULE_MAX  # number given the key last, in this pass over all
         self._state = bytearray(1)
         self._request = bytearray(5)
+
+    @property
+    def secret(self) -> "Buffer":
+        """The present key, zeros without one."""
+        return memoryview(self._secret)[4:]
 
     def start(self, now_ms: int) -> None:
         """Begin to beat."""

@@ -24,9 +24,10 @@ _SOFT_SCORE = const(20)
 # so at once or only when the score says that it is no accident.
 _RULES = (
     " own-id=10,1,! tag=10,2,! handshake-mac=5,3,? handshake-role=5,3,? pairing=5,3,? store-auth=0,4,! "
-    "store-lost=0,4,! store-rollback=0,4,! store-factory=0,5,! factory=25,5,! twin=25,6,! number-taken=10,0,? "
-    "not-owner=10,0,? replay=3,0,? old=3,0,? stale=1,0,? clear=2,0,? relay=2,0,? unknown-session=1,0,? "
-    "handshake-malformed=1,0,? handshake-unexpected=1,0,? malformed=1,0,? "
+    "group-tag=10,2,! group-replay=3,0,? group-unknown=1,0,? store-lost=0,4,! store-rollback=0,4,! "
+    "store-factory=0,5,! factory=25,5,! twin=25,6,! number-taken=10,0,? not-owner=10,0,? replay=3,0,? old=3,0,? "
+    "stale=1,0,? clear=2,0,? relay=2,0,? unknown-session=1,0,? handshake-malformed=1,0,? "
+    "handshake-unexpected=1,0,? malformed=1,0,? "
 )
 
 
@@ -180,10 +181,17 @@ class Guard:
         self._booked = dict(node.counters)
         self._booked[" sealed"] = sealed
         self._booked[" opened"] = opened
+        entries = [("counts", words.counts_body(seconds, more_sealed, more_opened, refused))]
+        drawn, key = node.group_key()
+        more = drawn - booked.get(" group", 0)
+        self._booked[" group"] = drawn
+        if more > 0:
+            # Not each by itself: who silences a module makes the pack draw another one.
+            entries.append(("group-key", words.key_event(0, 0, more, key)))
         try:
             from packtrust_node import audit_log
 
-            audit_log.write(node, [("counts", words.counts_body(seconds, more_sealed, more_opened, refused))])
+            audit_log.write(node, entries)
         except PacktrustError as error:
             self.failed(error)
 

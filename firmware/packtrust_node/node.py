@@ -182,6 +182,10 @@ class Node:
         """All neighbours."""
         return []
 
+    def group_key(self) -> "tuple[int, Buffer]":
+        """How many group keys were drawn since boot, and the present one; secret."""
+        return 0, b""
+
     def extra(self, kind: int, body: bytes) -> "tuple[int, bytes]":
         """(kind, body) of the answer to a message only one kind of node knows. Raises Refusal."""
         raise Refusal(provision.REFUSED_UNKNOWN)

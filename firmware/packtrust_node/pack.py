@@ -254,6 +254,10 @@ class PackNode(Node):
             links.append(slot.neighbour)
         return links
 
+    def group_key(self) -> "tuple[int, Buffer]":
+        """As Node.group_key."""
+        return self.broadcast.rekeyed, self.broadcast.secret
+
     def extra(self, kind: int, body: bytes) -> "tuple[int, bytes]":
         """LIST and ATTEST."""
         if kind == provision.LIST:

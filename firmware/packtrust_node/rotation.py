@@ -203,6 +203,7 @@ class Rotation:
         node.install(relation)
         node.endpoint.usage.begin(relation)
         node.count("rotations")
+        node.note("rotated", relation.node, relation.epoch, relation.counter, relation.root)
         node.env.log("epoch %d of %s, made without an app" % (relation.epoch, relation.lct_id))
 
 

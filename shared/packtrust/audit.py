@@ -27,10 +27,11 @@ _KINDS = (
 _SIGNS = "own-id forged-tag handshake store factory-state twin"
 # Reasons in `counts`, from 1, the gravest first; what is not here is 255, "other".
 _REASONS = (
-    "tag replay own-id twin factory store-auth store-lost store-rollback store-factory handshake-mac handshake-role "
-    "old stale not-owner rollback clear keys pairing unknown-session number-taken scope state entropy storage keyed "
-    "unknown short unsealable handshake-malformed handshake-epoch handshake-rate handshake-version "
-    "handshake-unexpected no-route full unsupported length malformed target relay stage-timeout group internal"
+    "tag replay own-id twin factory store-auth store-lost store-rollback store-factory group-tag handshake-mac "
+    "handshake-role old stale not-owner rollback clear keys pairing unknown-session number-taken scope state "
+    "entropy storage keyed unknown short unsealable handshake-malformed handshake-epoch handshake-rate "
+    "handshake-version handshake-unexpected no-route full unsupported length malformed target relay stage-timeout "
+    "group-replay group-unknown group-short rotation rotation-timeout epoch-used-up internal"
 )
 OTHER = "other"
 

@@ -359,3 +359,22 @@ def test_a_log_that_cannot_be_written_stops_no_node():
     assert pack.guard.signs == 2 and pack.counters["audit"] == 1
     assert owner.channel.established
     bench.sound()
+
+
+def test_every_refusal_has_a_number():
+    """What a node can count as refused is in the log's table, but for what only tells of its own work."""
+    bench, _ = owned(1)
+    known = audit.reasons()
+    for node in bench.nodes.values():
+        for what in node.counters:
+            assert what in known or what in ("sessions", "group-key", "rotations", "released"), what
+
+
+def test_group_keys_are_named_once_an_interval():
+    bench, owner = owned(1, pack_config={"audit_interval_s": 60})
+    pack = bench.nodes["pack"]
+    bench.now_ms += 58000
+    bench.run(3000)
+    found = [entry for entry in owner.log(PACK_NODE)[0] if entry.kind == "group-key"]
+    assert [entry.values["counter"] for entry in found] == [pack.broadcast.rekeyed]
+    assert found[0].values["key_id"]
