@@ -337,6 +337,57 @@ def test_make_test() -> None:
     assert "-m pytest" in (ROOT / script.group(1)).read_text()
 
 
+def console(session: Session, node: str, line: str) -> str:
+    """The answer of a virtual node's console, as somebody who stands before the device reads it."""
+    info = json.loads((session.folder / "run" / "packtrust" / "pack.json").read_text())
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(LIMIT_S)
+        control.connect(info["control"])
+        control.sendall(json.dumps({"command": "console", "node": node, "line": line}).encode() + b"\n")
+        answer = json.loads(control.makefile("rb").readline())
+    assert answer["ok"], answer
+    return str(answer)
+
+
+@pytest.mark.timeout(400)
+def test_release_to_another_owner(keyed: Session, tmp_path: Path) -> None:
+    """docs/workshop.md: released by one owner, claimed by the next, who has nothing but the codes on the consoles."""
+    stranger = keyed.packtrust("release", "MODBATT-MOD-RC001-009", "--yes")
+    assert stranger.returncode == 1
+    assert "no such device here" in stranger.stderr
+    assert "Traceback" not in stranger.stderr
+    unnamed = keyed.packtrust("release", "--yes")
+    assert unnamed.returncode == 1
+    assert "--all" in unnamed.stderr
+
+    new = ["--store", str(tmp_path / "new-owner")]
+    refused = keyed.packtrust("provision", *new)
+    assert refused.returncode == 1
+    assert "is owned by another app" in refused.stderr
+
+    one = keyed.packtrust("release", "MODBATT-MOD-RC001-003", "--yes", "--json")
+    assert one.returncode == 0, one.stdout + one.stderr
+    assert len(json.loads(one.stdout)["lcts_ended"]) == 1
+    rest = keyed.packtrust("release", "--all", "--yes")
+    assert rest.returncode == 0, rest.stdout + rest.stderr
+    assert "3 LCTs ended at the bridge" in rest.stdout
+    assert keyed.packtrust("validate").returncode == 1  # nothing left to validate
+
+    serials = {"pack": "MODBATT-PACK-RC001-001"}
+    serials.update({"module%d" % number: "MODBATT-MOD-RC001-00%d" % number for number in (1, 2, 3)})
+    for node, serial in serials.items():
+        found = re.search(r"claim ([0-9a-f]{32})", console(keyed, node, "claim"))
+        assert found, "a released device shows a new code"
+        code = tmp_path / serial
+        code.write_text(found[1])
+        added = keyed.packtrust("claim", "add", serial, "--code-file", str(code), *new)
+        assert added.returncode == 0, added.stderr
+    taken = keyed.packtrust("provision", *new)
+    assert taken.returncode == 0, taken.stdout + taken.stderr
+    assert "4 devices have keys" in taken.stdout
+    assert keyed.packtrust("provision").returncode == 1, "the old owner has no way back"
+
+
 def test_ctrl_c_ends_pack_and_bridge(session: Session, keyed: Session) -> None:
     """Last of this file: both end in order, and leave nothing behind."""
     code, said = session.pack.interrupt()

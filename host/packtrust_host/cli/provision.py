@@ -35,7 +35,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JS
 
 
 @contextmanager
-def _session(
+def session(
     can_url: str | None, bridge_url: str | None, store: Path | None, unlock: str
 ) -> Iterator[tuple[Runner, BridgeClient]]:
     """A runner on the bus and a client at the bridge."""
@@ -80,7 +80,7 @@ def provision(
         if out is not None:
             out.print("%-11s %s  %s" % (progress.step, progress.who, progress.detail), markup=False, highlight=False)
 
-    with common.errors_told(), _session(can, bridge, store, unlock) as (runner, client):
+    with common.errors_told(), session(can, bridge, store, unlock) as (runner, client):
         registrar = Registrar(client, runner.node.store, repeat_unknown=repeat_unknown)
         provisioner = Provisioner(runner.node, clear_first_transfer=clear_first_transfer, on_progress=tell)
         script = provisioner.commission(registrar.register_all, pack, modules)
@@ -128,7 +128,7 @@ def validate(
 
     Each live device proves its fingerprint anew. Exit code 1 names any that differs.
     """
-    with common.errors_told(), _session(can, bridge, store, unlock) as (runner, client):
+    with common.errors_told(), session(can, bridge, store, unlock) as (runner, client):
         if not runner.node.store.relationships:
             raise common.Failed("this key store has no relationship", "run `packtrust provision` first")
         provisioner = Provisioner(runner.node)
