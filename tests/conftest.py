@@ -5,6 +5,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Other tests share the processors: how long an example takes says nothing.
+settings.register_profile("packtrust", deadline=None, print_blob=True)
+settings.load_profile("packtrust")
 
 # The project's own plugin (host/pytest_micropython_boards) for tests/hil, and pytest's for the plugin's own tests.
 pytest_plugins = ["pytest_micropython_boards.plugin", "pytester"]

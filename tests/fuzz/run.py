@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = ROOT / "tests" / "fuzz" / "targets"
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 BUILD = ROOT / "build" / "fuzz"
 PACKAGES = BUILD / "packages"
@@ -50,8 +50,10 @@ class Result:
 
 
 def names() -> list[str]:
-    """All targets."""
-    return sorted(path.stem for path in TARGETS.glob("*.py"))
+    """All targets: of this folder, and of any other fuzz/targets on the path."""
+    import fuzz.targets
+
+    return sorted(module.name for module in pkgutil.iter_modules(fuzz.targets.__path__))
 
 
 def prepare() -> None:
@@ -111,7 +113,9 @@ def fuzz(name: str, seconds: int) -> Result:
         result.executions = int(units[1]) if units else 0
         if done.returncode:
             artifact = re.search(r"Test unit written to (\S+)", done.stderr)
-            cause = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*$", done.stderr, re.MULTILINE)
+            cause = re.findall(
+                r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*$", done.stdout + done.stderr, re.MULTILINE
+            )
             result.problem = "%s; input %s; python tests/fuzz/run.py --reproduce %s FILE" % (
                 cause[-1][:120] if cause else "see %s" % (BUILD / name / "log"),
                 artifact[1] if artifact else "unknown",
@@ -175,6 +179,7 @@ def table(results: list[Result]) -> str:
 
 def main() -> int:
     """See the module's docstring."""
+    sys.path[:0] = [str(ROOT / part) for part in ("tests/fuzz", "tests", "shared", "firmware", "host")]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60, help="time for each parser (60); 0: measure only")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="parsers at once (one a processor)")
@@ -183,7 +188,6 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="results as JSON")
     parser.add_argument("--reproduce", nargs=2, metavar=("NAME", "FILE"), help="run one input and show what it raises")
     given = parser.parse_args()
-    sys.path[:0] = [str(ROOT / part) for part in ("tests/fuzz", "tests", "shared", "firmware", "host")]
     if given.reproduce:
         import replay
 

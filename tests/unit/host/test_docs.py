@@ -30,6 +30,13 @@ COMMANDS = {
     "packtrust pack --board module1=cortex-m4": (
         "tests/pack/test_demo_boards.py::test_a_pack_on_the_command_line_starts_a_board"
     ),
+    "make fuzz": "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
+    'make fuzz ARGS="--only channel --seconds 600"': "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
+    "python tests/fuzz/run.py --reproduce channel FILE": "tests/fuzz/test_run.py::test_what_raises_is_kept_and_told",
+    "make attacks": "tests/unit/host/test_tooling_make.py::test_attacks_prints_the_table",
+    "packtrust release MODBATT-MOD-RC001-003": README + "test_release_to_another_owner",
+    "packtrust release --all": README + "test_release_to_another_owner",
+    "packtrust claim add MODBATT-MOD-RC001-003": README + "test_release_to_another_owner",
     "make help": "tests/unit/host/test_tooling_make.py::test_help_lists_every_target",
     "packtrust pack --modules 3": README + "test_pack_shows_its_adapters",
     "packtrust pack": README + "test_pack_shows_its_adapters",
