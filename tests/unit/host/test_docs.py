@@ -32,8 +32,6 @@ COMMANDS = {
     ),
     "make fuzz": "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
     'make fuzz ARGS="--only channel --seconds 600"': "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
-    "python tests/fuzz/run.py --reproduce channel FILE": "tests/fuzz/test_run.py::test_what_raises_is_kept_and_told",
-    "make attacks": "tests/unit/host/test_tooling_make.py::test_attacks_prints_the_table",
     "packtrust release MODBATT-MOD-RC001-003": README + "test_release_to_another_owner",
     "packtrust release --all": README + "test_release_to_another_owner",
     "packtrust claim add MODBATT-MOD-RC001-003": README + "test_release_to_another_owner",
