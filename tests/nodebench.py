@@ -12,6 +12,7 @@ from packtrust.isotp import IsoTpLink
 from packtrust.keys import SIDE_A, SIDE_B, Relationship, fingerprint, pair_secret
 from packtrust.messages import by_base, by_name, decode, encode
 from packtrust.pairing import PairExchange, is_pairing
+from packtrust.policy import DEFAULT_POLICY
 from packtrust.segmentation import Reassembler, Segmenter
 from packtrust.workspace import Workspace
 from packtrust_node.cells import EcmCells
@@ -203,9 +204,10 @@ class Wanted:
 class App:
     """An owner. `private` is its binding key; `name` marks its frames."""
 
-    def __init__(self, bench, name="app", seed=None, attach=True):
+    def __init__(self, bench, name="app", seed=None, attach=True, policy=DEFAULT_POLICY):
         self.bench = bench
         self.name = name
+        self.policy = policy
         self.entropy = Entropy(seed or name)
         self.private = bytearray(self.entropy(32))
         self.public = bytes(x25519_public(self.private))
@@ -451,6 +453,7 @@ class App:
                 relationship=self.relationship(content, identity),
                 side=SIDE_A,
                 epoch=content.epoch,
+                policy=self.policy,
                 link=VCU_LINK,
             )
         self.channel.connect()
@@ -494,10 +497,10 @@ class App:
             self.send(frame)
 
 
-def keyed_bench(modules=2, scope=package.SCOPE_ALL, **options):
+def keyed_bench(modules=2, scope=package.SCOPE_ALL, policy=DEFAULT_POLICY, **options):
     """(bench, app): everything claimed, keyed, and in session."""
     bench = Bench(modules, **options)
-    app = App(bench)
+    app = App(bench, policy=policy)
     pack = bench.nodes["pack"]
     bench.until(lambda: len(pack.slots) == modules)
     app.claim_pack(pack.claim_code(), scope)

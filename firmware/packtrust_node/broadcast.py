@@ -6,6 +6,7 @@ lowers: a member that is not a pack could have sealed it. It goes on at once und
 yet hears of the highest state by its polls.
 """
 
+from array import array
 from struct import pack_into
 
 from packtrust._compat import const
@@ -44,11 +45,14 @@ class Broadcast:
 
     limp      whether the heartbeat tells modules to be in limp mode
     rekeyed   how often a key was drawn since boot
+    refused_clear, refused_records   what the modules have refused meanwhile, by their own word
     """
 
     def __init__(self, pack: "PackNode") -> None:
         self.limp = False
         self.rekeyed = 0
+        self.refused_clear = 0
+        self.refused_records = 0
         self._pack = pack
         self._group = None  # type: GroupSender | None
         self._secret = bytearray(4 + SECRET_LENGTH)  # as GROUP_KEY carries it
@@ -60,6 +64,7 @@ class Broadcast:
         self._cursor = NODE_MODULE_MAX  # number given the key last, in this pass over all
         self._state = bytearray(1)
         self._request = bytearray(5)
+        self._refusals = None  # type: array[int] | None  # clear, records, by module number
 
     @property
     def secret(self) -> "Buffer":
@@ -93,7 +98,8 @@ class Broadcast:
         self._state[0] = highest | (_LIMP if self.limp else 0)
         env = self._pack.env
         try:
-            frames = group.seal(compose(MAX_STATE, NODE_BROADCAST), self._state, env.fd(_PORT))
+            base = MAX_STATE + self._pack.module_link.shift
+            frames = group.seal(compose(base, NODE_BROADCAST), self._state, env.fd(_PORT))
         except ChannelError:
             self._draw(env.now_ms())
             return
@@ -119,10 +125,23 @@ class Broadcast:
             self._has[number] = _GIVEN
         self._cursor = 0  # do not wait for the next pass
 
-    def answered(self, number: int, key_id: int) -> None:
-        """A module says which key it holds."""
-        if self._group is not None and key_id == self._group.key_id and self._has[number]:
+    def reported(self, number: int, values: "dict[str, int]") -> None:
+        """A module says which key it holds, and what it has refused since it started (GROUP_STATUS)."""
+        if self._group is not None and values["key_id"] == self._group.key_id and self._has[number]:
             self._has[number] = _HOLDS
+        clear = values["clear_refused"]
+        records = values["records_refused"]
+        seen = self._refusals
+        if seen is None:
+            if not clear and not records:
+                return
+            seen = self._refusals = array("H", bytes(4 * (NODE_MODULE_MAX + 1)))
+        at = 2 * number
+        # A module that says less than before has started anew.
+        self.refused_clear += clear - seen[at] if clear >= seen[at] else clear
+        self.refused_records += records - seen[at + 1] if records >= seen[at + 1] else records
+        seen[at] = clear
+        seen[at + 1] = records
 
     def _draw(self, now_ms: int) -> None:
         """A new key: nobody has it yet, and the one before is gone."""

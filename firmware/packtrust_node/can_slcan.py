@@ -55,6 +55,8 @@ _READ = const(128)
 
 # What a module must hear, (base, mask): 0x510..0x51F and 0x520..0x53F.
 MODULE_ACCEPT = ((0x510, 0x7F0), (0x520, 0x7E0))
+# The same on a mixed bus, where 0x610..0x63F are sealed: bits 9 and 8 are not compared.
+MIXED_ACCEPT = ((0x510, 0x4F0), (0x520, 0x4E0))
 
 
 def dual_filter(accept: "tuple[tuple[int, int], tuple[int, int]]") -> "list[bytes]":

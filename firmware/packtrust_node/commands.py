@@ -17,6 +17,7 @@ from packtrust.messages.bases import (
     FAULT_CODES,
     HARDWARE,
     KEEP_ALIVE,
+    LEGACY_GRANT,
     LIMITS,
     LIMITS_COMMAND,
     MAX_STATE,
@@ -89,7 +90,9 @@ class Commands:
     def __init__(self, pack: "PackNode") -> None:
         self._pack = pack
         self._app_ms = 0  # when the app's last command or keep-alive came
-        self._guarded = False  # a state above Standby was commanded: the app must stay
+        self._guarded = False  # a state above Standby was commanded: who did so must stay
+        self._by_vcu = False  # that was an old VCU, in clear (legacy-vcu)
+        self._vcu_ms = 0
         self._balancing = {}  # type: dict[int, int]
         self._cells = []  # type: list[tuple[int, int]]
         self._cells_ms = 0
@@ -116,6 +119,9 @@ class Commands:
                 self._result(base, 0, RESULT_OBEYED, REASON_NONE, event.counter)
         elif base == REQUEST_MODULE_LIST:
             self._send_list()
+        elif base == LEGACY_GRANT:
+            if self._allowed(base, event.counter, SCOPE_STATE):
+                self._on_grant(event.counter, values)
         elif base == DIAGNOSTICS_REQUEST:
             if self._allowed(base, event.counter, SCOPE_DIAGNOSTICS):
                 self._on_diagnostics(event.counter, values)
@@ -174,6 +180,9 @@ class Commands:
             state = STATE_OFF
         if module == 0 or state > STATE_STANDBY:
             self._guarded = state > STATE_STANDBY
+            self._by_vcu = False
+            if self._guarded:
+                self._pack.limp.renew(self._app_ms)
         self._hold_polls(targets)
         for slot in targets:
             self._pack.burst_if_due()
@@ -193,17 +202,20 @@ class Commands:
         return self._pack.env.now_ms() + DEADLINE_MS
 
     def _command_state(self, slot: "Slot", state: int, base: int, counter: int, hv_bus_mv: int) -> None:
+        self._want(slot, state, hv_bus_mv)
+        if not slot.neighbour.established:
+            self._result(base, slot.number, RESULT_UNREACHABLE, REASON_NONE, counter)
+            return
+        self._wait_for(slot, Pending(base, counter, STATUS_1, self._deadline(), state))
+        self._send_state(slot)
+
+    def _want(self, slot: "Slot", state: int, hv_bus_mv: int) -> None:
         if slot.wanted != state:
             self._supersede(slot, STATUS_1)
         slot.wanted = state
         slot.hv_bus_mv = hv_bus_mv
         slot.resends = RESENDS
         slot.resend_ms = self._pack.env.now_ms() + RESEND_MS
-        if not slot.neighbour.established:
-            self._result(base, slot.number, RESULT_UNREACHABLE, REASON_NONE, counter)
-            return
-        self._wait_for(slot, Pending(base, counter, STATUS_1, self._deadline(), state))
-        self._send_state(slot)
 
     def _send_state(self, slot: "Slot") -> None:
         if slot.wanted > slot.state:
@@ -303,6 +315,28 @@ class Commands:
             return
         self._result(base, 0, RESULT_REFUSED, REASON_VALUE, counter)
 
+    def _on_grant(self, counter: int, values: "dict[str, int]") -> None:
+        legacy = self._pack.legacy
+        if legacy is not None and legacy.grant(values["max_state"], values["grant_s"]):
+            self._result(LEGACY_GRANT, 0, RESULT_OBEYED, REASON_NONE, counter)
+        else:
+            self._result(LEGACY_GRANT, 0, RESULT_REFUSED, REASON_VALUE, counter)
+
+    # -- an old VCU, in clear (legacy-vcu) -----------------------------------------------------------------------------
+
+    def vcu_heard(self) -> None:
+        """It keeps alive what it raised itself, and nothing that the app has."""
+        self._vcu_ms = self._pack.env.now_ms()
+
+    def raise_for_vcu(self, state: int, hv_bus_mv: int) -> None:
+        """Raise every module that is below `state`: the app has granted it."""
+        self._guarded = state > STATE_STANDBY
+        self._by_vcu = True
+        for slot in self._pack.keyed_slots():
+            if slot.wanted < state:
+                self._want(slot, state, hv_bus_mv)
+                self._send_state(slot)
+
     # -- time ----------------------------------------------------------------------------------------------------------
 
     def forget(self) -> None:
@@ -314,12 +348,12 @@ class Commands:
     def tick(self, now_ms: int) -> int:
         """Do what is due; the ms until the next call is wanted."""
         if self._guarded:
-            silent_ms = now_ms - self._app_ms
+            silent_ms = now_ms - (self._vcu_ms if self._by_vcu else self._app_ms)
             if silent_ms > OFF_MS:
                 self._guarded = False
-                self._lower(STATE_OFF)
+                self._lose(STATE_OFF)
             elif silent_ms > STANDBY_MS:
-                self._lower(STATE_STANDBY)
+                self._lose(STATE_STANDBY)
         for slot in self._pack.keyed_slots():
             for pending in list(slot.pending):
                 if now_ms - pending.deadline_ms >= 0:
@@ -337,8 +371,14 @@ class Commands:
             self._send_cell()
         return _CELL_MS
 
-    def _lower(self, state: int) -> None:
+    def _lose(self, state: int) -> None:
         """The app is silent: no module above `state`. It does not come back by itself when the app does."""
+        if self.lower(state):
+            self._pack.count("app-lost")
+            self._pack.env.log("nothing from the app: modules to state %d at most" % state)
+
+    def lower(self, state: int) -> bool:
+        """No module above `state`, from now on; whether one was."""
         lowered = [slot for slot in self._pack.keyed_slots() if slot.wanted > state]
         if lowered:
             for slot in lowered:
@@ -349,8 +389,7 @@ class Commands:
                 slot.resends = 0
                 self._supersede(slot, STATUS_1)
                 slot.neighbour.seal(MAX_STATE, self._pack.broadcast.max_state(slot))
-            self._pack.count("app-lost")
-            self._pack.env.log("nothing from the app: modules to state %d at most" % state)
+        return len(lowered) > 0
 
     def _send_cell(self) -> None:
         number, cell = self._cells.pop(0)
@@ -374,6 +413,7 @@ _NAMES = {
     WRITE_EEPROM: "WRITE_EEPROM",
     MODULE_COMMAND: "MODULE_COMMAND",
     REQUEST_MODULE_LIST: "REQUEST_MODULE_LIST",
+    LEGACY_GRANT: "LEGACY_GRANT",
     LIMITS_COMMAND: "LIMITS_COMMAND",
     DIAGNOSTICS_REQUEST: "DIAGNOSTICS_REQUEST",
 }

@@ -53,6 +53,7 @@ from packtrust.messages.bases import (
 from packtrust.messages.compact import decode, encode
 from packtrust.messages.table import ALL_CELLS, STATE_OFF, STATE_ON
 from packtrust.policy import DEFAULT_POLICY
+from packtrust_node.links import module_link
 from packtrust_node.mailbox import Mailbox
 from packtrust_node.neighbour import Neighbour
 from packtrust_node.node import Node
@@ -86,6 +87,9 @@ CELLS_MS = const(100)
 CELLS_MAX = const(192)
 DETAIL_MS = const(20)
 PACK_LOSS_MS = const(11100)
+# Two rounds of polls of the largest pack, and a bit.
+LIMP_MS = const(6500)
+_LIMP = const(16)  # of MAX_STATE's byte
 _TICK_MS = const(50)
 
 # Records refused, as the node counts them.
@@ -107,7 +111,8 @@ class ModuleNode(Node):
     """See the module's docstring. `cells`: packtrust_node.cells.Cells; port 0 is the module bus.
 
     config, beside what Node takes: manufacturer (2), part (3), max_charge_ma (10000) and max_discharge_ma (42000), both
-    positive: what the hardware bears; hardware_version (1); Telemetry's fault limits.
+    positive: what the hardware bears; limp_charge_ma and limp_discharge_ma, a quarter of these: what it gives in limp
+    mode; hardware_version (1); mixed_bus; Telemetry's fault limits.
     """
 
     device_role = provision.ROLE_MODULE
@@ -126,7 +131,15 @@ class ModuleNode(Node):
         self._manufacturer = config.get("manufacturer", 2)
         self._part = config.get("part", 3)
         self._hardware = (config.get("max_charge_ma", 10000), config.get("max_discharge_ma", 42000))
-        self.limits = self._hardware
+        self.limp = False
+        self._limp_limits = (
+            config.get("limp_charge_ma", self._hardware[0] // 4),
+            config.get("limp_discharge_ma", self._hardware[1] // 4),
+        )
+        self._given = self._hardware  # by the app
+        self.limits = self._hardware  # in force
+        self._link = module_link(config)
+        self._heartbeat = compose(MAX_STATE + self._link.shift, NODE_BROADCAST)
         self._end_of_charge_mv = cells.count * 4200 * 95 // 100
         self.telemetry = Telemetry(cells, config, 0)
         self._pack = None  # type: Neighbour | None
@@ -169,7 +182,7 @@ class ModuleNode(Node):
             self._pack = None
             self._mailbox = None
             return
-        self._pack = Neighbour(self.env, 0, number, RESPONDER, MODULE_LINK)
+        self._pack = Neighbour(self.env, 0, number, RESPONDER, self._link)
         self._mailbox = Mailbox(compose(ISOTP_FROM_MODULE, number), compose(ISOTP_TO_MODULE, number), self._send)
 
     def _send(self, frame: Frame) -> None:
@@ -236,6 +249,7 @@ class ModuleNode(Node):
         yield "node", self.own_node
         yield "state", self.state
         yield "max_state", self.max_state
+        yield "limp", self.limp
         yield "current_ma", self.cells.current_ma
         yield "session", self._is_live
         channel = None if self._pack is None else self._pack.channel
@@ -274,7 +288,7 @@ class ModuleNode(Node):
             return
         if not arbitration_id & ENCRYPTED:
             self._on_clear(base_of(arbitration_id), node, frame.data)
-        elif self._group is not None and clear_of(arbitration_id) == compose(MAX_STATE, NODE_BROADCAST):
+        elif self._group is not None and clear_of(arbitration_id) == self._heartbeat:
             self._on_broadcast(self._group, frame)
 
     def _on_message(self, payload: bytes) -> None:
@@ -368,6 +382,7 @@ class ModuleNode(Node):
         telemetry = self.telemetry
         self._advance()
         self._measure()
+        self._set_limp(values["limp"] != 0)
         self._lower(values["max_state"])
         self._seal(STATUS_1, telemetry.status_1(self.state))
         self._seal(STATUS_2, telemetry.status_2())
@@ -383,6 +398,7 @@ class ModuleNode(Node):
         if values is None:
             self.count("length")
             return
+        self._set_limp(values["limp"] != 0)
         self._lower(values["max_state"])
 
     # -- broadcasts ----------------------------------------------------------------------------------------------------
@@ -411,8 +427,12 @@ class ModuleNode(Node):
         if data is None:
             if group.reason:
                 self.count("group-" + group.reason)
-        elif len(data) == 1 and data[0] & 15 < self.max_state:
-            self._lower(data[0] & 15)
+        elif len(data) == 1:
+            state = data[0] & 15
+            if data[0] & _LIMP:
+                self._set_limp(True)
+            if state < self.max_state:
+                self._lower(state)
 
     def _refusals(self) -> "tuple[int, int]":
         """Refused since the node started: clear frames that should have been sealed, and records."""
@@ -429,6 +449,7 @@ class ModuleNode(Node):
             key_id=group.key_id,
             clear_refused=self._reported[0],
             records_refused=self._reported[1],
+            limp=1 if self.limp else 0,
         )
         self._seal(GROUP_STATUS, data)
 
@@ -462,14 +483,28 @@ class ModuleNode(Node):
             self.count("length")
             return
         # Never above what the hardware bears; a negative limit means none at all.
-        self.limits = (
+        self._given = (
             max(0, min(self._hardware[0], values["max_charge_ma"])),
             max(0, min(self._hardware[1], values["max_discharge_ma"])),
         )
         if values["end_of_charge_mv"]:
             highest = self.cells.count * 4200 * 95 // 100
             self._end_of_charge_mv = min(highest, values["end_of_charge_mv"])
+        self._apply_limits()
+
+    def _set_limp(self, on: bool) -> None:
+        """Enter or leave limp mode: little current, whatever the app allows."""
+        if on == self.limp:
+            return
+        self.limp = on
+        self.env.log("limp mode" if on else "limp mode has ended")
+        self._apply_limits()
+
+    def _apply_limits(self) -> None:
         self._advance()
+        given = self._given
+        limp = self._limp_limits
+        self.limits = (min(given[0], limp[0]), min(given[1], limp[1])) if self.limp else given
         self._settle()
         self._send_hardware()
         self._send_status_1()
@@ -597,7 +632,10 @@ class ModuleNode(Node):
         pack = self._pack
         if pack is None or pack.last_authentic_ms is None:
             return False
-        if now_ms - pack.last_authentic_ms <= PACK_LOSS_MS:
+        silent_ms = now_ms - pack.last_authentic_ms
+        if silent_ms > LIMP_MS:
+            self._set_limp(True)  # until the next poll
+        if silent_ms <= PACK_LOSS_MS:
             return False
         if self.state != STATE_OFF:
             self.count("pack-lost")

@@ -1,7 +1,7 @@
 """One neighbour on one bus: the channel with it, and beside that the pair exchange that makes the channel's keys."""
 
 from packtrust.arbitration import clear_of, compose
-from packtrust.channel import Channel
+from packtrust.channel import OPENED, Channel
 from packtrust.errors import ChannelError, PacktrustError
 from packtrust.handshake import INITIATOR
 from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
@@ -75,6 +75,7 @@ class Neighbour:
             relationship=self._relationship,
             side=relation.side,
             epoch=first[0],
+            policy=self._link.policy,
             link=self._link,
             boot_counter=boot_counter,
             fd=self._env.fd(self.port),
@@ -146,10 +147,12 @@ class Neighbour:
         event = channel.feed(frame)
         if channel.has_outgoing:
             self.flush()
+        if event is not None and event.kind == OPENED and self._link.shift:
+            event.arbitration_id -= self._link.shift << 18
         return event
 
     def seal(self, base: int, data: "Buffer") -> bool:
-        """Send a record; False where there is no session, or session or epoch has sealed all it may."""
+        """Send a record, `base` as in the message table. False: no session, or it or its epoch is used up."""
         channel = self.channel
         if channel is None or not channel.established:
             return False
@@ -157,7 +160,7 @@ class Neighbour:
             self.unsent += 1
             return False
         try:
-            frames = channel.seal(compose(base, self.node), data)
+            frames = channel.seal(compose(base + self._link.shift, self.node), data)
         except PacktrustError:
             self.unsent += 1
             self.spent = True

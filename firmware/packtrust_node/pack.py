@@ -66,6 +66,8 @@ from packtrust_node import aggregate
 from packtrust_node.broadcast import Broadcast
 from packtrust_node.commands import Commands
 from packtrust_node.endpoint import Refusal
+from packtrust_node.limp import Limp
+from packtrust_node.links import module_link, vcu_link
 from packtrust_node.mailbox import Mailbox
 from packtrust_node.neighbour import Neighbour
 from packtrust_node.node import Node
@@ -150,7 +152,8 @@ _MODULE_MESSAGES = {
 class PackNode(Node):
     """See the module's docstring. Port 0 is the VCU bus, port 1 the module bus.
 
-    config, beside what Node takes: pack (0..15), topology ("parallel", "series").
+    config, beside what Node takes: pack (0..15), topology ("parallel", "series"), policy ("default", "legacy-vcu"),
+    mixed_bus (false).
     """
 
     device_role = provision.ROLE_PACK
@@ -160,11 +163,20 @@ class PackNode(Node):
         self.number = config.get("pack", 0)
         self.own_node = pack_node(self.number)
         self.topology = config.get("topology", aggregate.PARALLEL)
-        self.app = Neighbour(env, VCU_BUS, self.own_node, RESPONDER, VCU_LINK)
+        link = vcu_link(config)
+        self.vcu_policy = link.policy
+        self.app = Neighbour(env, VCU_BUS, self.own_node, RESPONDER, link)
+        self.module_link = module_link(config)
         self.slots = {}  # type: dict[int, Slot]
         self.latency = Latency()
         self.commands = Commands(self)
         self.broadcast = Broadcast(self)
+        self.limp = Limp(self)
+        self.legacy = None  # type: LegacyVcu | None
+        if self.vcu_policy.clear_lowers(COMMAND):
+            from packtrust_node.legacy import LegacyVcu
+
+            self.legacy = LegacyVcu(self)
         self.modules_lost = 0
         self.bursts_late = 0
         self._heard = {}  # type: dict[int, int]  # by module: announcements and, negative, sessions; see _twin
@@ -206,7 +218,7 @@ class PackNode(Node):
         self.env.send(MODULE_BUS, frame)
 
     def _add_slot(self, number: int, unique_id: int) -> Slot:
-        neighbour = Neighbour(self.env, MODULE_BUS, number, INITIATOR, MODULE_LINK)
+        neighbour = Neighbour(self.env, MODULE_BUS, number, INITIATOR, self.module_link)
         slot = Slot(number, unique_id, neighbour)
         slot.mailbox = Mailbox(compose(ISOTP_TO_MODULE, number), compose(ISOTP_FROM_MODULE, number), self._send_module)
         slot.seen_ms = self.env.now_ms()
@@ -316,6 +328,8 @@ class PackNode(Node):
         """Nobody's pack: the modules keep their numbers, and nothing else."""
         self.app.unkey()
         self.commands.forget()
+        if self.legacy is not None:
+            self.legacy.revoke()
         self.broadcast.forget()
         for slot in self.slots.values():
             slot.neighbour.unkey()
@@ -336,6 +350,7 @@ class PackNode(Node):
         yield "bursts", self._bursts
         yield "bursts_late", self.bursts_late
         yield "modules_lost", self.modules_lost
+        yield "limp", self.limp.active
         app = self.app.channel
         if app is not None:
             yield (
@@ -376,16 +391,20 @@ class PackNode(Node):
             if frame.is_extended_id:
                 self._on_vcu(frame)
             else:
-                self._on_standard(frame.arbitration_id)
+                self._on_standard(frame)
         elif frame.is_extended_id:
             self._on_module_bus(frame)
 
-    def _on_standard(self, arbitration_id: int) -> None:
+    def _on_standard(self, frame: "FrameLike") -> None:
+        """An old VCU's command: only records command this pack, but for what the policy legacy-vcu lets it do."""
         if self.number >= STANDARD_PACKS:
             return
-        base = arbitration_id - (self.number << 8)
+        base = frame.arbitration_id - (self.number << 8)
         if COMMAND <= base <= REQUEST_MODULE_LIST:
-            self.count("clear")  # an old VCU's command: only records command this pack
+            if self.legacy is not None and self.vcu_policy.clear_lowers(base):
+                self.legacy.take(base, frame.data)
+            else:
+                self.count("clear")
         elif self.sends(base):
             self.count("own-id")
 
@@ -441,7 +460,7 @@ class PackNode(Node):
                     self._on_session(slot)
                 return
         if arbitration_id & ENCRYPTED:
-            if not node and self.sends(base):
+            if not node and self.sends(base - self.module_link.shift):
                 self.count("own-id")  # a broadcast
             return
         if base == ANNOUNCEMENT:
@@ -605,7 +624,7 @@ class PackNode(Node):
         elif base == TIME_REQUEST:
             self.commands.send_time(slot)
         elif base == GROUP_STATUS:
-            self.broadcast.answered(slot.number, values["key_id"])
+            self.broadcast.reported(slot.number, values)
         if slot.pending:
             self.commands.shown(slot, base)
         if got and slot.poll_ms is not None:
@@ -690,6 +709,9 @@ class PackNode(Node):
         self.app.tick()
         self._mailbox.tick(now_ms)
         self.endpoint.tick(now_ms)
+        self.limp.tick(now_ms)
+        if self.legacy is not None:
+            self.legacy.tick()
         for slot in list(self.slots.values()):
             if slot.mailbox is not None:
                 slot.mailbox.tick(now_ms)
@@ -773,12 +795,26 @@ class PackNode(Node):
                     opened += count
                 elif what not in ("sealed", "established"):
                     refused += count
+        counters = self.counters
+        others = self.broadcast.refused_records
+        for what, count in counters.items():
+            if what == "short" or what.startswith("handshake"):
+                others += count
         data = encode(
             "PACK_DIAGNOSTICS",
             records_opened=opened,
             records_refused=refused,
             sessions=sessions,
-            handshakes=self.counters.get("sessions", 0),
+            handshakes=counters.get("sessions", 0),
             modules_lost=self.modules_lost,
+            clear_refused=counters.get("clear", 0) + self.broadcast.refused_clear,
+            replays=counters.get("replay", 0) + counters.get("old", 0),
+            stale=counters.get("stale", 0),
+            tags=counters.get("tag", 0),
+            unknown_sessions=counters.get("unknown-session", 0),
+            others_refused=others,
+            limp=1 if self.limp.active else 0,
+            legacy_commands=0 if self.legacy is None else self.legacy.commands,
+            grant_left_s=0 if self.legacy is None else self.legacy.left_s(),
         )
         self.app.seal(PACK_DIAGNOSTICS, data)

@@ -19,7 +19,7 @@ from sys import implementation, modules
 import packtrust_board as board
 
 from packtrust.messages.bases import TEST_FROM_MODULE, TEST_FROM_PACK, TEST_TO_MODULE, TEST_TO_PACK
-from packtrust_node.can_slcan import MODULE_ACCEPT
+from packtrust_node.can_slcan import MIXED_ACCEPT, MODULE_ACCEPT
 from packtrust_node.console import Console
 from packtrust_node.env import Clock, Entropy, Env, data_bitrate
 from packtrust_node.loop import Loop
@@ -78,7 +78,7 @@ def build():
     if is_pack:
         drivers = [board.can_port(0, None), board.can_port(1, None)]
     else:
-        drivers = [board.can_port(0, MODULE_ACCEPT)]
+        drivers = [board.can_port(0, MIXED_ACCEPT if config.get("mixed_bus") else MODULE_ACCEPT)]
     queues = [TxQueue(driver) for driver in drivers]
     for queue in queues:
         # A pack's burst to the VCU, ten records in clear and sealed; a module answers a poll with a few.

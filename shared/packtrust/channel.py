@@ -105,11 +105,20 @@ _TRIES = const(8)  # HELLOs said in this round, then FINISHs; 0: nothing is to b
 
 
 class Link:
-    """The arbitration ID bases of a link's own rows, seen from the initiator."""
+    """The arbitration ID bases of a link's own rows, seen from the initiator; and for who makes channels of it the
+    policy that holds there, and by how much its sealed bases are above the message table's (see profiles)."""
 
-    def __init__(self, handshake: "tuple[int, int]", isotp: "tuple[int, int]") -> None:
+    def __init__(
+        self,
+        handshake: "tuple[int, int]",
+        isotp: "tuple[int, int]",
+        shift: int = 0,
+        policy: "Policy" = DEFAULT_POLICY,
+    ) -> None:
         self.handshake = handshake  # (initiator to responder, responder to initiator)
         self.isotp = isotp
+        self.shift = shift
+        self.policy = policy
 
 
 MODULE_LINK = Link((0x539, 0x531), (0x538, 0x530))

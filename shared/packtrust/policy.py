@@ -64,6 +64,8 @@ CLEAR_UNKEYED = const(4)
 CLEAR_KEYED = const(8)
 CLEAR_WITHOUT_SESSION = const(16)
 CLEAR_STANDARD = const(32)
+# An old VCU's 11-bit frame: it keeps alive and lowers; it raises only under the app's grant
+CLEAR_LOWERS = const(64)
 
 # Flags of each class, by its number.
 CLASS_FLAGS = (
@@ -195,6 +197,10 @@ class Policy:
             return flags & CLEAR_STANDARD != 0
         return flags & (CLEAR_KEYED if keyed else CLEAR_UNKEYED) != 0
 
+    def clear_lowers(self, base: int) -> bool:
+        """Whether the 11-bit frame of an old VCU is heard: it keeps alive and lowers (legacy-vcu)."""
+        return self.flags_of(base) & CLEAR_LOWERS != 0
+
     def clear_without_session(self, base: int) -> bool:
         """Whether a keyed node obeys the clear frame while it has no live session (isolate)."""
         return self.flags_of(base) & CLEAR_WITHOUT_SESSION != 0
@@ -243,13 +249,17 @@ DEFAULT_PROFILE = "default"
 LEGACY_VCU_PROFILE = "legacy-vcu"
 
 
-def profile(name: str) -> Policy:
-    """The policy named `name`. Raises PolicyError if there is none.
+def profile(name: str, mixed_bus: bool = False) -> Policy:
+    """The policy named `name`, the same object every time. Raises PolicyError if there is none.
 
-    "legacy-vcu" is reserved for packs that an old VCU commands in clear; it is not built.
+    default      sealed is obeyed, and nothing else
+    legacy-vcu   for a pack that an old VCU keeps alive, and lowers, in clear (docs/policy.md)
+    mixed_bus    old modules are on the module bus: sealed IDs are moved out of their reach
     """
-    if name == DEFAULT_PROFILE:
+    if name not in (DEFAULT_PROFILE, LEGACY_VCU_PROFILE):
+        raise PolicyError("no policy is named %s: use %s or %s" % (name, DEFAULT_PROFILE, LEGACY_VCU_PROFILE))
+    if name == DEFAULT_PROFILE and not mixed_bus:
         return DEFAULT_POLICY
-    if name == LEGACY_VCU_PROFILE:
-        raise PolicyError("policy legacy-vcu is not built: send commands sealed, from an app that holds keys")
-    raise PolicyError("no policy is named %s: use %s" % (name, DEFAULT_PROFILE))
+    from packtrust.profiles import make
+
+    return make(name == LEGACY_VCU_PROFILE, mixed_bus)

@@ -27,7 +27,7 @@ if str(deploy.firmware_folder()) not in sys.path:
     # The firmware is no part of the installed host package: it is what lies on the nodes.
     sys.path.append(str(deploy.firmware_folder()))
 
-from packtrust_node.can_slcan import MODULE_ACCEPT
+from packtrust_node.can_slcan import MIXED_ACCEPT, MODULE_ACCEPT
 from packtrust_node.cells import make_cells
 from packtrust_node.env import Env, data_bitrate
 from packtrust_node.store import MemorySlots, Store
@@ -365,7 +365,7 @@ class InProcessPack:
             buses,
             config["unique_id"],
             make,
-            None if is_pack else MODULE_ACCEPT,
+            None if is_pack else MIXED_ACCEPT if config.get("mixed_bus") else MODULE_ACCEPT,
             PACK_ROWS if is_pack else MODULE_ROWS,
             [data_bitrate(config, port) > 0 for port in range(len(buses))],
         )

@@ -7,6 +7,7 @@ from packtrust.messages import MESSAGES
 from packtrust.policy import (
     ANNOUNCE,
     CITED,
+    CLEAR_LOWERS,
     COMMAND,
     CONFIG,
     DEFAULT_POLICY,
@@ -167,5 +168,46 @@ def test_open_bus_names_mistakes():
 
 def test_profiles_by_name():
     assert profile("default") is DEFAULT_POLICY
-    assert "not built" in str(raises(PolicyError, profile, "legacy-vcu"))
+    assert profile("legacy-vcu") is profile("legacy-vcu")
+    assert profile("default", True) is profile("default", True)
     assert "no policy is named" in str(raises(PolicyError, profile, "nonsense"))
+
+
+def test_each_profile_has_its_own_digest():
+    digests = [profile(name, mixed).digest for name in ("default", "legacy-vcu") for mixed in (False, True)]
+    assert len(set(digests)) == 4
+
+
+def test_legacy_vcu_hears_two_11_bit_messages_more():
+    policy = profile("legacy-vcu")
+    assert [m.base for m in MESSAGES if policy.clear_lowers(m.base)] == [0x400, 0x405]
+    assert not [m.base for m in MESSAGES if DEFAULT_POLICY.clear_lowers(m.base)]
+    for message in MESSAGES:
+        base = message.base
+        assert policy.class_of(base) == DEFAULT_POLICY.class_of(base)
+        assert policy.flags_of(base) & ~CLEAR_LOWERS == DEFAULT_POLICY.flags_of(base)
+        for keyed in (False, True):
+            for extended in (False, True):
+                allowed = DEFAULT_POLICY.clear_allowed(base, keyed, extended)
+                assert policy.clear_allowed(base, keyed, extended) == allowed
+
+
+def test_on_a_mixed_bus_nothing_sealed_is_where_old_modules_listen():
+    policy = profile("default", True)
+    for base in range(0x800):
+        if base >> 8 == 5:
+            assert not policy.is_sealable(base)
+            # What they may be told in clear is unchanged.
+            assert policy.flags_of(base) == DEFAULT_POLICY.flags_of(base) & ~SEALABLE
+        elif base >> 8 != 6:
+            assert policy.flags_of(base) == DEFAULT_POLICY.flags_of(base)
+            assert policy.class_of(base) == DEFAULT_POLICY.class_of(base)
+    for message in MESSAGES:
+        if message.bus != "module":
+            continue
+        moved = message.base + 0x100
+        assert policy.is_sealable(moved) == message.is_sealable
+        assert policy.flags_of(moved) & ~(SEALABLE | CITED) == 0  # never in clear
+        if message.is_sealable:
+            assert policy.class_of(moved) == message.message_class
+            assert policy.needs_citation(moved) == DEFAULT_POLICY.needs_citation(message.base)
