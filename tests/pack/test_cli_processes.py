@@ -140,6 +140,24 @@ def test_a_virtual_pack_by_hand(shell):
     code, out, err = shell.run("validate", "--json")
     assert (code, json.loads(out)["findings"]) == (0, [])
 
+    code, out, err = shell.run("rotate", "--json")
+    assert code == 0, err
+    shown = json.loads(out)
+    assert shown["rotated"] == [] and {item["epoch"] for item in shown["lcts"].values()} == {1}
+    assert not any(item["due"] for item in shown["lcts"].values())
+
+    code, out, err = shell.run("rotate", "--all", "--json")
+    assert code == 0, err
+    rotated = json.loads(out)
+    assert sorted(rotated["rotated"]) == sorted(rotated["lcts"]) == sorted(provisioned["lcts"])
+    assert {item["epoch"] for item in rotated["lcts"].values()} == {2}
+
+    code, out, err = shell.run("rotate", "--lct", "nonsense")
+    assert code == 1 and "rotate --show" in " ".join(err.split())
+
+    code, out, err = shell.run("validate", "--json")
+    assert (code, json.loads(out)["findings"]) == (0, [])
+
     code, out, err = shell.run("verify", "--can", info["can"]["vcu"])
     assert code == 1 and "the node has keys" in " ".join(err.split())
 

@@ -188,6 +188,22 @@ def test_validate(keyed: Session) -> None:
     assert "All 4 LCTs are as registered" in done.stdout
 
 
+def test_rotate(keyed: Session) -> None:
+    shown = keyed.packtrust("rotate", "--show")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert shown.stdout.count("pack-module") == 3 and "0 rotated" in shown.stdout
+    nothing = keyed.packtrust("rotate")
+    assert nothing.returncode == 0 and "0 rotated" in nothing.stdout, nothing.stdout + nothing.stderr
+    done = keyed.packtrust("rotate", "--all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 rotated" in done.stdout and done.stdout.count("committed") == 7
+    lct = next(iter(json.loads(keyed.packtrust("rotate", "--show", "--json").stdout)["lcts"]))
+    one = keyed.packtrust("rotate", "--lct", lct)
+    assert one.returncode == 0 and "1 rotated" in one.stdout, one.stdout + one.stderr
+    again = keyed.packtrust("validate")
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
 def test_can_logger(keyed: Session) -> None:
     running = keyed.start("-m", "can.logger", "-i", "slcan", "-c", keyed.vcu, "-b", "500000")
     for _ in range(10):

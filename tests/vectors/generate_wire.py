@@ -12,9 +12,9 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "shared")]
 
-from packtrust import package, provision  # noqa: E402
+from packtrust import package, provision, report, rotation  # noqa: E402
 from packtrust.channel import Channel  # noqa: E402
-from packtrust.crypto import x25519, x25519_public  # noqa: E402
+from packtrust.crypto import sha256, x25519, x25519_public  # noqa: E402
 from packtrust.group import GroupSender  # noqa: E402
 from packtrust.handshake import INITIATOR, RESPONDER  # noqa: E402
 from packtrust.keys import Relationship, fingerprint, pair_secret, static_root  # noqa: E402
@@ -31,6 +31,27 @@ def fixed(first: int, count: int) -> bytes:
 
 def frames_of(frames) -> list:
     return [["%08X" % frame.arbitration_id, bytes(frame.data).hex()] for frame in frames]
+
+
+def rotate(root: bytes, dh_static: bytes, relationship: Relationship) -> dict:
+    """Epoch 2 out of the root of epoch 1, and the report about it."""
+    salt, eph_i, eph_r = fixed(0x31, 32), fixed(0x41, 32), fixed(0x71, 32)
+    secret = bytes(rotation.next_secret(root, relationship, 1, salt))
+    ends = [
+        PairExchange(role, secret, dh_static, relationship, 2, entropy)
+        for role, entropy in ((INITIATOR, eph_i), (RESPONDER, eph_r))
+    ]
+    propose = rotation.propose(2, salt, ends[0].public)
+    answer = ends[1].accept(ends[0].public)
+    confirm = ends[0].feed(answer)
+    agreed = ends[1].feed(confirm)
+    ends[0].feed(agreed)
+    assert ends[0].agreed and ends[0].root == ends[1].root
+    return {
+        "salt": salt.hex(), "ephemeral_initiator": eph_i.hex(), "ephemeral_responder": eph_r.hex(), "epoch": 2,
+        "secret": secret.hex(), "propose": propose.hex(), "answer": answer.hex(), "confirm": confirm.hex(),
+        "agreed": agreed.hex(), "behind": rotation.behind(2).hex(), "root": bytes(ends[0].root).hex(),
+    }  # fmt: skip
 
 
 def build() -> dict:
@@ -90,6 +111,9 @@ def build() -> dict:
     broadcasts = [frames_of(group.seal(0x517 << 18, bytes((state,)))) for state in (3, 0x11)]
     nonce = fixed(0x77, 16)
     owner_key = provision.owner_key(owner, x25519_public(device), device_fp, owner_fp)
+    rotated = rotate(root, dh_static, relationship)
+    entry = (tag, 2, report.MADE_HERE, 4711, 1 << 20, 90, 86400, sha256(bytes.fromhex(rotated["salt"])))
+    reported = report.encode(owner_key, nonce, device_fp, 4, 1, 3, 0, [entry])
     statement = provision.statement(device_fp, nonce, [(5, 0xBA77BABE, fingerprint(x25519_public(peer)), tag, 1, 40)])
     return {
         "source": "made by tests/vectors/generate_wire.py from fixed inputs; rebuilt from docs/wire.md with the "
@@ -142,6 +166,9 @@ def build() -> dict:
         "proofs": {"owner_key": owner_key.hex(),
                    "attestation": provision.attestation_body(statement, owner_key, lct_half, nonce).hex(),
                    "attest_unique_id": 0xBA77BABE, "attest_seen_ms": 40},
+        "rotation": rotated,
+        "report": {"boot_counter": 4, "package_counter": 1, "relationships": 3, "records": 4711, "age_s": 90,
+                   "body": reported.hex()},
     }  # fmt: skip
 
 

@@ -129,19 +129,19 @@ def test_package_and_receipt(mode):
         assert (content + mac(receipt_key, b"\x04", content)).hex() == vectors["receipt"]
 
 
-def context():
+def context(epoch=None):
     return (
         lv(INPUTS["component_a"].encode())
         + lv(INPUTS["component_b"].encode())
         + lv(INPUTS["lct_id"].encode())
         + sha256(public(INPUTS["device_private"]))
         + sha256(public(INPUTS["peer_private"]))
-        + struct.pack(">I", INPUTS["epoch"])
+        + struct.pack(">I", INPUTS["epoch"] if epoch is None else epoch)
     )
 
 
-def info(label, direction):
-    return b"packtrust v1 " + label + b"\x00" + context() + bytes([direction])
+def info(label, direction, epoch=None):
+    return b"packtrust v1 " + label + b"\x00" + context(epoch) + bytes([direction])
 
 
 def pairing():
@@ -167,6 +167,45 @@ def test_pair_exchange():
     assert (b"\x12" + head + responder + mac(k_x, b"answer", initiator, responder)).hex() == vectors["answer"]
     assert (b"\x13" + head + mac(k_c, b"initiator", initiator, responder)).hex() == vectors["confirm"]
     assert (b"\x14" + head + mac(k_c, b"responder", initiator, responder)).hex() == vectors["agreed"]
+
+
+# -- section 9 -------------------------------------------------------------------------------------------------
+
+
+def test_rotation_without_an_app():
+    vectors = VECTORS["rotation"]
+    salt = bytes.fromhex(vectors["salt"])
+    private = {name: bytes.fromhex(vectors["ephemeral_" + name]) for name in ("initiator", "responder")}
+    initiator, responder = public(private["initiator"]), public(private["responder"])
+    static = dh(INPUTS["device_private"], public(INPUTS["peer_private"]))
+    chain = expand(pairing()[2], info(b"rotation", 0xFF, 1), 32)
+    secret = extract(salt, chain + salt)
+    static_root = extract(secret, static)
+    root = extract(secret, static + dh(private["initiator"], responder))
+    assert (secret.hex(), root.hex()) == (vectors["secret"], vectors["root"])
+    epoch = struct.pack(">I", 2)
+    head = sha256(INPUTS["lct_id"].encode())[:8] + epoch
+    k_x = expand(static_root, info(b"pair exchange", 0xFF, 2), 32)
+    k_c = expand(root, info(b"pair confirm", 0xFF, 2), 32)
+    assert (b"\x15" + epoch + salt + initiator).hex() == vectors["propose"]
+    assert (b"\x16" + epoch).hex() == vectors["behind"]
+    assert (b"\x12" + head + responder + mac(k_x, b"answer", initiator, responder)).hex() == vectors["answer"]
+    assert (b"\x13" + head + mac(k_c, b"initiator", initiator, responder)).hex() == vectors["confirm"]
+    assert (b"\x14" + head + mac(k_c, b"responder", initiator, responder)).hex() == vectors["agreed"]
+
+
+def test_report():
+    vectors = VECTORS["report"]
+    device, owner = public(INPUTS["device_private"]), public(INPUTS["owner_private"])
+    k_o = expand(
+        extract(b"packtrust v1 owner", dh(INPUTS["device_private"], owner)), sha256(device) + sha256(owner), 32
+    )
+    nonce = INPUTS["attest_nonce"]
+    body = sha256(device) + struct.pack(">II", vectors["boot_counter"], vectors["package_counter"])
+    body += bytes([vectors["relationships"], 0, 1]) + sha256(INPUTS["lct_id"].encode())[:8] + struct.pack(">IB", 2, 1)
+    body += struct.pack(">IIII", vectors["records"], INPUTS["max_records"], vectors["age_s"], INPUTS["max_age_s"])
+    body += sha256(bytes.fromhex(VECTORS["rotation"]["salt"]))
+    assert (body + mac(k_o, b"\x13", nonce, body)).hex() == vectors["body"]
 
 
 # -- sections 1, 2, 3, 6 -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import board, bridge, demo, deploy, flash, keystore, monitor, pack, provision, release, tables, verify
+from . import board, bridge, demo, deploy, flash, keystore, monitor, pack, provision, release, rotate, tables, verify
 
 app = typer.Typer(
     name="packtrust",
@@ -42,6 +42,7 @@ app.add_typer(keystores, name="keystore")
 app.command("monitor")(monitor.monitor)
 app.command("validate")(provision.validate)
 app.command("release")(release.release)
+app.command("rotate")(rotate.rotate)
 app.command("verify")(verify.verify)
 app.command("dbc")(tables.dbc)
 app.command("messages")(tables.messages)

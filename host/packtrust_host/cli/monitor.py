@@ -13,6 +13,8 @@ from rich.table import Table
 
 from packtrust_host.app.model import state_name
 from packtrust_host.app.node import AppNode
+from packtrust_host.app.provisioner import Provisioner
+from packtrust_host.app.rotator import Rotator
 from packtrust_host.app.runner import Runner
 from packtrust_host.demo.view import refused_of, row_of
 from packtrust_host.keylog import KeyLogWriter
@@ -80,7 +82,8 @@ def monitor(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a pack that this host has keys for. It gives no commands, but the pack sees it as its app.
+    """Show a pack that this host has keys for. It gives no commands, but the pack sees it as its app, and it rotates
+    keys that are due.
 
     With --json it watches for the duration (default 3 s) and prints what it saw then.
     """
@@ -96,6 +99,8 @@ def monitor(
         url = common.find_can(can)
         with Runner(lambda: open_bus(url), keys, key_log=writer) as runner:
             node = runner.node
+            # A running app is the one that rotates.
+            runner.call(Rotator(Provisioner(node)).keep)
             if not runner.wait(lambda: node.established and bool(node.model.modules), _FIRST_S):
                 raise common.Failed(
                     "the pack does not answer with the keys this host has", "check the bus, or run `packtrust validate`"

@@ -16,7 +16,19 @@ from packtrust_host.demo.criteria import Line
 from packtrust_host.demo.run import Report
 
 CODE = "00112233445566778899aabbccddeeff"
-COMMANDS = ("demo", "pack", "bridge", "provision", "claim", "monitor", "validate", "verify", "dbc", "messages")
+COMMANDS = (
+    "demo",
+    "pack",
+    "bridge",
+    "provision",
+    "claim",
+    "monitor",
+    "validate",
+    "rotate",
+    "verify",
+    "dbc",
+    "messages",
+)
 
 
 @pytest.fixture
@@ -72,6 +84,8 @@ def test_version(cli):
         ["bridge", "--halves", "long"],
         ["dbc", "--modules", "40"],
         ["messages", "NO_SUCH"],
+        ["rotate", "--show", "--all"],
+        ["rotate", "--pack", "16"],
         ["claim", "add"],
     ],
     ids=" ".join,
