@@ -95,6 +95,7 @@ class Log:
         following = audit.next_key(self.key)
         wipe(self.key)
         self.key = following
+        node.keys_ended()
 
 
 def _load(node: "Node") -> Log:

@@ -154,6 +154,7 @@ class Broadcast:
         self._secret[4:] = secret
         self._group = GroupSender(pack.env.workspace, secret, pack.identity.fingerprint)
         wipe(secret)
+        pack.keys_ended()
         self.rekeyed += 1
 
     def forget(self) -> None:
@@ -161,6 +162,7 @@ class Broadcast:
         if self._group is not None:
             self._group.wipe()
             self._group = None
+            self._pack.keys_ended()
         wipe(self._secret)
         for number in range(NODE_MODULE_MAX + 1):
             self._has[number] = _NOT

@@ -340,6 +340,7 @@ class Endpoint:
         if staged in self._staged:
             self._staged.remove(staged)
         staged.wipe(not keep_receipt_key)
+        self._node.keys_ended()
         for other in self._staged:
             if other.neighbour is staged.neighbour:
                 return

@@ -3,6 +3,7 @@
 from time import sleep
 
 from packtrust._compat import const
+from packtrust_node.scrub import free_heap
 
 try:
     from select import POLLIN, poll
@@ -21,6 +22,11 @@ _SOON_MS = const(5)
 # Frames of one port before the others, and the tick, get their turn.
 _BURST = const(32)
 _WAIT_MAX_MS = const(500)
+# What ended keys left in the heap is overwritten when nothing is due for so long, or after so long in any case: who
+# floods the bus does not keep it there. Not more often than so: a bus that makes sessions end is not helped by pauses.
+_QUIET_MS = const(10)
+_STALE_MAX_MS = const(2000)
+_SCRUB_PAUSE_MS = const(5000)
 
 
 class Loop:
@@ -43,6 +49,7 @@ class Loop:
         self._console = console
         self._console_in = console_in
         self._due_ms = 0
+        self._rest_ms = clock.now_ms()
         self._poller = None
         self._lost = []
         self._more = False  # a driver has frames left that its stream knows nothing of
@@ -84,6 +91,8 @@ class Loop:
         for queue in self._queues:
             wait_ms = min(wait_ms, queue.driver.poll(now_ms))
             queue.pump(now_ms)
+        if self.node.ended_ms is not None:
+            self._scrub(now_ms, wait_ms)
         ready = self._wait(wait_ms)
         if self._more:
             self._more = False
@@ -99,6 +108,18 @@ class Loop:
             # After "ask them all" only a poll tells whether reading the console would block.
             if self._poller is None or self._readable(self._console_in):
                 self._read_console()
+
+    def _scrub(self, now_ms: int, wait_ms: int) -> None:
+        """Overwrite free memory, if nothing is to be done just now, or if it has waited for long."""
+        if now_ms - self._rest_ms < 0:
+            return
+        if now_ms - self.node.ended_ms < _STALE_MAX_MS and (
+            wait_ms < _QUIET_MS or (self._poller is not None and self._poller.poll(0))
+        ):
+            return
+        self.node.ended_ms = None
+        self._rest_ms = now_ms + _SCRUB_PAUSE_MS
+        free_heap()
 
     def _wait(self, wait_ms: int):
         """Streams that have something, or None for "ask them all"."""

@@ -413,6 +413,7 @@ class ModuleNode(Node):
         secret = memoryview(data)[4 : 4 + SECRET_LENGTH]
         group = GroupReceiver(self.env.workspace, secret, pack.relation.peer_fingerprint, values["beat"])
         wipe(secret)
+        self.keys_ended()
         self._group = group
         self._send_group_status(group)
 
@@ -420,6 +421,7 @@ class ModuleNode(Node):
         if self._group is not None:
             self._group.wipe()
             self._group = None
+            self.keys_ended()
 
     def _on_broadcast(self, group: GroupReceiver, frame: "FrameLike") -> None:
         """The heartbeat: any member could have sealed it, so it only lowers, and keeps nobody alive."""

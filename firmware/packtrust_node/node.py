@@ -40,6 +40,7 @@ class Node:
     config   the board's node.json: unique_id (u32), serial, profile, and what the job needs
 
     counters   what was refused, by reason; no secrets
+    ended_ms   since when there may be copies of ended keys in the heap (see scrub), None: there are none
     """
 
     device_role = 0
@@ -57,6 +58,7 @@ class Node:
         self.relations = {}  # type: dict[bytes, relations.Relation]
         self.endpoint = Endpoint(self)
         self.guard = Guard(self)
+        self.ended_ms = None  # type: int | None
 
     # -- the node interface --------------------------------------------------------------------------------------------
 
@@ -202,6 +204,11 @@ class Node:
     def unkeyed(self) -> None:
         """All relationships are gone."""
 
+    def keys_ended(self) -> None:
+        """Keys have ended: have the loop overwrite what is left of them in the heap."""
+        if self.ended_ms is None:
+            self.ended_ms = self.env.now_ms()
+
     # -- counters ------------------------------------------------------------------------------------------------------
 
     def count(self, what: str) -> None:
@@ -239,6 +246,7 @@ class Node:
         relation = neighbour.relation
         if event.kind == ESTABLISHED:
             neighbour.spent = False
+            self.keys_ended()
             self.count("sessions")
             self.env.log("session with node 0x%02x, epoch %d" % (neighbour.node, event.epoch))
             return False
@@ -249,6 +257,7 @@ class Node:
             ended = relation.previous[0]
             relation.drop_previous()
             self.note("epoch-end", relation.node, ended)
+            self.keys_ended()
             try:
                 self._write_relation(relation, True)
             except StorageError as error:
@@ -329,6 +338,7 @@ class Node:
         if old is not None and old is not identity:
             wipe(old.private)
             wipe(old.claim_code)
+        self.keys_ended()
 
     def _write_relation(self, relation: relations.Relation, purge: bool = False) -> None:
         record = relation.encode()

@@ -86,6 +86,7 @@ class Rotation:
         wipe(self._dh_static)
         if self._exchange is not None:
             self._exchange.wipe()
+        self._node.keys_ended()
 
     def _send(self, message: bytes, now_ms: int) -> None:
         self._message = message

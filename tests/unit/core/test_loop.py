@@ -57,6 +57,7 @@ class Node:
         self.queue = None
         self.code = b"\x01\xab" * 8
         self.resets = 0
+        self.ended_ms = None
 
     def on_frame(self, port, frame):
         if bytes(frame.data) == b"choke":
@@ -218,6 +219,42 @@ def test_a_flood_does_not_starve_the_tick():
         assert node.ticks >= 3
 
     without_select(run)
+
+
+def scrubs(ended_ms, due_ms, rounds=1):
+    """How often the heap is overwritten in so many rounds, if that is wanted for so long; and since when it is."""
+    _, node, _, loop = made()
+    count = [0]
+    original = loops.free_heap
+
+    def counted():
+        count[0] += 1
+
+    def run():
+        now_ms = loop._clock.now_ms()
+        for _ in range(rounds):
+            if ended_ms is not None:
+                node.ended_ms = now_ms - ended_ms
+            loop._due_ms = now_ms + due_ms
+            loop.step(100)
+
+    loops.free_heap = counted
+    try:
+        without_select(run)
+    finally:
+        loops.free_heap = original
+    return count[0], node.ended_ms
+
+
+def test_the_heap_is_overwritten_when_there_is_time():
+    assert scrubs(None, 1000) == (0, None)
+    assert scrubs(5, 1000) == (1, None)
+    # Soon there is something to do.
+    assert scrubs(5, 5)[0] == 0
+    # It has waited long enough.
+    assert scrubs(2500, 5) == (1, None)
+    # Sessions that end all the time do not make the node do nothing else.
+    assert scrubs(2500, 1000, 10)[0] == 1
 
 
 def test_the_loop_ends_with_its_console():
