@@ -21,7 +21,7 @@ _PACK = 0x40
 
 def _run(*steps):
     """(bus, frame) each."""
-    return b"".join([bytes((bus,)) + lay(frame) for bus, frame in steps])
+    return b"\x00" + b"".join([bytes((bus,)) + lay(frame) for bus, frame in steps])
 
 
 def _transfer(bus, tx_id, rx_id, payload):
@@ -73,7 +73,7 @@ def seeds():
 
 def take(data):
     source = Source(data)
-    bench = Bench(1)
+    bench = Bench(1, {"pack": source.number() & 15})
     bench.run(60)
     while source.left:
         head = source.number()

@@ -4,10 +4,15 @@ from fuzz.source import Entropy, Source, counted
 from packtrust.errors import StorageError
 from packtrust_node.store import MemorySlots, Store
 
-COVERS = ("packtrust_node.store:Store.read", "packtrust_node.store:Store.names", "packtrust_node.store:Store._")
+COVERS = tuple(
+    [
+        "packtrust_node.store:Store." + name
+        for name in ("read", "names", "write", "_open_key", "_any_record", "_load", "_newest")
+    ]
+)
 HEAP_MAX = 90000
 
-_FILES = ("store.key", "boot.a", "boot.b", "identity.a", "identity.b", "rel-00.a", "other")
+_FILES = ("store.key", "boot.a", "boot.b", "identity.a", "identity.b", "rel-00.a", "other", "store.erasing")
 
 
 def _laid(files):
@@ -42,6 +47,21 @@ def seeds():
             yield _laid(files)
     yield _laid({"boot.a": bytes(40), "boot.b": bytes(40), "store.key": good["store.key"]})
     yield _laid({"store.key": bytes(3)})
+    yield _laid({"store.key": good["store.key"]})
+    # Of newer firmware: a key file, a record. Of a complete record that is not ours. Of an erasure that was cut off.
+    yield _laid({"store.key": b"pt\x09", "boot.a": good["boot.a"]})
+    for name in ("boot.a", "boot.b"):
+        raw = good[name]
+        yield _laid(merged(good, name, raw[:2] + b"\x09" + raw[3:]))
+        yield _laid(merged(good, name, raw[:-1] + bytes((raw[-1] ^ 1,))))
+    yield _laid(merged(good, "store.erasing", b""))
+
+
+def merged(files, name, data):
+    """The files with one changed."""
+    found = dict(files)
+    found[name] = data
+    return found
 
 
 def take(data):
