@@ -66,6 +66,10 @@ def seeds():
                 (MODULE_BUS, Frame(base << 18 | 1 << 17 | node, bytes(8))),
                 (MODULE_BUS, Frame(base, bytes(8), False)),
             )
+    # More questions than answers are taken.
+    asked = _transfer(VCU_BUS, to_pack, from_pack, provision.frame_message(provision.IDENTIFY, _PACK, 1))
+    yield _run(*(asked * 12))
+    yield b"\x09" + _run((VCU_BUS, Frame(0x400, bytes(8), False)), (VCU_BUS, Frame(0x410, bytes(8), False)))[1:]
     yield _run(
         (VCU_BUS, Frame(to_pack, bytes(20), True, True)), (VCU_BUS, Frame(to_pack | 1 << 17, bytes(20), True, True))
     )

@@ -52,7 +52,7 @@ def seeds():
         if role == RESPONDER:
             yield _run(role, (offer[:13] + zero + hmac_sha256(end._key, kind, zero),))
         else:
-            yield _run(role, (answer[:13] + zero + hmac_sha256(end._key, kind, end._public, zero),))
+            yield _run(role, (answer[:13] + zero + hmac_sha256(end._key, kind, end.public, zero),))
 
 
 def take(data):
