@@ -17,7 +17,7 @@ from typing import Any
 
 import can
 
-from packtrust.arbitration import ENCRYPTED, base_of, canonical, clear_of, stream_of
+from packtrust.arbitration import ENCRYPTED, base_of, canonical, clear_of, node_of, stream_of
 from packtrust.channel import CITATION_LENGTH
 from packtrust.policy import DEFAULT_POLICY, Policy
 from packtrust.record import OVERHEAD, iv_base_of
@@ -88,7 +88,7 @@ class Opener:
         if plaintext is None:
             self._count("tag")
             return None
-        if self._policy.needs_citation(base_of(full_id)):
+        if node_of(full_id) and self._policy.needs_citation(base_of(full_id)):  # a broadcast has none
             plaintext = plaintext[CITATION_LENGTH:]
         if len(plaintext) > FD_PAYLOAD_MAX:
             self._count("long")

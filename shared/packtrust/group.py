@@ -34,7 +34,7 @@ BEATS_MAX = const(0x1FFFFFFF)
 
 _KEY_LENGTH = const(32)
 _LABEL = b"packtrust v1 group\x00"
-_DIRECTION = b"\x02"  # neither of a session's
+GROUP_DIRECTION = const(2)  # in the AAD: neither of a session's
 
 # As of a channel: AAD, padded, and IV; then data, or a record as it came.
 _WORK = ">BI5sHI8sI100s"
@@ -42,6 +42,11 @@ _RECEIVED = ">BI5sHI128s"
 _LONGEST = const(100)
 
 _number = int.from_bytes
+
+
+def group_material(secret: "Buffer", fingerprint: "Buffer") -> bytes:
+    """AES key (32) and IV base (4) of a group; `fingerprint` of the sender, 32 bytes."""
+    return hkdf_expand(secret, _LABEL + bytes(fingerprint), _KEY_LENGTH + IV_BASE_LENGTH)
 
 
 class GroupKey:
@@ -59,8 +64,8 @@ class GroupKey:
         self.beat = beat
         self.recent = True
         self._shared = workspace
-        self._material = bytearray(hkdf_expand(secret, _LABEL + bytes(fingerprint), _KEY_LENGTH + IV_BASE_LENGTH))
-        self._binding = _DIRECTION + bytes(fingerprint[:4])
+        self._material = bytearray(group_material(secret, fingerprint))
+        self._binding = bytes((GROUP_DIRECTION,)) + bytes(fingerprint[:4])
         self._prefix = bytes(self._material[_KEY_LENGTH:]) + bytes(4)
         self._aead = None  # type: AESGCM | None
 

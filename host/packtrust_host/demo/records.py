@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from packtrust.arbitration import ENCRYPTED, base_of, clear_of, node_of
 from packtrust.channel import CITATION_LENGTH
+from packtrust.group import GROUP_DIRECTION, group_material
+from packtrust.messages.bases import GROUP_KEY
 from packtrust.policy import DEFAULT_POLICY
 from packtrust.record import IV_BASE_LENGTH, OVERHEAD, RecordCipher, counter_of, iv_base_of
 
@@ -23,7 +25,7 @@ RESPONDER_SENDS = 1
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An authentic record. `direction` 0: the initiator (app, or pack towards a module). Times as in Transfer."""
+    """An authentic record. `direction` 0: from the initiator (app, or pack to a module), 1: to it, 2: a broadcast."""
 
     bus: str
     base: int
@@ -64,7 +66,7 @@ class KeyRing:
 
     def __init__(self, materials: Iterable[bytes], senders: Iterable[bytes]) -> None:
         self._materials = {material[-IV_BASE_LENGTH:]: material for material in materials}
-        self._senders = [bytes(sender[:4]) for sender in senders]
+        self._fingerprints = {bytes(sender[:4]): bytes(sender) for sender in senders}
         self._ciphers: dict[bytes, tuple[RecordCipher, int, bytes]] = {}
 
     def __repr__(self) -> str:
@@ -85,13 +87,22 @@ class KeyRing:
         if material is None:
             return None
         for direction in (INITIATOR_SENDS, RESPONDER_SENDS):
-            for sender in self._senders:
+            for sender in self._fingerprints:
                 cipher = RecordCipher(material[:-IV_BASE_LENGTH], iv_base, direction, sender)
                 plaintext = cipher.open(canonical_id, record)
                 if plaintext is not None:
                     self._ciphers[iv_base] = (cipher, direction, sender)
                     return plaintext, direction
         return None
+
+    def learn_group(self, iv_base: bytes, secret: bytes) -> None:
+        """A GROUP_KEY in a record with this IV base: the key of the broadcasts of whoever sealed it."""
+        sender = self._ciphers[iv_base][2]
+        material = group_material(secret, self._fingerprints[sender])
+        base = material[-IV_BASE_LENGTH:]
+        self._materials[base] = material
+        cipher = RecordCipher(material[:-IV_BASE_LENGTH], base, GROUP_DIRECTION, sender)
+        self._ciphers[base] = (cipher, GROUP_DIRECTION, sender)
 
     def used(self) -> Iterable[tuple[int, bytes, bytes, bytes]]:
         """(direction, key, iv_base, sender) of each direction that opened something: lines of a key log."""
@@ -117,8 +128,10 @@ def open_all(log: BusLog, ring: KeyRing) -> Records:
             continue
         plaintext, direction = found
         base = base_of(full_id)
-        if DEFAULT_POLICY.needs_citation(base):
+        if node_of(full_id) and DEFAULT_POLICY.needs_citation(base):  # a broadcast has none
             plaintext = plaintext[CITATION_LENGTH:]
+        if base == GROUP_KEY:
+            ring.learn_group(iv_base_of(record), plaintext[4:])
         records.opened.append(
             Opened(
                 log.name,
