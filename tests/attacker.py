@@ -11,7 +11,7 @@ from typing import Any
 import nodebench
 from app_bench import AppBench
 from packtrust import package, provision
-from packtrust.arbitration import compose
+from packtrust.arbitration import ENCRYPTED, compose
 from packtrust.channel import Channel
 from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR
@@ -19,6 +19,7 @@ from packtrust.isotp import IsoTpLink
 from packtrust.messages import by_name, encode
 from packtrust.messages.table import STATE_OFF, STATE_ON
 from packtrust.record import RecordCipher
+from packtrust.segmentation import Segmenter
 
 PACK = 0x40
 COUNTERS_MAX = 60  # kinds of counters a node may have: it is a fixed list, however many bytes come in
@@ -366,3 +367,16 @@ class Liar(Attacker):
         for frame in self.link.outgoing():
             self.send(frame)
         return 5
+
+
+def group_cipher(module: Any) -> tuple[RecordCipher, int]:
+    """What seals broadcasts, out of a member's RAM, and the newest counter it has heard."""
+    group = module._group
+    material = bytes(group._material)
+    return RecordCipher(material[:32], material[32:], 2, group._binding[1:]), int(group.beat)
+
+
+def heartbeat(cipher: RecordCipher, counter: int, state: int) -> list[Frame]:
+    """The frames of a broadcast MAX_STATE."""
+    full_id = compose(by_name("MAX_STATE").base, 0) | ENCRYPTED
+    return Segmenter().split(full_id, cipher.seal(full_id, counter, bytes((state,))))
