@@ -27,7 +27,6 @@ for place in ("shared", "host", "host/pytest_micropython_boards/src", "firmware"
     sys.path.insert(0, str(CHECKOUT / place))
 
 from attack_suite import catalogue  # noqa: E402  # the path is set above
-from packtrust.crypto.registry import select  # noqa: E402
 from weakening import Weakening, WeakeningError  # noqa: E402
 
 TIMEOUT_S = 240
@@ -183,7 +182,6 @@ class Watch:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Everything is imported, nothing has run."""
-        select()  # a backend without a check of its tags would fail its self-test, and another take its place
         self._stack.enter_context(self._weakening.applied())
 
     def pytest_sessionfinish(self) -> None:

@@ -8,7 +8,7 @@ Success    would be an epoch that the app holds for current though neither devic
 
 from attack_suite import Attack
 from attacker import PACK, Liar, leave, unharmed
-from packtrust import provision
+from packtrust import provision, report
 from packtrust.crypto import sha256
 from packtrust_host.app.errors import AppError
 from weakening import Weakening
@@ -45,6 +45,10 @@ def carry_out(bench):
         about = provision.epoch_body(record.tag, before + 1)
         if message.kind == provision.IDENTIFY:
             return [(provision.IDENTITY, message.target, identities[message.target])]
+        if message.kind == provision.STATUS:
+            node = nodes[message.target]
+            own = (bytes(node.identity.fingerprint), node.boot_counter, node.identity.counter)
+            return [(provision.REPORT, message.target, report.encode(bytes(32), message.body[:16], *own, 0, 0, []))]
         if message.kind == provision.PACKAGE:
             counter = counters[message.target] = counters[message.target] + 1
             body = provision.receipt_body(record.tag, before + 1, counter, sha256(message.body[33:]))

@@ -20,8 +20,8 @@ ATTACK = Attack(
     weakening=Weakening(
         (
             "packtrust_node.module",
-            "        elif len(data) == 1 and data[0] & 15 < self.max_state:\n",
-            "        elif len(data) == 1:\n            self._pack.last_authentic_ms = self.env.now_ms()\n",
+            "            if state < self.max_state:\n                self._lower(state)\n",
+            "            self._pack.last_authentic_ms = self.env.now_ms()\n            self._lower(state)\n",
         )
     ),
 )

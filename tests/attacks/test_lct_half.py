@@ -7,7 +7,7 @@ Success    would be a CAN key that follows from the LCT half, or a statement abo
 
 from attack_suite import Attack
 from attacker import PACK, Liar, leave
-from packtrust import provision
+from packtrust import provision, report
 from packtrust.crypto import hkdf_extract, hmac_sha256
 from packtrust.handshake import INITIATOR, Handshake
 from packtrust.keys import SIDE_A
@@ -25,7 +25,8 @@ ATTACK = Attack(
             "packtrust.provision",
             "    if not compare_digest(mac_owner, hmac_sha256(",
             "    if False and not compare_digest(mac_owner, hmac_sha256(",
-        )
+        ),
+        ("packtrust.report", "    content = check_mac(key, REPORT, body, nonce)", "    content = bytes(body[:-32])"),
     ),
 )
 
@@ -44,6 +45,9 @@ def carry_out(bench):
     liar = bench.pack.attach(Liar, "vcu", "liar")
 
     def answer(message):
+        if message.kind == provision.STATUS:
+            body = report.encode(bytes(32), message.body[:16], own, real.boot_counter, real.identity.counter, 0, 0, [])
+            return [(provision.REPORT, message.target, body)]
         raw = provision.statement(own, message.body, entries)
         mac_lct = hmac_sha256(provision.attest_key(half), raw)
         body = len(raw).to_bytes(2, "big") + raw + bytes(32) + mac_lct
@@ -67,6 +71,15 @@ def test_attack(keyed):
 
 def test_control(weak):
     assert carry_out(weak)
+
+
+def test_a_statement_with_another_mac_is_none(keyed):
+    """What stands behind the report's own MAC: the statement's."""
+    half = bytes(lct_of(keyed).lct_half)
+    raw = provision.statement(bytes(32), bytes(16), [])
+    body = provision.attestation_body(raw, b"\x01" * 32, half, bytes(16))
+    assert provision.parse_attestation(body, b"\x01" * 32, bytes(16)) is not None
+    assert provision.parse_attestation(body, b"\x02" * 32, bytes(16)) is None
 
 
 def test_no_session_key_follows_from_it(keyed):
