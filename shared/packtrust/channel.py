@@ -445,8 +445,12 @@ class Channel:
         return session
 
     def _establish(self, session: Session) -> Event:
-        self._end(self._previous)
-        self._previous = self._session
+        # Of two sessions stays the one that the peer has used: it may not have taken up the other.
+        if self._session is None or self._session.highest or self._previous is None:
+            self._end(self._previous)
+            self._previous = self._session
+        else:
+            self._end(self._session)
         self._session = session
         self._counts[_SESSIONS] += 1
         return self._event(ESTABLISHED, 0, session.epoch, "")
@@ -478,6 +482,11 @@ class Channel:
         for old in list(self._roots):
             if old < session.epoch:
                 wipe(self._roots.pop(old))
+
+    def _still_before(self, now_ms: int) -> None:
+        """The peer goes on in the session before ours though FINISH was said: a HELLO of anybody ended its part."""
+        if self.role == INITIATOR and not self._connecting and now_ms - self._handshake_ms >= HANDSHAKE_RETRY_MS:
+            self.connect()
 
     def _direction(self, direction: int) -> bytes:
         """What the AAD says of who sends: direction and sender."""
@@ -736,6 +745,8 @@ class Channel:
         rx.recent = True
         if not highest:
             self._first_record(rx.session)
+        if self._handshake is not None and rx.session is self._previous:
+            self._still_before(now_ms)
         self._counts[_OPENED_MS] = now_ms & TIME_MASK
         start = DATA_AT
         if cites:

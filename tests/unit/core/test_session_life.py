@@ -521,3 +521,46 @@ def test_a_window_put_away_is_the_window_taken_up():
             assert give(pair.pack, records[at]).reason == "replay"
             put_away(pair.pack)
         assert give(pair.pack, records[0]).reason == "old"
+
+
+# -- found by the model checker (tests/model) -----------------------------------------------------------------------
+
+
+def test_a_hello_of_anybody_between_reply_and_the_first_record_leaves_no_half_session():
+    """The pack is in the new session, the module is led back to the old one by a recorded HELLO, and goes on in it."""
+    pair = Pair()
+    pair.pack.connect()
+    hellos = pair.pack.outgoing()
+    give(pair.module, hellos)
+    give(pair.pack, pair.module.outgoing())
+    give(pair.module, pair.pack.outgoing())
+    pair.exchange()
+    pair.clock.now_ms += 5000
+    pair.pack.connect()
+    give(pair.module, pair.pack.outgoing())
+    give(pair.pack, pair.module.outgoing())
+    pair.pack.outgoing()  # FINISH is lost
+    pair.clock.now_ms += 1100
+    give(pair.module, hellos)
+    pair.module.outgoing()
+    pair.pack.tick()
+    assert give(pair.module, pair.pack.outgoing()).reason == "handshake-mac"
+    pair.clock.now_ms += 1100
+    # The module's next record is in the session of before: the pack sees from it that it must begin again.
+    assert give(pair.pack, pair.module.seal(STATUS_1, b"12345678")).kind == OPENED
+    assert [event.kind for event in pair.carry()] == [ESTABLISHED, ESTABLISHED]
+    pair.exchange()
+
+
+def test_a_session_nobody_has_used_gives_way_before_one_in_use():
+    pair = Pair().connect().exchange()
+    pair.clock.now_ms += 5000
+    for _ in range(2):
+        pair.pack.connect()
+        give(pair.module, pair.pack.outgoing())
+        give(pair.pack, pair.module.outgoing())
+        pair.pack.outgoing()  # FINISH is lost
+        pair.clock.now_ms += 1100
+        assert give(pair.pack, pair.module.seal(STATUS_1, b"12345678")).kind == OPENED
+        pair.pack.give_up()
+        pair.pack.outgoing()
