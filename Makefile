@@ -49,6 +49,10 @@ test: _firmware_if_possible ## set up, then run all tests: those that measure ti
 attacks: _firmware_if_possible ## carry out every attack, and its control against a weakened build, and print the table
 	@$(WITH_MICROPYTHON) WORKERS=$(WORKERS) $(BIN)/python tests/attacks/table.py $(ARGS)
 
+.PHONY: faults
+faults: _firmware_if_possible ## inject every fault, power cuts above all, and print the table
+	@$(WITH_MICROPYTHON) WORKERS=$(WORKERS) $(BIN)/python tests/faults/table.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: setup ## fuzz every parser for 60 s, guided by coverage, and print branch coverage (ARGS="--seconds 10 --only channel")
 	@$(BIN)/python tests/fuzz/run.py $(ARGS)

@@ -24,6 +24,8 @@ from attacker import sessions, unharmed
 from littlefs import Littlefs, LittlefsSlots, Point, PowerCut
 from packtrust_host.app.errors import AppError
 from packtrust_node import identity as identities
+from packtrust_node.relation import SALT_PREFIX
+from rotation_bench import use
 
 OFF_MS = 300
 MS = 1_000_000
@@ -192,6 +194,12 @@ def _prepare_keyed(bench: AppBench, name: str) -> None:
     commissioned(bench)
 
 
+def _prepare_rotated(bench: AppBench, name: str) -> None:
+    commissioned(bench)
+    bench.pack.node(name).env.store.write(SALT_PREFIX + "0011223344556677", bytes(36))
+    bench.pack.run_for(1500)
+
+
 def _lct(bench: AppBench) -> str:
     number = bench.pack.node("module1").own_node
     return next(record.lct_id for record in bench.store.relationships.values() if record.node == number)
@@ -216,6 +224,55 @@ def _finish_rotate(victim: Victim) -> None:
     bench.pack.run_for(3000)
     agree(bench)
     assert all(relation.previous is None for relation in bench.pack.node("module1").relations.values())
+
+
+def _prepare_alone(bench: AppBench, name: str) -> None:
+    commissioned(bench)
+    bench.pack.power_off("app")
+    bench.pack.run_for(8000)
+
+
+def _use_up(bench: AppBench) -> None:
+    """The pair's epoch is due: the pack makes a new one with the module."""
+    assert bench.pack.run_until(lambda: bench.pack.node("pack"), 2000)
+    use(bench.pack.node("pack"), bench.pack.node("module1").own_node, 6)
+
+
+def _rotate_alone(victim: Victim) -> None:
+    _use_up(victim.bench)
+    victim.bench.pack.run_for(8000)
+
+
+def _pair_settled(bench: AppBench) -> bool:
+    pack, module = bench.pack.node("pack"), bench.pack.node("module1")
+    mine = [found for found in module.relations.values() if found.node == module.own_node]
+    theirs = [found for found in pack.relations.values() if found.node == module.own_node]
+    if not mine or not theirs:
+        return False
+    one, other = mine[0], theirs[0]
+    return one.epoch == other.epoch and one.root == other.root and one.previous is None and other.previous is None
+
+
+def _finish_alone(victim: Victim) -> None:
+    bench = victim.bench
+    back(victim)
+    agree(bench)
+    slots = lambda: [slot for slot in bench.pack.node("pack").keyed_slots() if slot.neighbour.established]  # noqa: E731
+    assert bench.pack.run_until(lambda: bool(slots()), 40_000), "the pair is cut off"
+    before = max(found.epoch for found in bench.pack.node("module1").relations.values())
+    _use_up(bench)
+    assert bench.pack.run_until(
+        lambda: (
+            _pair_settled(bench)
+            and max(found.epoch for found in bench.pack.node("module1").relations.values()) > before
+        ),
+        90_000,
+    ), "no new epoch"
+    bench.pack.stations["app"].power_on()
+    bench.node = bench.pack.stations["app"].node
+    bench.restart_app()
+    assert bench.pack.run_until(lambda: sessions(bench), 40_000)
+    unharmed(bench)
 
 
 def _device(bench: AppBench, name: str) -> Any:
@@ -247,7 +304,7 @@ def _nobodys(victim: Victim, counter: int) -> None:
     node, bench = victim.node, victim.bench
     assert not node.identity.claimed and not node.relations and len(node.claim_code()) == 16
     assert node.identity.counter >= counter
-    assert not [name for name in victim.slots.names() if name.startswith("rel-")]
+    assert {name[:-2] for name in victim.slots.names()} <= {"boot", "identity", "store.k"}
     # Whoever has it now claims it with its new code; our app forgets that it was its.
     bench.provisioner().forget(node.unique_id)
     bench.generation = "-again"
@@ -307,8 +364,9 @@ SCENARIOS = [
     Scenario("first boot", _empty, _first_boot, _finish_first_boot),
     Scenario("claim and provisioning", _prepare_claim, _provision, _finish_provision),
     Scenario("rotation by the app", _prepare_keyed, _rotate, _finish_rotate),
-    Scenario("release by the owner", _prepare_keyed, _release, _finish_release),
-    Scenario("reset at the console", _prepare_keyed, _reset, _finish_reset),
+    Scenario("rotation without an app", _prepare_alone, _rotate_alone, _finish_alone),
+    Scenario("release by the owner", _prepare_rotated, _release, _finish_release),
+    Scenario("reset at the console", _prepare_rotated, _reset, _finish_reset),
     Scenario("reset of a damaged store", _damage, _reset, _finish_erase),
 ]
 

@@ -361,6 +361,8 @@ class Node:
             for name in self.env.store.names():
                 if name.startswith(relations.PREFIX):
                     self._load_relation(name, newest)
+                elif name.startswith(relations.SALT_PREFIX) and not self.identity.claimed:
+                    self.env.store.remove(name)  # a release was cut off by a power loss
         except PacktrustError as error:
             self._storage_error("relationships", error)
         for found in newest.values():
