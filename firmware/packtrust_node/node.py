@@ -7,7 +7,7 @@ from packtrust.channel import ESTABLISHED, OPENED, REFUSED
 from packtrust.crypto import wipe
 from packtrust.errors import PacktrustError, StorageError
 from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
-from packtrust_node import boot_record
+from packtrust_node import boot_record, usage
 from packtrust_node import identity as identities
 from packtrust_node import relation as relations
 from packtrust_node.endpoint import Endpoint, Refusal
@@ -361,7 +361,7 @@ class Node:
             for name in self.env.store.names():
                 if name.startswith(relations.PREFIX):
                     self._load_relation(name, newest)
-                elif name.startswith(relations.SALT_PREFIX) and not self.identity.claimed:
+                elif not self.identity.claimed and (name.startswith(relations.SALT_PREFIX) or name == usage.RECORD):
                     self.env.store.remove(name)  # a release was cut off by a power loss
         except PacktrustError as error:
             self._storage_error("relationships", error)

@@ -67,7 +67,7 @@ class Results:
         if report.outcome == "skipped":
             row.skipped.append(str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else name)
         elif report.outcome != "passed":
-            row.failed.append(name)
+            row.failed.append(name.removeprefix("test_"))
         else:
             row.injections += int(str(said.get("injections", 1)))
             if "outcome" in said:

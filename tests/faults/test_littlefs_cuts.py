@@ -49,8 +49,9 @@ WITHOUT = {
         "release by the owner",
         "packtrust_node.node",
         "        self.write_identity(self.identity.released(code, counter))\n",
-        """        for name in self.env.store.names()[2:]:
-            self.env.store.remove(name)
+        """        for name in self.env.store.names():
+            if name > "rel":
+                self.env.store.remove(name)
         self.write_identity(self.identity.released(code, counter))
 """,
         "claimed, and without its keys",
