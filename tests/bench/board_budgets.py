@@ -172,6 +172,39 @@ def curve(form):
     )
 
 
+def epoch_exchange(form):
+    """All one end computes for a new epoch of a pair without an app: X25519, extracts, proofs; no flash."""
+    from packtrust import rotation
+    from packtrust.crypto import curve25519, x25519, x25519_public
+    from packtrust.handshake import INITIATOR, RESPONDER
+    from packtrust.keys import Relationship, fingerprint
+    from packtrust.pairing import PairExchange
+
+    curve25519.use(form)
+    ours, theirs, salt = bytes(range(32)), bytes(range(64, 96)), bytes(range(96, 128))
+    public, peer = x25519_public(ours), x25519_public(theirs)
+    relationship = Relationship("COMP-A", "COMP-B", "lct-1", fingerprint(public), fingerprint(peer))
+
+    def begun(role, private, other, ephemeral):
+        dh_static = x25519(private, other)
+        secret = rotation.next_secret(SECRET, relationship, 1, salt)
+        return PairExchange(role, secret, dh_static, relationship, 2, ephemeral)
+
+    module = begun(RESPONDER, theirs, public, SECRET)
+    pack = begun(INITIATOR, ours, peer, KEY)
+    answer = module.accept(pack.public)
+    agreed = module.feed(pack.feed(answer))
+
+    def exchanged():
+        end = begun(INITIATOR, ours, peer, KEY)
+        end.feed(answer)
+        end.feed(agreed)
+        if not end.agreed:
+            raise ValueError("the ends do not agree")
+
+    report("epoch exchange of one end, " + form, exchanged, rounds=3)
+
+
 def reference():
     """The same seal by mbedTLS in C, called from Python, where the firmware has it."""
     try:

@@ -39,6 +39,7 @@ PARTS = (
     *(("suite", "channel('%s')" % name) for name in ("thumb", "viper")),
     ("reference", "session_keys()"),
     *(("reference", "curve('%s')" % name) for name in ("thumb", "viper", "integers")),
+    *(("reference", "epoch_exchange('%s')" % name) for name in ("thumb", "viper")),
 )
 
 
