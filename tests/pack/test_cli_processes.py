@@ -176,6 +176,50 @@ def test_a_virtual_pack_by_hand(shell):
     assert code == 1 and "start `packtrust pack`" in " ".join(err.split())
 
 
+def test_an_old_vcu_on_a_mixed_bus(shell):
+    """A pack with the policy legacy-vcu: the app's grant lets 11-bit frames raise it; sealed IDs leave 0x5xx."""
+    shell.environment["PACKTRUST_POLICY"] = "legacy-vcu"
+    info = shell.document(shell.start("pack", "--modules", "1", "--mixed-bus", "--json"))
+    bridge = shell.start("bridge", "--port", "0", "--json", "--database", shell.folder / "bridge.sqlite")
+    shell.environment["PACKTRUST_BRIDGE"] = shell.document(bridge)["url"]
+    code, out, err = shell.run("provision", "--modules", "1", "--json")
+    assert code == 0, err
+
+    code, out, err = shell.run("--policy", "default", "grant")
+    assert code == 1 and "--policy legacy-vcu" in " ".join(err.split())
+    code, out, err = shell.run("--policy", "nonsense", "grant")
+    assert code == 2 and "legacy-vcu" in err
+    code, out, err = shell.run("--policy", "default", "monitor", "--json")
+    assert code == 1 and "does not answer" in err  # another digest: no session
+
+    code, out, err = shell.run("--policy", "legacy-vcu", "grant", "--state", "On", "--for", "600")
+    assert code == 0, err
+    assert "raise the pack to On for 600 s" in out
+
+    states, sealed = set(), set()
+    with open_bus(info["can"]["vcu"]) as vcu, open_bus(info["can"]["module"]) as module_bus:
+        on = can.Message(arbitration_id=0x400, data=b"\x03" + bytes(7), is_extended_id=False)
+        deadline = time.monotonic() + 15
+        due = 0.0
+        while time.monotonic() < deadline and 3 not in states:
+            if time.monotonic() >= due:
+                due = time.monotonic() + 0.25
+                vcu.send(on)
+            message = vcu.recv(0.05)
+            if message is not None and not message.is_extended_id and message.arbitration_id == 0x410:
+                states.add(message.data[0] & 3)
+            while (message := module_bus.recv(0)) is not None:
+                if message.is_extended_id and message.arbitration_id & 0x20000:
+                    sealed.add(message.arbitration_id >> 26)
+    assert 3 in states
+    assert sealed == {6}
+
+    code, out, err = shell.run("monitor", "--json", "--duration", "3")
+    assert code == 0, err
+    shown = json.loads(out)["diagnostics"]
+    assert shown["legacy_commands"] >= 1 and 500 < shown["grant_left_s"] <= 600 and shown["limp"] == 0
+
+
 def test_adapters_of_a_virtual_pack_take_python_can(shell):
     info = shell.document(shell.start("pack", "--modules", "1", "--json"))
     with open_bus(info["can"]["vcu"]) as bus:

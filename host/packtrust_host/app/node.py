@@ -623,6 +623,15 @@ class AppNode:
         """Set the pack's clock; settled by the pack's answer, for no status shows it."""
         return self._issue("time", "TIME", {"time_s": unix_s}, [], None, None, timeout_ms)
 
+    def grant(self, max_state: int, seconds: int, *, timeout_ms: int = TIMEOUT_MS) -> Command:
+        """Let an old VCU raise the pack up to `max_state`, in clear, for so long (policy legacy-vcu); 0 s: no more.
+
+        Settled by the pack's answer.
+        """
+        values = {"max_state": max_state, "grant_s": seconds}
+        name = "grant of %s for %d s" % (state_name(max_state), seconds)
+        return self._issue(name, "LEGACY_GRANT", values, [], None, None, timeout_ms)
+
     def ask_diagnostics(self, module: int = 0, what: int = 0) -> None:
         """Ask for PACK_DIAGNOSTICS, MODULE_FAULT or CELL_DETAIL (`what`.
 

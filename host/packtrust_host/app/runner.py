@@ -233,7 +233,8 @@ class Runner:
             self._ended = AppError("the app has stopped", "start it again")
         ended = self._ended
         for _, future in self._waits:
-            future.set_exception(ended)
+            if future.set_running_or_notify_cancel():  # a wait that has timed out is cancelled
+                future.set_exception(ended)
         self._waits = []
         while not self._inbox.empty():
             item = self._inbox.get()

@@ -7,7 +7,25 @@ from typing import Annotated
 
 import typer
 
-from . import board, bridge, demo, deploy, flash, keystore, monitor, pack, provision, release, rotate, tables, verify
+from packtrust.policy import DEFAULT_PROFILE
+
+from . import (
+    board,
+    bridge,
+    common,
+    demo,
+    deploy,
+    flash,
+    grant,
+    keystore,
+    monitor,
+    pack,
+    provision,
+    release,
+    rotate,
+    tables,
+    verify,
+)
 
 app = typer.Typer(
     name="packtrust",
@@ -40,6 +58,7 @@ app.add_typer(claims, name="claim")
 app.add_typer(boards, name="board")
 app.add_typer(keystores, name="keystore")
 app.command("monitor")(monitor.monitor)
+app.command("grant")(grant.grant)
 app.command("validate")(provision.validate)
 app.command("release")(release.release)
 app.command("rotate")(rotate.rotate)
@@ -63,6 +82,16 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
     ] = False,
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy",
+            metavar="NAME",
+            envvar="PACKTRUST_POLICY",
+            callback=common.choose_policy,
+            help="of the VCU bus, as in the pack's node.json: default, or legacy-vcu",
+        ),
+    ] = DEFAULT_PROFILE,
 ) -> None:
     """Encrypted, authenticated CAN between battery nodes."""
 

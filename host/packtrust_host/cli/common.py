@@ -18,7 +18,8 @@ import platformdirs
 import typer
 from rich.console import Console
 
-from packtrust.errors import PacktrustError
+from packtrust.errors import PacktrustError, PolicyError
+from packtrust.policy import DEFAULT_PROFILE, Policy, profile
 from packtrust_host.app.errors import AppError, KeyStoreLocked
 from packtrust_host.app.keystore import KeyStore
 from packtrust_host.app.unlock import HOWS, Unlock, parse_unlock
@@ -124,6 +125,31 @@ def print_json_line(document: Any) -> None:
 
 
 # -- the key store -----------------------------------------------------------------------------------------------------
+
+
+# Of the VCU bus, for all commands: `packtrust --policy NAME ...`.
+_policy = DEFAULT_PROFILE
+
+
+def policy_name() -> str:
+    """The policy this run was started with."""
+    return _policy
+
+
+def policy() -> Policy:
+    """The same, as AppNode takes it."""
+    return profile(_policy)
+
+
+def choose_policy(name: str) -> str:
+    """Take the option --policy. Raises BadParameter for a policy that is none."""
+    global _policy
+    try:
+        profile(name)
+    except PolicyError as error:
+        raise typer.BadParameter(str(error), param_hint="--policy") from None
+    _policy = name
+    return name
 
 
 StoreOption = Annotated[

@@ -66,7 +66,13 @@ def _document(node: AppNode) -> dict[str, Any]:
             "cells_mv": [module.cells[index].mv for index in sorted(module.cells)],
             "online": module.online(node.env.now_ms()),
         }
-    return {"ok": node.established, "pack": dict(node.model.pack), "stats": node.stats(), "modules": modules}
+    return {
+        "ok": node.established,
+        "pack": dict(node.model.pack),
+        "diagnostics": dict(node.model.diagnostics),
+        "stats": node.stats(),
+        "modules": modules,
+    }
 
 
 def monitor(
@@ -97,7 +103,7 @@ def monitor(
         if not any(record.root for record in keys.relationships.values()):
             raise common.Failed("this key store has no keys for any pack", "run `packtrust provision` first")
         url = common.find_can(can)
-        with Runner(lambda: open_bus(url), keys, key_log=writer) as runner:
+        with Runner(lambda: open_bus(url), keys, key_log=writer, policy=common.policy()) as runner:
             node = runner.node
             # A running app is the one that rotates.
             runner.call(Rotator(Provisioner(node)).keep)

@@ -56,6 +56,10 @@ def pack(
         bool, typer.Option("--fd", help="CAN FD on the module bus: each record in one frame, data at 2 Mbit/s")
     ] = False,
     vcu_fd: Annotated[bool, typer.Option("--fd-vcu", help="CAN FD on the VCU bus, too")] = False,
+    mixed_bus: Annotated[
+        bool,
+        typer.Option("--mixed-bus", help="as if old modules were there: sealed IDs are out of their reach"),
+    ] = False,
     board: Annotated[list[str] | None, typer.Option("--board", metavar="WHO=BOARD", help=common.BOARD_HELP)] = None,
     directory: Annotated[
         Path | None,
@@ -94,6 +98,8 @@ def pack(
             fd=fd,
             vcu_fd=vcu_fd,
             boards=boards,
+            policy=common.policy_name(),
+            mixed_bus=mixed_bus,
         ) as running,
     ):
         if keys is not None:

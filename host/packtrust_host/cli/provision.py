@@ -45,7 +45,7 @@ def session(
         client = stack.enter_context(make_client(common.find_bridge(bridge_url), keys))
         client.health()
         url = common.find_can(can_url)
-        runner = stack.enter_context(Runner(lambda: open_bus(url), keys))
+        runner = stack.enter_context(Runner(lambda: open_bus(url), keys, policy=common.policy()))
         yield runner, client
 
 

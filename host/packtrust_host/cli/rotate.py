@@ -57,7 +57,7 @@ def rotate(
                     "there is no LCT %s in this key store" % lct_id, "`packtrust rotate --show` lists them"
                 )
         url = common.find_can(can)
-        runner = stack.enter_context(Runner(lambda: open_bus(url), keys))
+        runner = stack.enter_context(Runner(lambda: open_bus(url), keys, policy=common.policy()))
         provisioner = Provisioner(runner.node, on_progress=tell)
         rotator = Rotator(provisioner)
         runner.run(provisioner.find_pack(pack), 30.0, "finding the pack")

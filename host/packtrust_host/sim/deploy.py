@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import packtrust
+from packtrust.policy import DEFAULT_PROFILE, profile
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 # Of the core, what no board needs: types for checkers and the host's crypto library.
@@ -73,13 +74,17 @@ def node_configs(
     fd: bool = False,
     vcu_fd: bool = False,
     data_bitrate: int = 2_000_000,
+    policy: str = DEFAULT_PROFILE,
+    mixed_bus: bool = False,
 ) -> dict[str, NodeConfig]:
     """node.json of every node: "pack", "module1" .. "moduleN"; unique IDs and cells from the seed.
 
     cells   keys of each module's "cells" part that differ from the default (see
             `packtrust_node.cells`), and per module `{"module2": {...}}`.
     fd      CAN FD on the module bus; vcu_fd: on the VCU bus; data_bitrate: of both, bit/s.
+    policy  of the VCU bus; mixed_bus: old modules are on the module bus (docs/policy.md).
     """
+    profile(policy)  # PolicyError if there is none
     if not 1 <= modules <= 31:
         raise SetupError("a pack has 1 to 31 modules, not %d" % modules)
     if topology not in ("parallel", "series"):
@@ -89,6 +94,8 @@ def node_configs(
     common: dict[str, Any] = {"bitrate": bitrate, "clear_first_transfer": clear_first_transfer}
     if fd or vcu_fd:
         common |= {"fd": fd, "data_bitrate": data_bitrate}
+    if mixed_bus:
+        common["mixed_bus"] = True
     configs: dict[str, NodeConfig] = {
         "pack": {
             "role": "pack",
@@ -99,6 +106,7 @@ def node_configs(
             "topology": topology,
             **common,
             **({"vcu_fd": True} if vcu_fd else {}),
+            **({"policy": policy} if policy != DEFAULT_PROFILE else {}),
         }
     }
     for number in range(1, modules + 1):

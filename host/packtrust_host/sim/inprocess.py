@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from packtrust.frame import Frame
+from packtrust.policy import DEFAULT_PROFILE
 
 from . import deploy
 from .bus import BUS_OFF, CLASSIC, ERROR_PASSIVE, FD_ENABLED, Bus, Controller
@@ -281,6 +282,7 @@ class InProcessPack:
     nodes        False leaves the buses empty, for tests that attach their own.
     fd           CAN FD on the module bus, where all controllers have it; `configs` may take it from one again.
     vcu_fd       CAN FD on the VCU bus.
+    policy       of the VCU bus; mixed_bus: old modules are on the module bus (docs/policy.md).
     data_bitrate of the buses with CAN FD, bit/s.
     """
 
@@ -300,6 +302,8 @@ class InProcessPack:
         fd: bool = False,
         vcu_fd: bool = False,
         data_bitrate: int = 2_000_000,
+        policy: str = DEFAULT_PROFILE,
+        mixed_bus: bool = False,
     ) -> None:
         self.seed = seed
         self.now_ns = 0
@@ -319,6 +323,8 @@ class InProcessPack:
             fd=fd,
             vcu_fd=vcu_fd,
             data_bitrate=data_bitrate,
+            policy=policy,
+            mixed_bus=mixed_bus,
         )
         for name, changes in (configs or {}).items():
             self.configs[name].update(changes)

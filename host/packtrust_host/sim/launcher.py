@@ -26,6 +26,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from packtrust.policy import DEFAULT_PROFILE
+
 from .deploy import SetupError, board_kinds, find_micropython, node_configs
 from .nodes import ANSWER_S, BUSES, NodeError, NodeProcess, QemuNode, UnixNode
 from .recording import Recording
@@ -50,6 +52,7 @@ class VirtualPack:
     micropython      interpreter; None finds one.
     heap             MicroPython heap of a node, e.g. "256K"; None: the port's default.
     fd               CAN FD on the module bus; vcu_fd: on the VCU bus; data_bitrate: of both, bit/s.
+    policy           of the VCU bus; mixed_bus: old modules are on the module bus (docs/policy.md).
     logs             write candump logs vcu.log and module.log into `directory`.
     boards           kinds of boards (:func:`.deploy.board_kinds`), e.g. ``{"pack": "cortex-m4", "module": ["unix",
                      "cortex-m4"]}`` or ``{"all": "cortex-m4/plain"}``; what is not named is "unix".
@@ -77,6 +80,8 @@ class VirtualPack:
         fd: bool = False,
         vcu_fd: bool = False,
         data_bitrate: int = 2_000_000,
+        policy: str = DEFAULT_PROFILE,
+        mixed_bus: bool = False,
     ) -> None:
         self.directory = Path(directory).resolve()
         self.bitrate = bitrate
@@ -114,6 +119,8 @@ class VirtualPack:
             fd=fd,
             vcu_fd=vcu_fd,
             data_bitrate=data_bitrate,
+            policy=policy,
+            mixed_bus=mixed_bus,
         )
         overlays = overlays or {}
         for name in overlays:

@@ -26,6 +26,11 @@ COMMANDS = {
         "tests/pack/test_demo_boards.py::test_a_unix_pack_with_modules_of_both_kinds"
     ),
     "packtrust demo --board all=cortex-m4 --modules 2": ("tests/pack/test_demo_boards.py::test_a_pack_all_on_boards"),
+    "packtrust --policy legacy-vcu grant --state On --for 600": (
+        "tests/pack/test_cli_processes.py::test_an_old_vcu_on_a_mixed_bus"
+    ),
+    "packtrust monitor --json": "tests/pack/test_cli_processes.py::test_a_virtual_pack_by_hand",
+    "packtrust pack --mixed-bus": "tests/pack/test_cli_processes.py::test_an_old_vcu_on_a_mixed_bus",
     "packtrust demo --fd": "tests/pack/test_demo_processes.py::test_demo_on_can_fd",
     "packtrust pack --board module1=cortex-m4": (
         "tests/pack/test_demo_boards.py::test_a_pack_on_the_command_line_starts_a_board"
