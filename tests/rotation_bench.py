@@ -68,7 +68,7 @@ def use(node, number, eighths):
     """Let a relation of a node have used so many eighths of its epoch's records."""
     for relation in node.relations.values():
         if relation.node == number:
-            usage = node.endpoint.usage
+            usage = node.usage
             usage._figures[usage._at(relation)] = relation.max_records * eighths // 8
             return relation
     raise AssertionError("no relation with node byte %d" % number)

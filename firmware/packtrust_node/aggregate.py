@@ -1,12 +1,29 @@
 """From the modules' values to the pack's frames for VCU and app. Pure: slots in, (base, data) out."""
 
-from packtrust.messages.compact import encode
-from packtrust.messages.table import NO_CELL, STATE_OFF, STATE_ON
-from packtrust_node.slots import UNKNOWN_CENTI_C, UNKNOWN_MV
+from packtrust.messages.compact import encode, field, field_at, place
+from packtrust.messages.table import NO_CELL, STATE_ON
+from packtrust_node.slots import (
+    DETAIL_AT,
+    FAULT_AT,
+    GOT_DETAIL,
+    GOT_FAULT,
+    GOT_HARDWARE,
+    GOT_STATUS_1,
+    GOT_STATUS_2,
+    GOT_STATUS_3,
+    HARDWARE_AT,
+    STATUS_1_AT,
+    STATUS_2_AT,
+    STATUS_3_AT,
+    UNKNOWN_CENTI_C,
+    UNKNOWN_MV,
+)
 from packtrust_node.telemetry import FAULT_MASK, FLAG_BALANCED, FLAG_BALANCING, charge_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from packtrust_node.slots import Slot
 
 PARALLEL = "parallel"
@@ -17,117 +34,98 @@ def _mean(total: int, count: int) -> int:
     return total // count if count else 0
 
 
-def _known(slots: "list[Slot]", name: str) -> "list[tuple[int, dict[str, int]]]":
-    """(number, values) of the slots whose message `name` has come."""
-    found = []
-    for slot in slots:
-        values = getattr(slot, name)
-        if values is not None:
-            found.append((slot.number, values))
-    return found
-
-
-def _sum(known: "list[tuple[int, dict[str, int]]]", field: str) -> int:
+def _sum(slots: "list[Slot]", place_of: int, at: int, known: int) -> int:
+    """Of a field, over the slots whose message has come: `place_of` it in the table, its message `at` in Slot.said and
+    `known` by a bit GOT_*."""
     total = 0
-    for _, values in known:
-        total += values[field]
+    for slot in slots:
+        if slot.known & known:
+            total += field_at(place_of, slot.said, at)
     return total
 
 
-def _lowest(known: "list[tuple[int, dict[str, int]]]", field: str) -> int:
-    lowest = None
-    for _, values in known:
-        if lowest is None or values[field] < lowest:
-            lowest = values[field]
-    return 0 if lowest is None else lowest
+def _extreme(slots: "list[Slot]", place_of: int, at: int, known: int, highest: bool) -> "tuple[int, Slot | None]":
+    """The highest or lowest value, and of which module; (0, None) if there is none. Arguments as `_sum`."""
+    best = 0
+    owner = None
+    for slot in slots:
+        if slot.known & known:
+            here = field_at(place_of, slot.said, at)
+            if owner is None or (here > best if highest else here < best):
+                best = here
+                owner = slot
+    return best, owner
 
 
-def _highest(known: "list[tuple[int, dict[str, int]]]", field: str) -> int:
-    highest = None
-    for _, values in known:
-        if highest is None or values[field] > highest:
-            highest = values[field]
-    return 0 if highest is None else highest
+def _lowest(slots: "list[Slot]", place_of: int, at: int, known: int) -> int:
+    return _extreme(slots, place_of, at, known, False)[0]
 
 
 def pack_state(slots: "list[Slot]", topology: str) -> int:
     """The state of the pack: what its terminals have. Modules in parallel: the highest state; in series: the lowest."""
-    states = [slot.state for slot in slots if slot.status_1 is not None]
-    if not states:
-        return STATE_OFF
-    return min(STATE_ON, min(states) if topology == SERIES else max(states))
+    return min(STATE_ON, _extreme(slots, place("STATUS_1", "state"), STATUS_1_AT, GOT_STATUS_1, topology != SERIES)[0])
 
 
-def _extreme(slots: "list[Slot]", cells: str, known: str, field: str, highest: bool) -> "tuple[int, int]":
-    """(module, cell) with the highest or lowest value: the module by its own figures, the cell by its details."""
-    unknown = UNKNOWN_MV if cells == "cells_mv" else UNKNOWN_CENTI_C
+def _cell(slot: "Slot | None", volts: bool, highest: bool) -> "tuple[int, int]":
+    """(module, cell) of the extreme: the module is known by its own figures, the cell by what its cells have told."""
+    if slot is None:
+        return 0, NO_CELL
     best = None
-    number = 0
     cell = NO_CELL
-    for slot in slots:
-        values = getattr(slot, known)
-        if values is None:
+    for index in range(slot.cell_count):
+        here = slot.cell_mv(index) if volts else slot.cell_centi_c(index)
+        if here == (UNKNOWN_MV if volts else UNKNOWN_CENTI_C):
             continue
-        value = values[field]
-        if best is None or (value > best if highest else value < best):
-            best = value
-            number = slot.number
-            details = getattr(slot, cells)
-            cell = NO_CELL
-            for index in range(len(details)):
-                if details[index] == unknown:
-                    continue
-                if cell == NO_CELL or (details[index] > details[cell] if highest else details[index] < details[cell]):
-                    cell = index
-    return number, cell
+        if best is None or (here > best if highest else here < best):
+            best = here
+            cell = index
+    return slot.number, cell
 
 
 def pack_frames(slots: "list[Slot]", total: int, lost: int, topology: str) -> "list[tuple[int, bytearray]]":
     """The eight messages of the 500 ms burst. `slots`: the active modules; `total`: all; `lost`: those not heard."""
-    ones = _known(slots, "status_1")
-    twos = _known(slots, "status_2")
-    threes = _known(slots, "status_3")
-    faults = _known(slots, "fault")
-    limits = _known(slots, "hardware")
     state = pack_state(slots, topology)
-    soc = _lowest(ones, "soc_permille")
-    flags = 0
-    balanced = FLAG_BALANCED if faults else 0
-    for _, values in faults:
-        flags |= values["fault_code"]
-        balanced &= values["fault_code"]
-    cells = _sum(ones, "cell_count")
-    mv_total = centi_c_total = 0
+    soc = _lowest(slots, place("STATUS_1", "soc_permille"), STATUS_1_AT, GOT_STATUS_1)
+    flags = faults = ones = mv_total = centi_c_total = 0
+    balanced = FLAG_BALANCED
     for slot in slots:
-        if slot.status_1 is not None:
-            count = slot.status_1["cell_count"]
-            if slot.status_2 is not None:
-                mv_total += slot.status_2["cell_avg_mv"] * count
-            if slot.status_3 is not None:
-                centi_c_total += slot.status_3["cell_avg_centi_c"] * count
+        if slot.known & GOT_FAULT:
+            faults += 1
+            flags |= field("FAULT_CODES", "fault_code", slot.said, FAULT_AT)
+            balanced &= field("FAULT_CODES", "fault_code", slot.said, FAULT_AT)
+        if slot.known & GOT_STATUS_1:
+            ones += 1
+            count = field("STATUS_1", "cell_count", slot.said, STATUS_1_AT)
+            if slot.known & GOT_STATUS_2:
+                mv_total += count * field("STATUS_2", "cell_avg_mv", slot.said, STATUS_2_AT)
+            if slot.known & GOT_STATUS_3:
+                centi_c_total += count * field("STATUS_3", "cell_avg_centi_c", slot.said, STATUS_3_AT)
+    if not faults:
+        balanced = 0
+    cells = _sum(slots, place("STATUS_1", "cell_count"), STATUS_1_AT, GOT_STATUS_1)
+    voltage = _sum(slots, place("STATUS_1", "voltage_mv"), STATUS_1_AT, GOT_STATUS_1)
+    current = _sum(slots, place("STATUS_1", "current_ma"), STATUS_1_AT, GOT_STATUS_1)
     if topology == SERIES:
-        voltage = _sum(ones, "voltage_mv")
-        current = _mean(_sum(ones, "current_ma"), len(ones))
-        charge = _lowest(limits, "max_charge_ma")
-        discharge = _lowest(limits, "max_discharge_ma")
-        end_mv = _sum(limits, "end_of_charge_mv")
+        current = _mean(current, ones)
+        charge = _lowest(slots, place("HARDWARE", "max_charge_ma"), HARDWARE_AT, GOT_HARDWARE)
+        discharge = _lowest(slots, place("HARDWARE", "max_discharge_ma"), HARDWARE_AT, GOT_HARDWARE)
+        end_mv = _sum(slots, place("HARDWARE", "end_of_charge_mv"), HARDWARE_AT, GOT_HARDWARE)
     else:
-        voltage = _mean(_sum(ones, "voltage_mv"), len(ones))
-        current = _sum(ones, "current_ma")
-        charge = _sum(limits, "max_charge_ma")
-        discharge = _sum(limits, "max_discharge_ma")
-        end_mv = _lowest(limits, "end_of_charge_mv")
-    hot = _extreme(slots, "cells_centi_c", "status_3", "cell_max_centi_c", True)
-    cold = _extreme(slots, "cells_centi_c", "status_3", "cell_min_centi_c", False)
-    high = _extreme(slots, "cells_mv", "status_2", "cell_max_mv", True)
-    low = _extreme(slots, "cells_mv", "status_2", "cell_min_mv", False)
+        voltage = _mean(voltage, ones)
+        charge = _sum(slots, place("HARDWARE", "max_charge_ma"), HARDWARE_AT, GOT_HARDWARE)
+        discharge = _sum(slots, place("HARDWARE", "max_discharge_ma"), HARDWARE_AT, GOT_HARDWARE)
+        end_mv = _lowest(slots, place("HARDWARE", "end_of_charge_mv"), HARDWARE_AT, GOT_HARDWARE)
+    hot = _extreme(slots, place("STATUS_3", "cell_max_centi_c"), STATUS_3_AT, GOT_STATUS_3, True)
+    cold = _extreme(slots, place("STATUS_3", "cell_min_centi_c"), STATUS_3_AT, GOT_STATUS_3, False)
+    high = _extreme(slots, place("STATUS_2", "cell_max_mv"), STATUS_2_AT, GOT_STATUS_2, True)
+    low = _extreme(slots, place("STATUS_2", "cell_min_mv"), STATUS_2_AT, GOT_STATUS_2, False)
     return [
         (
             0x410,
             encode(
                 "BMS_STATE",
                 state=state,
-                soh_permille=_lowest(ones, "soh_permille"),
+                soh_permille=_lowest(slots, place("STATUS_1", "soh_permille"), STATUS_1_AT, GOT_STATUS_1),
                 status=charge_status(state, soc),
                 balanced=1 if balanced else 0,
                 balancing=1 if flags & FLAG_BALANCING else 0,
@@ -142,8 +140,8 @@ def pack_frames(slots: "list[Slot]", total: int, lost: int, topology: str) -> "l
             encode(
                 "PACK_CELL_VOLTAGE",
                 soc_ppm=soc * 1000,
-                cell_max_mv=_highest(twos, "cell_max_mv"),
-                cell_min_mv=_lowest(twos, "cell_min_mv"),
+                cell_max_mv=high[0],
+                cell_min_mv=low[0],
                 cell_avg_mv=_mean(mv_total, cells),
             ),
         ),
@@ -151,8 +149,8 @@ def pack_frames(slots: "list[Slot]", total: int, lost: int, topology: str) -> "l
             0x423,
             encode(
                 "PACK_CELL_TEMP",
-                cell_max_centi_c=_highest(threes, "cell_max_centi_c"),
-                cell_min_centi_c=_lowest(threes, "cell_min_centi_c"),
+                cell_max_centi_c=hot[0],
+                cell_min_centi_c=cold[0],
                 cell_avg_centi_c=_mean(centi_c_total, cells),
             ),
         ),
@@ -165,15 +163,31 @@ def pack_frames(slots: "list[Slot]", total: int, lost: int, topology: str) -> "l
                 end_of_charge_mv=end_mv,
             ),
         ),
-        (0x428, _cell_ids("PACK_CELL_ID_VOLTAGE", high, low)),
-        (0x429, _cell_ids("PACK_CELL_ID_TEMP", hot, cold)),
+        (
+            0x428,
+            _cell_ids_voltage(_cell(high[1], True, True), _cell(low[1], True, False)),
+        ),
+        (
+            0x429,
+            _cell_ids_temp(_cell(hot[1], False, True), _cell(cold[1], False, False)),
+        ),
         (0x430, encode("PACK_ISOLATION")),  # nothing measures it; the field sends 0 too
     ]
 
 
-def _cell_ids(name: str, highest: "tuple[int, int]", lowest: "tuple[int, int]") -> bytearray:
+def _cell_ids_voltage(highest: "tuple[int, int]", lowest: "tuple[int, int]") -> bytearray:
     return encode(
-        name,
+        "PACK_CELL_ID_VOLTAGE",
+        max_module=highest[0],
+        max_cell=highest[1],
+        min_module=lowest[0],
+        min_cell=lowest[1],
+    )
+
+
+def _cell_ids_temp(highest: "tuple[int, int]", lowest: "tuple[int, int]") -> bytearray:
+    return encode(
+        "PACK_CELL_ID_TEMP",
         max_module=highest[0],
         max_cell=highest[1],
         min_module=lowest[0],
@@ -183,101 +197,116 @@ def _cell_ids(name: str, highest: "tuple[int, int]", lowest: "tuple[int, int]") 
 
 def module_state(slot: "Slot", total: int, active: int) -> bytearray:
     """MODULE_STATE of a module that has sent STATUS_1."""
-    values = slot.status_1 or {}
-    code = 0 if slot.fault is None else slot.fault["fault_code"]
+    code = field("FAULT_CODES", "fault_code", slot.said, FAULT_AT) if slot.known & GOT_FAULT else 0
     return encode(
         "MODULE_STATE",
         module_id=slot.number,
-        state=values["state"],
-        soh_permille=values["soh_permille"],
-        status=values["status"],
+        state=slot.state,
+        soh_permille=field("STATUS_1", "soh_permille", slot.said, STATUS_1_AT),
+        status=field("STATUS_1", "status", slot.said, STATUS_1_AT),
         balanced=1 if code & FLAG_BALANCED else 0,
         balancing=1 if code & FLAG_BALANCING else 0,
         fault_code=code & FAULT_MASK,
-        soc_permille=values["soc_permille"],
+        soc_permille=field("STATUS_1", "soc_permille", slot.said, STATUS_1_AT),
         modules_total=total,
         modules_active=active,
-        cell_count=values["cell_count"],
+        cell_count=field("STATUS_1", "cell_count", slot.said, STATUS_1_AT),
     )
 
 
 def module_power(slot: "Slot") -> bytearray:
     """MODULE_POWER of a module that has sent STATUS_1."""
-    values = slot.status_1 or {}
     return encode(
         "MODULE_POWER",
         module_id=slot.number,
-        voltage_mv=values["voltage_mv"],
-        current_ma=values["current_ma"],
+        voltage_mv=field("STATUS_1", "voltage_mv", slot.said, STATUS_1_AT),
+        current_ma=field("STATUS_1", "current_ma", slot.said, STATUS_1_AT),
     )
 
 
 def module_limits(slot: "Slot") -> bytearray:
     """MODULE_LIMITS of a module that has sent HARDWARE."""
-    values = slot.hardware or {}
     return encode(
         "MODULE_LIMITS",
         module_id=slot.number,
-        max_discharge_ma=values["max_discharge_ma"],
-        max_charge_ma=values["max_charge_ma"],
-        end_of_charge_mv=values["end_of_charge_mv"],
+        max_discharge_ma=field("HARDWARE", "max_discharge_ma", slot.said, HARDWARE_AT),
+        max_charge_ma=field("HARDWARE", "max_charge_ma", slot.said, HARDWARE_AT),
+        end_of_charge_mv=field("HARDWARE", "end_of_charge_mv", slot.said, HARDWARE_AT),
     )
 
 
 def module_fault(slot: "Slot") -> bytearray:
     """MODULE_FAULT of a module that has sent FAULT_CODES."""
-    values = slot.fault or {}
     return encode(
         "MODULE_FAULT",
         module_id=slot.number,
-        fault_code=values["fault_code"] & FAULT_MASK,
-        first_cell=values["first_cell"],
-        fault_count=values["fault_count"],
-        changed_s=values["changed_ms"] // 1000,
+        fault_code=field("FAULT_CODES", "fault_code", slot.said, FAULT_AT) & FAULT_MASK,
+        first_cell=field("FAULT_CODES", "first_cell", slot.said, FAULT_AT),
+        fault_count=field("FAULT_CODES", "fault_count", slot.said, FAULT_AT),
+        changed_s=field("FAULT_CODES", "changed_ms", slot.said, FAULT_AT) // 1000,
     )
 
 
-def cell_detail(number: int, values: "dict[str, int]") -> bytearray:
-    """CELL_DETAIL from the values of DETAIL."""
+def cell_detail(slot: "Slot") -> bytearray:
+    """CELL_DETAIL from the newest DETAIL of a module."""
     return encode(
         "CELL_DETAIL",
-        module_id=number,
-        cell_id=values["cell_id"],
-        cell_centi_c=values["cell_centi_c"],
-        cell_mv=values["cell_mv"],
-        soc_permille=values["soc_permille"],
-        soh_permille=values["soh_permille"],
+        module_id=slot.number,
+        cell_id=field("DETAIL", "cell_id", slot.said, DETAIL_AT),
+        cell_centi_c=field("DETAIL", "cell_centi_c", slot.said, DETAIL_AT),
+        cell_mv=field("DETAIL", "cell_mv", slot.said, DETAIL_AT),
+        soc_permille=field("DETAIL", "soc_permille", slot.said, DETAIL_AT),
+        soh_permille=field("DETAIL", "soh_permille", slot.said, DETAIL_AT),
     )
 
 
-def module_details(slot: "Slot", total: int, active: int) -> "list[tuple[int, bytearray]]":
+def kept_cell(slot: "Slot", cell: int) -> bytearray:
+    """CELL_DETAIL of a cell that has told something, with the state of charge and health of its module."""
+    return encode(
+        "CELL_DETAIL",
+        module_id=slot.number,
+        cell_id=cell,
+        cell_centi_c=slot.cell_centi_c(cell),
+        cell_mv=slot.cell_mv(cell),
+        soc_permille=field("STATUS_1", "soc_permille", slot.said, STATUS_1_AT),
+        soh_permille=field("STATUS_1", "soh_permille", slot.said, STATUS_1_AT),
+    )
+
+
+def module_details(slot: "Slot", total: int, active: int) -> "Iterator[tuple[int, bytearray]]":
     """What the app is told of a module after each poll, as far as it is known."""
-    frames = []
-    if slot.status_1 is not None:
-        frames.append((0x411, module_state(slot, total, active)))
-        frames.append((0x412, module_power(slot)))
-    if slot.status_2 is not None:
-        values = slot.status_2
+    known = slot.known
+    if known & GOT_STATUS_1:
+        yield 0x411, module_state(slot, total, active)
+        yield 0x412, module_power(slot)
+    if known & GOT_STATUS_2:
         data = encode(
             "MODULE_CELL_VOLTAGE",
             module_id=slot.number,
-            cell_max_mv=values["cell_max_mv"],
-            cell_min_mv=values["cell_min_mv"],
-            cell_avg_mv=values["cell_avg_mv"],
+            cell_max_mv=field("STATUS_2", "cell_max_mv", slot.said, STATUS_2_AT),
+            cell_min_mv=field("STATUS_2", "cell_min_mv", slot.said, STATUS_2_AT),
+            cell_avg_mv=field("STATUS_2", "cell_avg_mv", slot.said, STATUS_2_AT),
         )
-        frames.append((0x413, data))
-    if slot.status_3 is not None:
-        values = slot.status_3
+        yield 0x413, data
+    if known & GOT_STATUS_3:
         data = encode(
             "MODULE_CELL_TEMP",
             module_id=slot.number,
-            cell_max_centi_c=values["cell_max_centi_c"],
-            cell_min_centi_c=values["cell_min_centi_c"],
-            cell_avg_centi_c=values["cell_avg_centi_c"],
+            cell_max_centi_c=field("STATUS_3", "cell_max_centi_c", slot.said, STATUS_3_AT),
+            cell_min_centi_c=field("STATUS_3", "cell_min_centi_c", slot.said, STATUS_3_AT),
+            cell_avg_centi_c=field("STATUS_3", "cell_avg_centi_c", slot.said, STATUS_3_AT),
         )
-        frames.append((0x414, data))
-    if slot.detail is not None:
-        frames.append((0x439, cell_detail(slot.number, slot.detail)))
-    if slot.fault is not None:
-        frames.append((0x43C, module_fault(slot)))
-    return frames
+        yield 0x414, data
+    if known & GOT_DETAIL:
+        yield 0x439, cell_detail(slot)
+    if known & GOT_FAULT:
+        yield 0x43C, module_fault(slot)
+
+
+def is_obeyed(slot: "Slot", charge_ma: int, discharge_ma: int) -> bool:
+    """Whether the limits a module has told are not above these."""
+    return (
+        slot.known & GOT_HARDWARE != 0
+        and field("HARDWARE", "max_charge_ma", slot.said, HARDWARE_AT) <= charge_ma
+        and field("HARDWARE", "max_discharge_ma", slot.said, HARDWARE_AT) <= discharge_ma
+    )

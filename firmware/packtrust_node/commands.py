@@ -52,8 +52,8 @@ from packtrust.package import (
     SCOPE_STATE,
     SCOPE_TIME,
 )
-from packtrust_node.aggregate import cell_detail, module_fault
-from packtrust_node.slots import UNKNOWN_MV, Pending
+from packtrust_node.aggregate import is_obeyed, kept_cell, module_fault
+from packtrust_node.slots import GOT_FAULT, GOT_STATUS_1, UNKNOWN_MV, Pending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -234,20 +234,20 @@ class Commands:
     def _wait_for(self, slot: "Slot", pending: Pending) -> None:
         if len(slot.pending) >= _PENDING_MAX:
             self._end(slot, slot.pending[0], RESULT_REFUSED, REASON_SUPERSEDED)
-        slot.pending.append(pending)
+        slot.pending += (pending,)
 
     def _end(self, slot: "Slot", pending: Pending, result: int, reason: int = REASON_NONE) -> None:
-        slot.pending.remove(pending)
+        slot.pending = tuple([other for other in slot.pending if other is not pending])
         self._result(pending.command, slot.number, result, reason, pending.counter)
 
     def _supersede(self, slot: "Slot", answer: int) -> None:
-        for pending in list(slot.pending):
+        for pending in slot.pending:
             if pending.answer == answer:
                 self._end(slot, pending, RESULT_REFUSED, REASON_SUPERSEDED)
 
     def shown(self, slot: "Slot", base: int) -> None:
         """An authentic message `base` of the module has been taken into `slot`."""
-        for pending in list(slot.pending):
+        for pending in slot.pending:
             if pending.answer == base and _is_obeyed(slot, pending):
                 self._end(slot, pending, RESULT_OBEYED)
 
@@ -298,12 +298,12 @@ class Commands:
             self._result(DIAGNOSTICS_REQUEST, module, RESULT_REFUSED, reason, counter)
             return
         for slot in targets:
-            if what == ASK_FAULT and slot.fault is not None:
+            if what == ASK_FAULT and slot.known & GOT_FAULT:
                 self._pack.app.seal(MODULE_FAULT, module_fault(slot))
             elif what == ASK_CELLS:
                 # Out of what the polls have brought, a few at a time: a hundred cells are 500 frames.
                 self._cells = [item for item in self._cells if item[0] != slot.number]
-                for cell in range(len(slot.cells_mv)):
+                for cell in range(slot.cell_count):
                     self._cells.append((slot.number, cell))
 
     def _on_eeprom(self, base: int, counter: int, values: "dict[str, int]") -> None:
@@ -355,7 +355,7 @@ class Commands:
             elif silent_ms > STANDBY_MS:
                 self._lose(STATE_STANDBY)
         for slot in self._pack.keyed_slots():
-            for pending in list(slot.pending):
+            for pending in slot.pending:
                 if now_ms - pending.deadline_ms >= 0:
                     self._end(slot, pending, RESULT_TIMEOUT)
             if slot.resends and slot.wanted == slot.state:
@@ -394,16 +394,8 @@ class Commands:
     def _send_cell(self) -> None:
         number, cell = self._cells.pop(0)
         for slot in self._targets(number):
-            if slot.status_1 is None or slot.cells_mv[cell] == UNKNOWN_MV:
-                continue
-            values = {
-                "cell_id": cell,
-                "cell_mv": slot.cells_mv[cell],
-                "cell_centi_c": slot.cells_centi_c[cell],
-                "soc_permille": slot.status_1["soc_permille"],
-                "soh_permille": slot.status_1["soh_permille"],
-            }
-            self._pack.app.seal(CELL_DETAIL, cell_detail(number, values))
+            if slot.known & GOT_STATUS_1 and cell < slot.cell_count and slot.cell_mv(cell) != UNKNOWN_MV:
+                self._pack.app.seal(CELL_DETAIL, kept_cell(slot, cell))
 
 
 _NAMES = {
@@ -429,10 +421,5 @@ def _is_obeyed(slot: "Slot", pending: Pending) -> bool:
     if pending.answer == STATUS_1:
         return slot.state == pending.state
     if pending.answer == HARDWARE:
-        hardware = slot.hardware
-        return (
-            hardware is not None
-            and hardware["max_charge_ma"] <= max(0, pending.limits[0]) + _ROUNDING_MA
-            and hardware["max_discharge_ma"] <= max(0, pending.limits[1]) + _ROUNDING_MA
-        )
+        return is_obeyed(slot, max(0, pending.limits[0]) + _ROUNDING_MA, max(0, pending.limits[1]) + _ROUNDING_MA)
     return True

@@ -25,7 +25,7 @@ from packtrust_node.staging import (
     Finished,
     Staged,
 )
-from packtrust_node.usage import DUE, OVERDUE, Usage
+from packtrust_node.usage import DUE, OVERDUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ class Endpoint:
         self._staged = []  # type: list[Staged]
         self._finished = []  # type: list[Finished]
         self._owner_key = b""
-        self.usage = Usage(node)
         self._rotation = None  # type: Rotation | None
         self._rotation_ms = None  # type: int | None  # when the next one may start
 
@@ -79,7 +78,24 @@ class Endpoint:
         """How many packages wait for their commit."""
         return len(self._staged)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing would be lost without it."""
+        return not self._staged and not self._finished and self._rotation is None
+
     # -- dispatch ------------------------------------------------------------------------------------------------------
+
+    def take(self, payload: bytes) -> None:
+        """Take a message addressed to this node, as an ISO-TP payload that `mailbox.target_of` knows."""
+        message = provision.parse(payload)
+        if message is not None:
+            self.handle(message)
+
+    def no_route(self, payload: bytes) -> None:
+        """Refuse a message to a device that is not here."""
+        message = provision.parse(payload)
+        if message is not None:
+            self.refuse(message, provision.REFUSED_NO_ROUTE)
 
     def handle(self, message: provision.Message) -> None:
         """Take a message addressed to this node and answer it."""
@@ -334,7 +350,7 @@ class Endpoint:
         for name in store.names():
             if name.startswith(SALT_PREFIX):
                 store.remove(name)
-        self.usage.forget()
+        self._node.usage.forget()
 
     def _drop(self, staged: Staged, keep_receipt_key: bool = False) -> None:
         if staged in self._staged:
@@ -442,7 +458,7 @@ class Endpoint:
         done = self._finish(staged, provision.COMMIT, provision.COMMITTED)
         node.note("committed", relation.node, relation.epoch, relation.counter, relation.root)
         node.install(relation)
-        self.usage.begin(relation)
+        node.usage.begin(relation)
         node.env.log("epoch %d of %s is current" % (relation.epoch, relation.lct_id))
         return done
 
@@ -535,9 +551,9 @@ class Endpoint:
             return None
         there = app.established and now_ms - (app.last_authentic_ms or 0) < APP_GONE_MS
         for relation in node.relations.values():
-            if relation.node == node.own_node or relation.previous is not None or not any(relation.peer_public):
+            if relation.node == node.own_node or not node.usage.used(relation, OVERDUE if there else DUE):
                 continue
-            if not self.usage.used(relation, OVERDUE if there else DUE):
+            if relation.two_epochs or not any(relation.peer_public):
                 continue
             neighbour = node.neighbour(relation.node)
             if neighbour is None or neighbour.channel is None or self.is_staged(neighbour):
@@ -546,9 +562,8 @@ class Endpoint:
                 return relation
         return None
 
-    def _tick_rotation(self, now_ms: int) -> None:
+    def _tick_rotation(self, now_ms: int, counted: bool) -> None:
         node = self._node
-        counted = self.usage.tick(now_ms)
         if self._rotation is not None:
             try:
                 if not self._rotation.tick(now_ms):
@@ -574,8 +589,11 @@ class Endpoint:
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
-    def tick(self, now_ms: int) -> None:
-        """Call every 10..100 ms: repeats what has not been answered, gives up what took too long."""
+    def tick(self, now_ms: int, counted: bool = False) -> None:
+        """Call every 10..100 ms: repeats what has not been answered, gives up what took too long.
+
+        counted   whether the usage of the epochs has just been counted
+        """
         for staged in list(self._staged):
             if now_ms - staged.since_ms >= TIMEOUT_MS:
                 self._node.count("stage-timeout")
@@ -585,6 +603,6 @@ class Endpoint:
                 self._offer(staged)
             elif staged.paired_ms is not None and now_ms - staged.paired_ms >= 0:
                 self._send_paired(staged)
-        self._tick_rotation(now_ms)
+        self._tick_rotation(now_ms, counted)
         while self._finished and now_ms - self._finished[0].since_ms >= TIMEOUT_MS:
             self._finished.pop(0).wipe()

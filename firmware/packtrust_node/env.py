@@ -3,6 +3,7 @@
 from struct import pack
 
 from packtrust._compat import sha256
+from packtrust.crypto import AESGCM
 from packtrust.errors import PacktrustError
 from packtrust.workspace import Workspace
 
@@ -76,15 +77,25 @@ SMALL_HEAP = 200000
 STREAMS = 40
 
 
-def _ready_keys() -> int:
-    """How many keys this board's heap has room for."""
+def has_small_heap() -> bool:
+    """Whether this is a board with a heap below SMALL_HEAP."""
     import gc
 
     used = getattr(gc, "mem_alloc", None)
     free = getattr(gc, "mem_free", None)
-    if used is None or free is None:  # CPython
-        return READY_KEYS
-    return READY_KEYS_SMALL if used() + free() < SMALL_HEAP else READY_KEYS
+    return used is not None and free is not None and used() + free() < SMALL_HEAP  # else CPython
+
+
+def _ready_keys() -> int:
+    """How many keys this board's heap has room for."""
+    return READY_KEYS_SMALL if has_small_heap() else READY_KEYS
+
+
+def reserve_keys() -> None:
+    """Take the memory for ready keys, and the store's, while the heap is whole."""
+    made = [AESGCM(bytes(32)) for _ in range(_ready_keys() + 1)]
+    for key in made:
+        key.wipe()
 
 
 def data_bitrate(config: dict, index: int) -> int:

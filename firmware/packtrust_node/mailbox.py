@@ -1,4 +1,7 @@
-"""One ISO-TP link for provisioning messages, with a bounded queue: a peer that never answers costs no memory."""
+"""One ISO-TP link for provisioning messages, with a bounded queue: a peer that never answers costs no memory.
+
+Loaded on demand: packtrust_node.post has those in use.
+"""
 
 from packtrust._compat import const
 from packtrust.isotp import IsoTpLink
@@ -34,6 +37,11 @@ class Mailbox:
     def dropped(self) -> "dict[str, int]":
         """Transfers given up, by cause."""
         return self._link.dropped
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way in either direction: it may be dropped."""
+        return not self._waiting and self._link.is_idle
 
     def send(self, payload: "Buffer", now_ms: int) -> None:
         """Queue a message; the oldest of eight waiting ones is given up for it."""

@@ -54,9 +54,9 @@ from packtrust.messages.compact import decode, encode
 from packtrust.messages.table import ALL_CELLS, STATE_OFF, STATE_ON
 from packtrust.policy import DEFAULT_POLICY
 from packtrust_node.links import module_link
-from packtrust_node.mailbox import Mailbox
 from packtrust_node.neighbour import Neighbour
 from packtrust_node.node import Node
+from packtrust_node.post import Post, target_of
 from packtrust_node.telemetry import Telemetry
 
 TYPE_CHECKING = False
@@ -143,7 +143,7 @@ class ModuleNode(Node):
         self._end_of_charge_mv = cells.count * 4200 * 95 // 100
         self.telemetry = Telemetry(cells, config, 0)
         self._pack = None  # type: Neighbour | None
-        self._mailbox = None  # type: Mailbox | None
+        self._post = Post(env)
         self._group = None  # type: GroupReceiver | None
         self._reported = (0, 0)  # what GROUP_STATUS last said of refusals
         self._announce_ms = 0
@@ -180,10 +180,8 @@ class ModuleNode(Node):
         self.own_node = number
         if number == NODE_UNREGISTERED:
             self._pack = None
-            self._mailbox = None
             return
         self._pack = Neighbour(self.env, 0, number, RESPONDER, self._link)
-        self._mailbox = Mailbox(compose(ISOTP_FROM_MODULE, number), compose(ISOTP_TO_MODULE, number), self._send)
 
     def _send(self, frame: Frame) -> None:
         self.env.send(0, frame)
@@ -202,8 +200,9 @@ class ModuleNode(Node):
 
     def reply(self, payload: "Buffer") -> None:
         """To the app, through the pack."""
-        if self._mailbox is not None:
-            self._mailbox.send(payload, self.env.now_ms())
+        own = self.own_node
+        if self._pack is not None:
+            self._post.send(0, compose(ISOTP_FROM_MODULE, own), compose(ISOTP_TO_MODULE, own), payload)
 
     def tell(self, interference: "Buffer") -> bool:
         """To the pack, which passes it on."""
@@ -268,9 +267,9 @@ class ModuleNode(Node):
             return
         node = arbitration_id & 0xFF
         pack = self._pack
-        if pack is not None and node == self.own_node and self._mailbox is not None:
-            if arbitration_id == self._mailbox.rx_id:
-                payload = self._mailbox.feed(frame, self.env.now_ms())
+        if pack is not None and node == self.own_node:
+            if arbitration_id == compose(ISOTP_TO_MODULE, node):
+                payload = self._post.feed(0, compose(ISOTP_FROM_MODULE, node), arbitration_id, frame)
                 if payload is not None:
                     self._on_message(payload)
                 return
@@ -292,11 +291,11 @@ class ModuleNode(Node):
             self._on_broadcast(self._group, frame)
 
     def _on_message(self, payload: bytes) -> None:
-        message = provision.parse(payload)
-        if message is None:
+        target = target_of(payload)
+        if target < 0:
             self.count("malformed")
-        elif message.target == self.own_node:
-            self.endpoint.handle(message)
+        elif target == self.own_node:
+            self.endpoint.take(payload)
         else:
             self.count("target")
 
@@ -602,10 +601,10 @@ class ModuleNode(Node):
         """Do what is due; the ms until the next call is wanted."""
         now_ms = self.env.now_ms()
         pack = self._pack
-        if pack is not None and self._mailbox is not None:
+        if pack is not None:
             pack.tick()
-            self._mailbox.tick(now_ms)
-        self.endpoint.tick(now_ms)
+        self._post.tick(now_ms)
+        self.tick_seldom(now_ms)
         if now_ms - self._cells_ms >= CELLS_MS:
             self._advance()
         lost = self._check_loss(now_ms)

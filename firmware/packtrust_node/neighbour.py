@@ -2,19 +2,22 @@
 
 from packtrust.arbitration import clear_of, compose
 from packtrust.channel import OPENED, Channel
-from packtrust.errors import ChannelError, PacktrustError
-from packtrust.handshake import INITIATOR
+from packtrust.errors import PacktrustError
+from packtrust.handshake import INITIATOR, is_pairing
 from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
-from packtrust.pairing import is_pairing
 from packtrust.segmentation import Reassembler, Segmenter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust._typing import Buffer, FrameLike
-    from packtrust.channel import Event, Link
-    from packtrust.keys import Relationship
+    from packtrust.channel import Event, Keys, Link
     from packtrust_node.env import Env
-    from packtrust_node.relation import Relation
+    from packtrust_node.relation import Kept
+
+
+def _keys_of(relation: "Kept", own_fingerprint: bytes) -> "Keys":
+    """What a channel asks for the root of an epoch: it is read from the store for each handshake."""
+    return lambda epoch: relation.keys_of(own_fingerprint, epoch)
 
 
 class Neighbour:
@@ -27,14 +30,13 @@ class Neighbour:
         self.port = port
         self.node = node
         self.role = role
-        self.relation = None  # type: Relation | None
+        self.relation = None  # type: Kept | None
         self.channel = None  # type: Channel | None
         self.last_authentic_ms = None  # type: int | None
         self.spent = False  # the session has sealed all it may: it takes a new one
         self.unsent = 0  # records that could not be sealed
         self.used_up = False  # the epoch: only a rotation goes on under it
         self._env = env
-        self._own_fingerprint = b""
         self._link = link
         ours = 0 if role == INITIATOR else 1
         self._tx_handshake = compose(link.handshake[ours], node)
@@ -54,27 +56,25 @@ class Neighbour:
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 
-    def key(self, relation: "Relation", own_fingerprint: bytes, boot_counter: int) -> None:
+    def key(self, relation: "Kept", own_fingerprint: bytes, boot_counter: int) -> None:
         """Take the keys of a relation: a new epoch of the one there is, or another one in its place."""
         channel = self.channel
         if channel is not None and self.relation is not None and self.relation.tag == relation.tag:
-            channel.install(relation.root, relation.epoch)
-            self.relation.wipe()
             self.relation = relation
+            channel.install(_keys_of(relation, own_fingerprint), relation.epoch)
             return
         self.unkey()
-        self._own_fingerprint = own_fingerprint
-        first = relation.previous or (relation.epoch, relation.root)
         self.relation = relation
+        previous = relation.previous if relation.two_epochs else None
+        keys = _keys_of(relation, own_fingerprint)
         self.channel = Channel(
-            first[1],
+            keys,
             self.role,
             self.node,
             clock=self._env.now_ms,
             urandom=self._env.urandom,
-            relationship=self._relationship,
             side=relation.side,
-            epoch=first[0],
+            epoch=relation.epoch if previous is None else previous[0],
             policy=self._link.policy,
             link=self._link,
             boot_counter=boot_counter,
@@ -82,23 +82,15 @@ class Neighbour:
             max_records=relation.max_records,
             workspace=self._env.workspace,
         )
-        if relation.previous is not None:
-            self.channel.install(relation.root, relation.epoch)
-
-    def _relationship(self) -> "Relationship":
-        """Made when the channel asks for it: it is seldom needed, and mostly what the relation knows anyway."""
-        if self.relation is None:
-            raise ChannelError("this neighbour has no keys: commit a package for it")
-        return self.relation.relationship(self._own_fingerprint)
+        if previous is not None:
+            self.channel.install(keys, relation.epoch)
 
     def unkey(self) -> None:
         """Destroy the keys there are."""
         if self.channel is not None:
             self.channel.close()
             self.channel = None
-        if self.relation is not None:
-            self.relation.wipe()
-            self.relation = None
+        self.relation = None
         self.last_authentic_ms = None
         self.spent = False
 

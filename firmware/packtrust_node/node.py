@@ -7,12 +7,12 @@ from packtrust.channel import ESTABLISHED, OPENED, REFUSED
 from packtrust.crypto import wipe
 from packtrust.errors import PacktrustError, StorageError
 from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
-from packtrust_node import boot_record, usage
+from packtrust_node import boot_record, ondemand, usage
 from packtrust_node import identity as identities
 from packtrust_node import relation as relations
-from packtrust_node.endpoint import Endpoint, Refusal
 from packtrust_node.env import NoEntropy
 from packtrust_node.guard import Guard
+from packtrust_node.usage import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from packtrust._typing import Buffer, FrameLike
     from packtrust.channel import Event
     from packtrust.package import KeyPackage
+    from packtrust_node.endpoint import Endpoint
     from packtrust_node.env import Env
     from packtrust_node.neighbour import Neighbour
 
@@ -55,8 +56,10 @@ class Node:
         self.counters = {"internal": 0}  # type: dict[str, int]
         self.identity = None  # type: identities.Identity | None
         self.boot_counter = 0
-        self.relations = {}  # type: dict[bytes, relations.Relation]
-        self.endpoint = Endpoint(self)
+        self.relations = {}  # type: dict[bytes, relations.Kept]
+        self._endpoint = None  # type: Endpoint | None  # while it is needed
+        self._asked_ms = 0  # when it was asked for last
+        self.usage = Usage(self)
         self.guard = Guard(self)
         self.ended_ms = None  # type: int | None
 
@@ -125,7 +128,7 @@ class Node:
         yield "boot_counter", self.boot_counter
         yield "package_counter", 0 if self.identity is None else self.identity.counter
         yield "relations", len(self.relations)
-        yield "staged", self.endpoint.staged
+        yield "staged", 0 if self._endpoint is None else self._endpoint.staged
         yield "stored", self.env.store.written
         yield "interference", self.guard.score
         yield "signs", self.guard.signs
@@ -190,6 +193,8 @@ class Node:
 
     def extra(self, kind: int, body: bytes) -> "tuple[int, bytes]":
         """(kind, body) of the answer to a message only one kind of node knows. Raises Refusal."""
+        from packtrust_node.endpoint import Refusal
+
         raise Refusal(provision.REFUSED_UNKNOWN)
 
     def keyed(self, neighbour: "Neighbour") -> None:
@@ -208,6 +213,34 @@ class Node:
         """Keys have ended: have the loop overwrite what is left of them in the heap."""
         if self.ended_ms is None:
             self.ended_ms = self.env.now_ms()
+
+    # -- provisioning --------------------------------------------------------------------------------------------------
+
+    @property
+    def endpoint(self) -> "Endpoint":
+        """The device's side of provisioning, in RAM while it has something to do (see ondemand)."""
+        self._asked_ms = self.env.now_ms()
+        ondemand.use(self._asked_ms)
+        if self._endpoint is None:
+            from packtrust_node.endpoint import Endpoint
+
+            ondemand.hold()
+            self._endpoint = Endpoint(self)
+        return self._endpoint
+
+    def tick_seldom(self, now_ms: int) -> None:
+        """Call every 10..100 ms: what is there on demand does what is due, or goes."""
+        counted = self.usage.tick(now_ms)
+        if counted and self.usage.is_due():
+            endpoint = self.endpoint
+        else:
+            endpoint = self._endpoint
+        if endpoint is not None:
+            endpoint.tick(now_ms, counted)
+            if endpoint.is_idle and now_ms - self._asked_ms >= ondemand.IDLE_MS:
+                self._endpoint = None
+                ondemand.let_go()
+        ondemand.tick(now_ms)
 
     # -- counters ------------------------------------------------------------------------------------------------------
 
@@ -243,7 +276,6 @@ class Node:
             if event.reason == "stale":
                 self.stale(neighbour)
             return False
-        relation = neighbour.relation
         if event.kind == ESTABLISHED:
             neighbour.spent = False
             self.keys_ended()
@@ -253,20 +285,30 @@ class Node:
         if event.kind != OPENED:
             return False
         neighbour.last_authentic_ms = self.env.now_ms()
-        if relation is not None and relation.previous is not None and event.epoch == relation.epoch:
-            ended = relation.previous[0]
-            relation.drop_previous()
-            self.note("epoch-end", relation.node, ended)
-            self.keys_ended()
-            try:
-                self._write_relation(relation, True)
-            except StorageError as error:
-                self._storage_error("storage", error)
+        relation = neighbour.relation
+        if relation is not None and relation.two_epochs and event.epoch == relation.epoch:
+            self._drop_previous(relation)
         base = event.arbitration_id >> 18
         if base == ROTATION_FROM_MODULE or base == ROTATION_TO_MODULE:  # noqa: PLR1714 - no tuple for each record
             self.endpoint.on_rotation(neighbour, base, event)
             return False
         return True
+
+    def _drop_previous(self, kept: "relations.Kept") -> None:
+        """The new epoch has proved itself: the one before it is deleted."""
+        kept.two_epochs = False
+        try:
+            relation = kept.full()
+            if relation.previous is not None:
+                self.note("epoch-end", relation.node, relation.previous[0])
+            relation.drop_previous()
+            self.keys_ended()
+            try:
+                self._write_relation(relation, True)
+            finally:
+                relation.wipe()
+        except StorageError as error:
+            self._storage_error("storage", error)
 
     # -- stored state --------------------------------------------------------------------------------------------------
 
@@ -356,7 +398,7 @@ class Node:
     def _load_relations(self) -> None:
         if self.identity is None:
             return  # what belongs to it stays as it is
-        newest = {}  # type: dict[int, relations.Relation]
+        newest = {}  # type: dict[int, relations.Kept]
         try:
             for name in self.env.store.names():
                 if name.startswith(relations.PREFIX):
@@ -376,7 +418,7 @@ class Node:
         for found in newest.values():
             self.relations[found.tag] = found
 
-    def _load_relation(self, name: str, newest: "dict[int, relations.Relation]") -> None:
+    def _load_relation(self, name: str, newest: "dict[int, relations.Kept]") -> None:
         store = self.env.store
         try:
             raw = store.read(name)
@@ -388,19 +430,19 @@ class Node:
                 raise StorageError("record %s is malformed: claim and provision the node again" % name)
             if found.previous is None:
                 store.purge(name)  # a power cut came before its older copy, of a finished epoch, was deleted
+            kept = relations.Kept(found, store)
+            found.wipe()
             if not self.identity.claimed and found.counter <= self.identity.counter:
-                found.wipe()
                 store.remove(name)  # a release was cut off by a power loss
                 return
             other = newest.get(found.node)
             if other is not None:
                 # The record of a relationship that was replaced, left by a power loss.
-                loser = other if found.counter > other.counter else found
+                loser = other if kept.counter > other.counter else kept
                 store.remove(relations.record_name(loser.tag))
-                loser.wipe()
-                if loser is found:
+                if loser is kept:
                     return
-            newest[found.node] = found
+            newest[kept.node] = kept
         except PacktrustError as error:
             self._storage_error("relationships", error)
 
@@ -408,8 +450,15 @@ class Node:
         self.count("storage")
         self.env.log("%s: %s" % (what, error))
 
-    def install(self, relation: relations.Relation) -> None:
-        """Use a relationship that is stored already; one with the same link, or its older epoch, gives way."""
+    def install(self, relation: "relations.Relation | relations.Kept") -> None:
+        """Use a relationship that is stored already; one with the same link, or its older epoch, gives way.
+
+        A whole one is wiped here: what is needed of it later is read from the store.
+        """
+        if isinstance(relation, relations.Relation):
+            whole = relation
+            relation = relations.Kept(whole, self.env.store)
+            whole.wipe()
         for tag, other in list(self.relations.items()):
             if other.node == relation.node and tag != relation.tag:
                 del self.relations[tag]
@@ -440,7 +489,8 @@ class Node:
             self.guard.failed(error)
         self.guard.clear()
         self.write_identity(self.identity.released(code, counter))
-        self.endpoint.clear()
+        if self._endpoint is not None:
+            self._endpoint.clear()
         store = self.env.store
         for name in store.names():
             if name.startswith(relations.PREFIX):

@@ -58,25 +58,25 @@ from packtrust.messages.bases import (
     TIME_REQUEST,
     VCU_TIME_REQUEST,
 )
-from packtrust.messages.compact import decode, encode
+from packtrust.messages.compact import decode, encode, fits
 from packtrust.messages.table import STANDARD_PACKS, STATE_OFF
 from packtrust.policy import DEFAULT_POLICY
 from packtrust.record import VERSION
 from packtrust_node import aggregate
 from packtrust_node.broadcast import Broadcast
 from packtrust_node.commands import Commands
-from packtrust_node.endpoint import Refusal
 from packtrust_node.limp import Limp
 from packtrust_node.links import module_link, vcu_link
-from packtrust_node.mailbox import Mailbox
 from packtrust_node.neighbour import Neighbour
 from packtrust_node.node import Node
+from packtrust_node.post import Post, target_of
 from packtrust_node.slots import (
     ABSENT_MS,
     GOT_ALL,
     GOT_COMM,
     GOT_DETAIL,
     GOT_FAULT,
+    GOT_HARDWARE,
     GOT_STATUS_1,
     GOT_STATUS_2,
     GOT_STATUS_3,
@@ -107,11 +107,6 @@ _FAST_MS = const(1000)
 _SLOW_MS = const(10000)
 _FAST_UNTIL_MS = const(10000)
 _DIAGNOSTICS_BURSTS = const(2)
-
-# Flags of MODULES, beside provision.FLAG_KEYED.
-FLAG_LIVE = const(4)
-
-_NEVER = const(0xFFFFFFFF)
 
 # Beside 0x510..0x51F and 0x410..0x430.
 _OURS = (
@@ -147,6 +142,15 @@ _MODULE_MESSAGES = {
     FAULT_CODES: "FAULT_CODES",
     GROUP_STATUS: "GROUP_STATUS",
 }
+_BITS = {
+    STATUS_1: GOT_STATUS_1,
+    STATUS_2: GOT_STATUS_2,
+    STATUS_3: GOT_STATUS_3,
+    CELL_COMM_STATUS1: GOT_COMM,
+    FAULT_CODES: GOT_FAULT,
+    DETAIL: GOT_DETAIL,
+    HARDWARE: GOT_HARDWARE,
+}
 
 
 class PackNode(Node):
@@ -181,11 +185,7 @@ class PackNode(Node):
         self.bursts_late = 0
         self._heard = {}  # type: dict[int, int]  # by module: announcements and, negative, sessions; see _twin
         self._order = []  # type: list[Slot]  # keyed slots by number
-        self._mailbox = Mailbox(
-            compose(ISOTP_FROM_PACK, self.own_node),
-            compose(ISOTP_TO_PACK, self.own_node),
-            self._send_vcu,
-        )
+        self._post = Post(env)
         self._time_s = 0
         self._time_ms = 0
         self._polled = 0  # number of the module polled last
@@ -220,7 +220,6 @@ class PackNode(Node):
     def _add_slot(self, number: int, unique_id: int) -> Slot:
         neighbour = Neighbour(self.env, MODULE_BUS, number, INITIATOR, self.module_link)
         slot = Slot(number, unique_id, neighbour)
-        slot.mailbox = Mailbox(compose(ISOTP_TO_MODULE, number), compose(ISOTP_FROM_MODULE, number), self._send_module)
         slot.seen_ms = self.env.now_ms()
         self.slots[number] = slot
         return slot
@@ -249,7 +248,8 @@ class PackNode(Node):
 
     def reply(self, payload: "Buffer") -> None:
         """To the app."""
-        self._mailbox.send(payload, self.env.now_ms())
+        own = self.own_node
+        self._post.send(VCU_BUS, compose(ISOTP_FROM_PACK, own), compose(ISOTP_TO_PACK, own), payload)
 
     def tell(self, interference: "Buffer") -> bool:
         """To the app."""
@@ -272,42 +272,9 @@ class PackNode(Node):
 
     def extra(self, kind: int, body: bytes) -> "tuple[int, bytes]":
         """LIST and ATTEST."""
-        if kind == provision.LIST:
-            entries = []
-            for number in sorted(self.slots):
-                slot = self.slots[number]
-                flags = provision.FLAG_KEYED if slot.keyed and not slot.bare else 0
-                if slot.neighbour.established:
-                    flags |= FLAG_LIVE
-                entries.append((number, slot.unique_id, flags))
-            return provision.MODULES, provision.encode_entries(provision.MODULE_ENTRY, entries)
-        if kind == provision.ATTEST and len(body) == provision.NONCE_LENGTH:
-            return provision.ATTESTATION, self._attest(body)
-        raise Refusal(provision.REFUSED_UNKNOWN)
+        from packtrust_node.inventory import answer
 
-    def _attest(self, nonce: bytes) -> bytes:
-        """What we know of our modules, for the owner, and under the LCT half for who holds that."""
-        key = self.endpoint.owner_key()
-        now_ms = self.env.now_ms()
-        entries = []
-        for slot in self._order:
-            relation = slot.neighbour.relation
-            if relation is None:
-                continue
-            age_ms = slot.age_ms(now_ms)
-            entries.append(
-                (
-                    slot.number,
-                    slot.unique_id,
-                    relation.peer_fingerprint,
-                    relation.tag,
-                    relation.epoch,
-                    _NEVER if age_ms < 0 else min(age_ms, _NEVER - 1),
-                )
-            )
-        raw = provision.statement(self.identity.fingerprint, nonce, entries)
-        app = self.app.relation
-        return provision.attestation_body(raw, key, b"" if app is None else app.lct_half, nonce)
+        return answer(self, kind, body)
 
     def keyed(self, neighbour: "Neighbour") -> None:
         """New keys: with a module, start a session under them."""
@@ -413,8 +380,8 @@ class PackNode(Node):
         node = arbitration_id & 0xFF
         base = base_of(arbitration_id)
         if node == self.own_node:
-            if arbitration_id == self._mailbox.rx_id:
-                payload = self._mailbox.feed(frame, self.env.now_ms())
+            if arbitration_id == compose(ISOTP_TO_PACK, node):
+                payload = self._post.feed(VCU_BUS, compose(ISOTP_FROM_PACK, node), arbitration_id, frame)
                 if payload is not None:
                     self._on_message(payload)
                 return
@@ -441,11 +408,12 @@ class PackNode(Node):
         node = arbitration_id & 0xFF
         base = base_of(arbitration_id)
         slot = self.slots.get(node)
-        if slot is not None and slot.mailbox is not None:
-            if arbitration_id == slot.mailbox.rx_id:
-                payload = slot.mailbox.feed(frame, self.env.now_ms())
-                if payload is not None:
-                    self._relay_back(slot, payload)
+        if slot is not None:
+            if base == ISOTP_FROM_MODULE:
+                if arbitration_id == compose(ISOTP_FROM_MODULE, node):
+                    payload = self._post.feed(MODULE_BUS, compose(ISOTP_TO_MODULE, node), arbitration_id, frame)
+                    if payload is not None:
+                        self._relay_back(slot, payload)
                 return
             pairing = slot.neighbour.pairing(frame)
             if pairing is not None:
@@ -475,26 +443,25 @@ class PackNode(Node):
     # -- provisioning messages -----------------------------------------------------------------------------------------
 
     def _on_message(self, payload: bytes) -> None:
-        message = provision.parse(payload)
-        if message is None:
+        target = target_of(payload)
+        if target < 0:
             self.count("malformed")
-        elif message.target == self.own_node:
-            self.endpoint.handle(message)
+        elif target == self.own_node:
+            self.endpoint.take(payload)
         else:
-            slot = self.slots.get(message.target)
-            if slot is None or slot.mailbox is None:
-                self.endpoint.refuse(message, provision.REFUSED_NO_ROUTE)
-            else:
-                slot.mailbox.send(payload, self.env.now_ms())
+            slot = self.slots.get(target)
+            if slot is None:
+                self.endpoint.no_route(payload)
+                return
+            self._post.send(MODULE_BUS, compose(ISOTP_TO_MODULE, target), compose(ISOTP_FROM_MODULE, target), payload)
 
     def _relay_back(self, slot: Slot, payload: bytes) -> None:
         """A module's answer goes to the app unread; only whose it is gets checked."""
-        message = provision.parse(payload)
-        if message is None or message.target != slot.number:
+        if target_of(payload) != slot.number:
             self.count("relay")
             return
         slot.seen_ms = self.env.now_ms()
-        self._mailbox.send(payload, self.env.now_ms())
+        self.reply(payload)
 
     # -- registration --------------------------------------------------------------------------------------------------
 
@@ -578,9 +545,8 @@ class PackNode(Node):
     def _on_record(self, slot: Slot, event: "Event") -> None:
         """Keep what a module says."""
         base = base_of(event.arbitration_id)
-        name = _MODULE_MESSAGES.get(base)
-        values = None if name is None else decode(name, event.data)
-        if values is None:
+        message = _MODULE_MESSAGES.get(base)
+        if message is None or not fits(message, event.data):
             if base == INTERFERENCE and len(event.data) == 8:
                 self.app.seal(BUS_INTERFERENCE, bytes((slot.number,)) + bytes(event.data[1:]))
             else:
@@ -593,41 +559,26 @@ class PackNode(Node):
         if slot.lost:
             slot.lost = False
             self.env.log("module %d is back" % slot.number)
-        got = 0
-        if base == STATUS_1:
-            got = GOT_STATUS_1
-            changed = slot.state != values["state"]
-            slot.status_1 = values
+        got = _BITS.get(base, 0)
+        state = slot.state
+        if got:
+            slot.take(got, event.data)
+        if got == GOT_STATUS_1:
             # Unasked, or with another state: the app hears of it at once, not at the end of the poll.
-            if changed or slot.poll_ms is None:
+            if state != slot.state or slot.poll_ms is None:
                 self._send_state(slot)
-        elif base == STATUS_2:
-            got = GOT_STATUS_2
-            slot.status_2 = values
-        elif base == STATUS_3:
-            got = GOT_STATUS_3
-            slot.status_3 = values
-        elif base == CELL_COMM_STATUS1:
-            got = GOT_COMM
-            slot.comm = values
-        elif base == FAULT_CODES:
-            got = GOT_FAULT
-            slot.fault = values
-            if slot.poll_ms is None and slot.status_1 is not None:
+        elif got == GOT_FAULT:
+            if slot.poll_ms is None and slot.known & GOT_STATUS_1:
                 self._send_state(slot)
-        elif base == DETAIL:
-            got = GOT_DETAIL
-            slot.take_detail(values)
-        elif base == HARDWARE:
-            slot.hardware = values
+        elif got == GOT_HARDWARE:
             self.app.seal(MODULE_LIMITS, aggregate.module_limits(slot))
         elif base == TIME_REQUEST:
             self.commands.send_time(slot)
         elif base == GROUP_STATUS:
-            self.broadcast.reported(slot.number, values)
+            self.broadcast.reported(slot.number, decode("GROUP_STATUS", event.data))
         if slot.pending:
             self.commands.shown(slot, base)
-        if got and slot.poll_ms is not None:
+        if got & GOT_ALL and slot.poll_ms is not None:
             slot.got |= got
             if slot.got == GOT_ALL:
                 self._poll_answered(slot)
@@ -707,14 +658,12 @@ class PackNode(Node):
 
     def _keep_house(self, now_ms: int) -> None:
         self.app.tick()
-        self._mailbox.tick(now_ms)
-        self.endpoint.tick(now_ms)
+        self._post.tick(now_ms)
+        self.tick_seldom(now_ms)
         self.limp.tick(now_ms)
         if self.legacy is not None:
             self.legacy.tick()
         for slot in list(self.slots.values()):
-            if slot.mailbox is not None:
-                slot.mailbox.tick(now_ms)
             if slot.keyed:
                 slot.neighbour.tick()
                 self._check_lost(slot, now_ms)
@@ -731,7 +680,7 @@ class PackNode(Node):
             self._send_module(Frame(compose(ANNOUNCE_REQUEST, NODE_UNREGISTERED), bytes(data)))
 
     def _check_lost(self, slot: Slot, now_ms: int) -> None:
-        if not slot.lost and slot.status_1 is not None and not slot.active(now_ms):
+        if not slot.lost and slot.known & GOT_STATUS_1 and not slot.active(now_ms):
             slot.lost = True
             self.modules_lost += 1
             self.count("module-lost")

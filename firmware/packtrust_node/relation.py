@@ -4,14 +4,15 @@ from struct import pack, unpack_from
 
 from packtrust._compat import const
 from packtrust.crypto import wipe
-from packtrust.keys import SIDE_A, Relationship, fingerprint, lct_tag
-from packtrust.package import terms
+from packtrust.errors import StorageError
+from packtrust.keys import SIDE_A, Relationship, fingerprint, lct_tag, terms
 from packtrust_node.store import newer_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust._typing import Buffer
     from packtrust.package import KeyPackage
+    from packtrust_node.store import Store
 
 PREFIX = "rel-"
 SALT_PREFIX = "salt-"
@@ -152,6 +153,82 @@ class Relation:
             out.extend(pack(">I", self.previous[0]))
             out.extend(self.previous[1])
         return out
+
+
+class Kept:
+    """What a node keeps of a relationship in RAM: its terms, and no secret. All else is read from the store when it is
+    asked for, by `full()` several things at once; StorageError if the store fails.
+
+    two_epochs   whether the epoch before is still there
+    """
+
+    def __init__(self, relation: Relation, store: "Store") -> None:
+        self.counter = relation.counter
+        self.epoch = relation.epoch
+        self.node = relation.node
+        self.scope = relation.scope
+        self.side = relation.side
+        self.max_records = relation.max_records
+        self.max_age_s = relation.max_age_s
+        self.tag = relation.tag
+        self.two_epochs = relation.previous is not None
+        self._store = store
+
+    def __repr__(self) -> str:
+        return "<Kept node 0x%02x epoch %d>" % (self.node, self.epoch)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kept) and (self.tag, self.epoch) == (other.tag, other.epoch)
+
+    def __hash__(self) -> int:
+        return hash(self.tag)
+
+    def full(self) -> Relation:
+        """The whole relationship, the caller's own: wipe it after use."""
+        raw = self._store.read(record_name(self.tag))
+        if raw is None:
+            raise StorageError("the record of a relationship is gone: claim and provision the node again")
+        found = decode(raw)
+        wipe(raw)
+        if found is None:
+            raise StorageError("the record of a relationship is malformed: claim and provision the node again")
+        return found
+
+    def keys_of(self, own_fingerprint: bytes, epoch: int) -> "tuple[bytearray, Relationship] | None":
+        """(root, relationship) of one of its epochs, for a channel, which wipes the root; None if it has none such."""
+        try:
+            found = self.full()
+        except StorageError:
+            return None  # the store has told its owner
+        root = None
+        if found.epoch == epoch:
+            root = bytearray(found.root)
+        elif found.previous is not None and found.previous[0] == epoch:
+            root = bytearray(found.previous[1])
+        found.wipe()
+        return None if root is None else (root, found.relationship(own_fingerprint))
+
+    if TYPE_CHECKING:
+        peer_public: bytes
+        peer_fingerprint: bytes
+        previous: "tuple[int, bytearray] | None"
+        root: bytearray
+        lct_half: bytearray
+        lct_id: str
+        unique_id: int
+        role: int
+        component_a: str
+        component_b: str
+
+        def same_ends(self, package: "KeyPackage") -> bool:
+            """As Relation.same_ends."""
+
+    else:
+
+        def __getattr__(self, name):
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return getattr(self.full(), name)
 
 
 def make_relationship(

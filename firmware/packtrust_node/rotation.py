@@ -202,7 +202,7 @@ class Rotation:
             self._exchange = None
             exchange.wipe()
         node.install(relation)
-        node.endpoint.usage.begin(relation)
+        node.usage.begin(relation)
         node.count("rotations")
         node.note("rotated", relation.node, relation.epoch, relation.counter, relation.root)
         node.env.log("epoch %d of %s, made without an app" % (relation.epoch, relation.lct_id))

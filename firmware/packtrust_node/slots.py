@@ -4,10 +4,12 @@ from array import array
 
 from packtrust._compat import const
 from packtrust.arbitration import NODE_MODULE_MAX
+from packtrust.messages.compact import field
 from packtrust.messages.table import STATE_OFF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from packtrust._typing import Buffer
     from packtrust_node.neighbour import Neighbour
 
 # A module that was not heard for this long counts as off.
@@ -25,12 +27,28 @@ GOT_COMM = const(8)
 GOT_FAULT = const(16)
 GOT_DETAIL = const(32)
 GOT_ALL = const(63)
+GOT_HARDWARE = const(64)
+
+# Where `Slot.said` has the newest message of each kind: 8 bytes, in the order of the bits above.
+STATUS_1_AT = const(0)
+STATUS_2_AT = const(8)
+STATUS_3_AT = const(16)
+COMM_AT = const(24)
+FAULT_AT = const(32)
+DETAIL_AT = const(40)
+HARDWARE_AT = const(48)
+_SAID_LENGTH = const(56)
 
 _CELLS_MAX = const(192)
 
 # A cell nobody has asked for yet.
 UNKNOWN_MV = const(0)
 UNKNOWN_CENTI_C = const(-32768)
+_CENTI_C_OFFSET = const(32768)
+
+
+_NOTHING = bytearray()
+_NOBODY = ()
 
 
 class Pending:
@@ -59,30 +77,27 @@ class Pending:
 
 
 class Slot:
-    """One module by its number. The dicts hold the values of its newest authentic messages, None before."""
+    """One module by its number. A gateway has 31 of them: what a module says is kept as it came.
+
+    said    data of its newest authentic messages (STATUS_1_AT, ..), each 8 bytes; `known`: GOT_* of those that came
+    cells   of each cell so far: mV, and centi-degrees above -327.68
+    """
 
     def __init__(self, number: int, unique_id: int, neighbour: "Neighbour") -> None:
         self.number = number
         self.unique_id = unique_id
         self.neighbour = neighbour
-        self.mailbox = None  # mailbox.Mailbox
         self.seen_ms = 0  # when it announced, or said anything authentic
         self.bare = False  # it announces as unregistered though we hold keys with it: it was released
-        self.status_1 = None  # type: dict[str, int] | None
-        self.status_2 = None  # type: dict[str, int] | None
-        self.status_3 = None  # type: dict[str, int] | None
-        self.comm = None  # type: dict[str, int] | None
-        self.fault = None  # type: dict[str, int] | None
-        self.hardware = None  # type: dict[str, int] | None
-        self.detail = None  # type: dict[str, int] | None
-        self.cells_mv = array("H")
-        self.cells_centi_c = array("h")
+        self.said = _NOTHING
+        self.known = 0
+        self.cells = array("H")
         # what the pack wants of it
         self.wanted = STATE_OFF
         self.hv_bus_mv = 0
         self.resend_ms = 0
         self.resends = 0
-        self.pending = []  # type: list[Pending]
+        self.pending = _NOBODY  # type: tuple[Pending, ...]
         self.lost = False
         # polls
         self.poll_ms = None  # type: int | None  # when the unanswered poll was sent
@@ -100,7 +115,7 @@ class Slot:
     @property
     def state(self) -> int:
         """The state it last showed."""
-        return STATE_OFF if self.status_1 is None else self.status_1["state"]
+        return field("STATUS_1", "state", self.said, STATUS_1_AT) if self.known & GOT_STATUS_1 else STATE_OFF
 
     def figures(self) -> "dict[str, object]":
         """For the console; no secrets."""
@@ -125,33 +140,61 @@ class Slot:
         """Whether it was heard, authentically, within the time-out."""
         return 0 <= self.age_ms(now_ms) <= TIMEOUT_MS
 
-    def take_detail(self, values: "dict[str, int]") -> None:
+    def take(self, got: int, data: "Buffer") -> None:
+        """Keep a message; `got` is its bit, one of GOT_*."""
+        if not self.known:
+            self.said = bytearray(_SAID_LENGTH)
+        said = self.said
+        self.known |= got
+        at = 0
+        while got > 1:
+            got >>= 1
+            at += 8
+        for index in range(8):
+            said[at + index] = data[index] if index < len(data) else 0
+        if at == DETAIL_AT:
+            self._take_detail()
+
+    def _take_detail(self) -> None:
         """Keep the values of one cell."""
-        self.detail = values
-        cell = values["cell_id"]
+        cell = field("DETAIL", "cell_id", self.said, DETAIL_AT)
         if cell >= _CELLS_MAX:
             return
-        while len(self.cells_mv) <= cell:
-            self.cells_mv.append(UNKNOWN_MV)
-            self.cells_centi_c.append(UNKNOWN_CENTI_C)
-        self.cells_mv[cell] = values["cell_mv"]
-        self.cells_centi_c[cell] = max(-32768, min(32767, values["cell_centi_c"]))
+        cells = self.cells
+        while len(cells) <= 2 * cell:
+            cells.append(UNKNOWN_MV)
+            cells.append(UNKNOWN_CENTI_C + _CENTI_C_OFFSET)
+        cells[2 * cell] = field("DETAIL", "cell_mv", self.said, DETAIL_AT)
+        centi_c = field("DETAIL", "cell_centi_c", self.said, DETAIL_AT)
+        cells[2 * cell + 1] = max(-32768, min(32767, centi_c)) + _CENTI_C_OFFSET
+
+    @property
+    def cell_count(self) -> int:
+        """How many cells have told something."""
+        return len(self.cells) // 2
+
+    def cell_mv(self, cell: int) -> int:
+        """Voltage of a cell, UNKNOWN_MV before it was told."""
+        return self.cells[2 * cell]
+
+    def cell_centi_c(self, cell: int) -> int:
+        """Temperature of a cell, UNKNOWN_CENTI_C before it was told."""
+        return self.cells[2 * cell + 1] - _CENTI_C_OFFSET
 
     def next_cell(self) -> int:
         """The cell the next poll asks for."""
-        count = 0 if self.status_1 is None else self.status_1["cell_count"]
+        count = field("STATUS_1", "cell_count", self.said, STATUS_1_AT) if self.known & GOT_STATUS_1 else 0
         cell = self.cell
         self.cell = (cell + 1) % count if count else 0
         return cell if cell < count else 0
 
     def forget(self) -> None:
         """Its keys are gone: what it said under them is no more than history."""
-        self.status_1 = self.status_2 = self.status_3 = None
-        self.comm = self.fault = self.hardware = self.detail = None
-        self.cells_mv = array("H")
-        self.cells_centi_c = array("h")
+        self.said = _NOTHING
+        self.known = 0
+        self.cells = array("H")
         self.wanted = STATE_OFF
-        self.pending = []
+        self.pending = _NOBODY
         self.poll_ms = None
         self.misses = 0
 

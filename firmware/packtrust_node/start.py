@@ -14,21 +14,20 @@
     statistics() -> dict          figures of the board for the console's `stats`
 """
 
-from sys import implementation, modules
-
 import packtrust_board as board
 
 from packtrust.messages.bases import TEST_FROM_MODULE, TEST_FROM_PACK, TEST_TO_MODULE, TEST_TO_PACK
+from packtrust_node import ondemand
 from packtrust_node.can_slcan import MIXED_ACCEPT, MODULE_ACCEPT
 from packtrust_node.console import Console
-from packtrust_node.env import Clock, Entropy, Env, data_bitrate
+from packtrust_node.env import Clock, Entropy, Env, data_bitrate, has_small_heap, reserve_keys
 from packtrust_node.loop import Loop
 from packtrust_node.store import FileSlots, Store
-from packtrust_node.txqueue import TxQueue
+from packtrust_node.txqueue import LIMIT, SMALL_LIMIT, TxQueue
 
 
 class _OnCall:
-    """The test service while somebody asks for it: a node that has keys has better use for the RAM.
+    """The test service while somebody asks for it: a node has better use for the RAM.
 
     Arguments as testservice.TestService.
     """
@@ -37,17 +36,18 @@ class _OnCall:
         self.requests = 0
         self._arguments = (env, port, rows, node_byte, is_keyed)
         self._service = None
-        self._modules = ()
+        self._asked_ms = 0
 
     def on_frame(self, port: int, frame) -> bool:
         """As TestService.on_frame."""
         if frame.arbitration_id >> 18 != self._arguments[2][0] or not frame.is_extended_id:
             return False
+        self._asked_ms = self._arguments[0].now_ms()
         if self._service is None:
-            before = list(modules)
+            ondemand.use(self._asked_ms)
             from packtrust_node.testservice import TestService
 
-            self._modules = [name for name in modules if name not in before]
+            ondemand.hold()
             self._service = TestService(*self._arguments)
         service = self._service
         asked = service.requests
@@ -60,14 +60,9 @@ class _OnCall:
         if self._service is None:
             return 500
         wanted = self._service.tick()
-        if wanted >= 500 and self._arguments[4]():
+        if wanted >= 500 and self._arguments[0].now_ms() - self._asked_ms >= ondemand.IDLE_MS:
             self._service = None
-            if implementation.name == "micropython":
-                for name in self._modules:
-                    modules.pop(name, None)
-                    package, _, child = name.rpartition(".")
-                    if hasattr(modules.get(package), child):
-                        delattr(modules[package], child)
+            ondemand.let_go()
         return wanted
 
 
@@ -79,7 +74,10 @@ def build():
         drivers = [board.can_port(0, None), board.can_port(1, None)]
     else:
         drivers = [board.can_port(0, MIXED_ACCEPT if config.get("mixed_bus") else MODULE_ACCEPT)]
-    queues = [TxQueue(driver) for driver in drivers]
+    small = has_small_heap()
+    if small:
+        reserve_keys()
+    queues = [TxQueue(driver, SMALL_LIMIT if small else LIMIT) for driver in drivers]
     for queue in queues:
         # A pack's burst to the VCU, ten records in clear and sealed; a module answers a poll with a few.
         queue.reserve(10, 64) if is_pack else queue.reserve(0, 32)
@@ -124,6 +122,7 @@ def build():
 
     console = Console(node, config, board.console_write, figures)
     loop = Loop(node, clock, queues, service, console, board.console_in)
+    ondemand.begin()
     node.start()
     console.greet()
     return loop

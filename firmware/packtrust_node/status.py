@@ -20,7 +20,7 @@ def answer(node: "Node", key: "Buffer", body: bytes) -> bytes:
         raise Refusal(provision.REFUSED_UNKNOWN)
     nonce, first = asked
     relations = list(node.relations.values())
-    usage = node.endpoint.usage
+    usage = node.usage
     entries = []
     for relation in relations[first : first + report.ENTRIES]:
         made = salt_hash(node.env.store, relation.tag, relation.epoch)

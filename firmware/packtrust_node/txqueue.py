@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from packtrust._typing import FrameLike
 
 LIMIT = const(1024)
+# On a board with little heap: two bursts to the VCU, or a command to 12 modules.
+SMALL_LIMIT = const(128)
 # A frame the controller has not taken for so long would tell old news: the bus was not there.
 STALE_MS = const(1000)
 

@@ -10,11 +10,12 @@ from struct import pack, unpack_from
 
 from packtrust._compat import const
 from packtrust.errors import StorageError
+from packtrust.provision import ROLE_PACK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust_node.node import Node
-    from packtrust_node.relation import Relation
+    from packtrust_node.relation import Kept, Relation
 
 RECORD = "usage"
 
@@ -56,7 +57,7 @@ class Usage:
         self._save_s = 0  # when, in seconds from now
         self._unsaved = 0
 
-    def _at(self, relation: "Relation") -> int:
+    def _at(self, relation: "Kept | Relation") -> int:
         """Where its figures are: the node's own link first, the modules by number."""
         node = relation.node
         at = 0 if node == self._node.own_node else _FIGURES * (node & 31)
@@ -64,21 +65,31 @@ class Usage:
             self._figures.append(0)
         return at
 
-    def records(self, relation: "Relation") -> int:
+    def records(self, relation: "Kept | Relation") -> int:
         """Records of its epoch so far."""
         return self._figures[self._at(relation)]
 
-    def age_s(self, relation: "Relation") -> int:
+    def age_s(self, relation: "Kept | Relation") -> int:
         """Seconds with power since its epoch began."""
         return self._figures[self._at(relation) + _AGE_S]
 
-    def used(self, relation: "Relation", eighths: int) -> bool:
+    def used(self, relation: "Kept | Relation", eighths: int) -> bool:
         """Whether so much of its epoch is used, by either limit; all of it by the records alone."""
         if self.records(relation) >= (relation.max_records * eighths) >> 3:
             return True
         return eighths < USED_UP and self.age_s(relation) >= (relation.max_age_s * eighths) >> 3
 
-    def begin(self, relation: "Relation") -> None:
+    def is_due(self) -> bool:
+        """Whether a pack has an epoch with a module that is to be replaced."""
+        node = self._node
+        if node.device_role != ROLE_PACK:
+            return False
+        for relation in node.relations.values():
+            if relation.node != node.own_node and self.used(relation, DUE):
+                return True
+        return False
+
+    def begin(self, relation: "Kept | Relation") -> None:
         """A new epoch is in force."""
         at = self._at(relation)
         self._figures[at] = self._figures[at + _AGE_S] = 0

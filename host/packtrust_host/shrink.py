@@ -5,6 +5,7 @@ class, 7 for each different name in the whole program (MicroPython's table of in
 it is full), 16 for each function. So over the whole program, which must be complete, for nobody else can use it then:
 
 * constants are put in where they are used (`NAME = const(1)`, also across modules), and their names go;
+* messages of the table and their fields are numbers, not names (`packtrust.messages.compact`);
 * blocks under `if TYPE_CHECKING:`, docstrings, `__all__` and `__slots__` (which MicroPython ignores) go;
 * functions, methods, classes and imports go whose names occur nowhere else, not even in a string;
 * the modules that are always there become one: no names that one imports from another, no 150 bytes for each module;
@@ -22,6 +23,7 @@ import hashlib
 import io
 import operator
 import re
+import struct
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -152,6 +154,19 @@ def _strip(module: _Module) -> None:
             and isinstance(node.body[0].value.value, str)
         ):
             module.drop(node.body[0])
+
+
+def _drop_absent(module: _Module, modules: Mapping[str, _Module]) -> None:
+    """A function's import of a module of ours that was left out of the program fails without naming it."""
+    ours = {name.split(".")[0] for name in modules}
+    for function in ast.walk(module.tree):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if not isinstance(node, ast.ImportFrom) or not node.module or node.level:
+                    continue
+                if node.module.split(".")[0] in ours and node.module not in modules:
+                    module.drop(node, "raise ImportError")
+    module.apply()
 
 
 # -- constants ---------------------------------------------------------------------------------------------------------
@@ -308,18 +323,148 @@ def _import(module: _Module, statement: ast.ImportFrom | ast.Import, left: list[
         module.drop(statement, "import " + names)
 
 
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+_COMPACT = "packtrust.messages.compact"
+_ROWS = "packtrust.messages.rows"
+_FIELD = struct.Struct("<BBHBiHB")
+
+
+class _Rows:
+    """Where the program's message table has its rows, and their fields."""
+
+    def __init__(self, module: _Module) -> None:
+        found: dict[str, str | bytes] = {}
+        for node in module.tree.body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+        names, rows, texts = found["NAMES"], found["ROWS"], found["FIELDS"]
+        assert isinstance(names, str) and isinstance(rows, bytes) and isinstance(texts, str)
+        self.at: dict[str, int] = {}
+        self.places: dict[str, int] = {}  # of the first field
+        self.fields: dict[str, list[str]] = {}
+        for item in names.split():
+            name, _, digits = item.partition("=")
+            at = self.at[name] = int(digits, 16)
+            at += 1 + rows[at]
+            self.places[name] = at + 1
+            self.fields[name] = []
+            for index in range(rows[at]):
+                place, length = _FIELD.unpack_from(rows, at + 1 + index * _FIELD.size)[5:]
+                self.fields[name].append(texts[place : place + length])
+
+
+def _number_messages(modules: Mapping[str, _Module]) -> None:
+    """Where a message is named in the program, and fields of one to be encoded, put the places in the table: a name is
+    interned, and looked for."""
+    if _ROWS not in modules or _COMPACT not in modules:
+        return
+    rows = _Rows(modules[_ROWS])
+    for module in modules.values():
+        imports = [node for node in _top(module.tree) if isinstance(node, ast.ImportFrom) and node.module == _COMPACT]
+        names = {alias.asname or alias.name: alias.name for node in imports for alias in node.names}
+        added = {"encode": "encode_row", "decode": "decode_row", "fits": "fits_row", "field": "field_at", "place": ""}
+        if not set(added) & set(names.values()):
+            continue
+        # Tables of messages by something else.
+        tables = [
+            node.value
+            for node in module.tree.body
+            if isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Dict)
+            and all(isinstance(item, ast.Constant) and item.value in rows.at for item in node.value.values)
+        ]
+        for table in tables:
+            for item in table.values:
+                assert isinstance(item, ast.Constant)
+                module.replace(item, str(rows.at[str(item.value)]))
+        for node in ast.walk(module.tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names):
+                continue
+            what = names[node.func.id]
+            first = node.args[0] if node.args else None
+            if what not in added or first is None:
+                continue
+            if not (isinstance(first, ast.Constant) and isinstance(first.value, str)):
+                if what in ("decode", "fits") and tables:
+                    module.replace(node.func, added[what])
+                continue
+            message = first.value
+            if message not in rows.at:
+                raise ShrinkError("%s, line %d: there is no message %s" % (module.path, node.lineno, message))
+            if what == "place":
+                name = node.args[1]
+                if not isinstance(name, ast.Constant) or name.value not in rows.fields[message]:
+                    raise ShrinkError("%s, line %d: message %s has no such field" % (module.path, node.lineno, message))
+                where = rows.places[message] + rows.fields[message].index(str(name.value)) * _FIELD.size
+                module.replace(node, str(where))
+                continue
+            module.replace(node.func, added[what])
+            if what in ("decode", "fits"):
+                module.replace(first, str(rows.at[message]))
+                continue
+            if what == "field":
+                name = node.args[1]
+                if not isinstance(name, ast.Constant) or name.value not in rows.fields[message]:
+                    raise ShrinkError("%s, line %d: message %s has no such field" % (module.path, node.lineno, message))
+                assert name.end_lineno is not None and name.end_col_offset is not None
+                place = rows.places[message] + rows.fields[message].index(str(name.value)) * _FIELD.size
+                module.edits.append((first.lineno, first.col_offset, name.end_lineno, name.end_col_offset, str(place)))
+                continue
+            order = bytearray(len(rows.fields[message]))
+            for number, keyword in enumerate(node.keywords, 1):
+                if keyword.arg not in rows.fields[message]:
+                    raise ShrinkError(
+                        "%s, line %d: message %s has no field %s" % (module.path, node.lineno, message, keyword.arg)
+                    )
+                order[rows.fields[message].index(keyword.arg)] = number
+                # "name=" goes, the value stays
+                module.edits.append(
+                    (keyword.lineno, keyword.col_offset, keyword.value.lineno, keyword.value.col_offset, "")
+                )
+            module.replace(first, "%d, %r" % (rows.at[message], bytes(order)))
+        if module.edits and imports:
+            alias = imports[0].names[0]
+            more = sorted(set(added.values()) - set(names.values()) - {""})
+            module.replace(alias, ", ".join([ast.unparse(alias), *more]))
+        module.apply()
+
+
 # -- texts -------------------------------------------------------------------------------------------------------------
 
 _TEXT_MIN = 12  # shorter ones the interpreter shares by itself
+# Functions that give figures to the console or talk on it.
+_SAYING = frozenset(("figures", "stats", "statistics", "command", "greet", "_say_figures", "_say_value"))
 
 
 def _texts(modules: Iterable[_Module], name: str) -> str:
-    """Put what is only said in an error or a log into one text: 16 bytes for each string object, 4 for its place.
+    """Put what is only said in an error, a log or on the console into one text: a short string is interned for ever, a
+    long one takes 16 bytes and 4 for its place.
 
     Gives the source of a function `name(start, end)`, "" if there was nothing to do.
     """
     whole = ""
+
+    def put(module: _Module, item: ast.AST, least: int) -> None:
+        nonlocal whole
+        if not (isinstance(item, ast.Constant) and isinstance(item.value, str) and len(item.value) >= least):
+            return
+        if not item.value.isascii() or "\n" in item.value:
+            return
+        at = whole.find(item.value)
+        if at < 0:
+            at = len(whole)
+            whole += item.value
+        module.replace(item, "%s(%d, %d)" % (name, at, at + len(item.value)))
+
     for module in modules:
+        said: set[ast.AST] = set()
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef) and node.name in _SAYING:
+                arguments = {item for default in node.args.defaults for item in ast.walk(default)}
+                said |= {item for item in ast.walk(node) if item not in arguments}
+        for item in said:
+            put(module, item, 2)
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Raise) and node.exc is not None:
                 inside: ast.AST = node.exc
@@ -331,14 +476,8 @@ def _texts(modules: Iterable[_Module], name: str) -> str:
             else:
                 continue
             for item in ast.walk(inside):
-                if isinstance(item, ast.Constant) and isinstance(item.value, str) and len(item.value) >= _TEXT_MIN:
-                    if not item.value.isascii() or "\n" in item.value:
-                        continue
-                    at = whole.find(item.value)
-                    if at < 0:
-                        at = len(whole)
-                        whole += item.value
-                    module.replace(item, "%s(%d, %d)" % (name, at, at + len(item.value)))
+                if item not in said:
+                    put(module, item, _TEXT_MIN)
         module.apply()
     if not whole:
         return ""
@@ -576,8 +715,10 @@ def _merge(modules: Mapping[str, _Module], order: list[str], name: str) -> dict[
     for other in modules:
         if other not in members and modules[other].tree.body:
             outside[other] = "pt_" + other.rsplit(".", 1)[-1] if "." in other else other
-    if len(set(outside.values())) != len(outside):
-        raise ShrinkError("two modules have one last name: %s" % ", ".join(sorted(outside)))
+    last = Counter(outside.values())
+    for other in outside:
+        if last[outside[other]] > 1:  # two modules with one last name
+            outside[other] = "pt_" + other.replace(".", "_")
     # Names bound at the top of each member, imports among members aside.
     new: dict[str, dict[str, str]] = {}
     aliases: dict[str, dict[str, tuple[str, str]]] = {}
@@ -755,36 +896,125 @@ def _merge_outside(
         _dynamic(module, node)
 
 
-def _rename_outside(modules: Mapping[str, _Module], outside: Iterable[str]) -> None:
-    """Short names for what a module that stays by itself has at its top and nobody else names."""
-    asked: Counter[str] = Counter()
-    for module in modules.values():
-        asked += _uses(module.tree)
-    for other in outside:
+def _module_aliases(module: _Module, outside: Iterable[str]) -> dict[str, str]:
+    """Modules that stay by themselves, by the names a module gives them; not those it gives to two."""
+    found: dict[str, str] = {}
+    twice: set[str] = set()
+    names = set(outside)
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                local = alias.asname or alias.name
+                if alias.name in names:
+                    if found.get(local, alias.name) != alias.name:
+                        twice.add(local)
+                    found[local] = alias.name
+    return {local: name for local, name in found.items() if local not in twice}
+
+
+def _imported(module: _Module) -> dict[str, str]:
+    """What the interpreter calls that which a module's imports at its top bring in, by the module's own names."""
+    found = {}
+    for statement in _top(module.tree):
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            for alias in statement.names:
+                found[(alias.asname or alias.name).split(".")[0]] = alias.name
+    return found
+
+
+def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], whole: str) -> None:
+    """Short names for what a module that stays by itself has at its top, and for what it imports from others of ours.
+
+    What is also asked of something that is no such module, or by a string, keeps its name.
+    """
+    own = set(outside.values())
+    aliases = {name: _module_aliases(module, own) for name, module in modules.items()}
+    asked = _strings(modules.values()) | set(_BUILTIN)
+    for name, module in modules.items():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Attribute):
+                if not (isinstance(node.value, ast.Name) and node.value.id in aliases[name]):
+                    asked.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+                asked.update(_WORD.findall(node.value))
+    short: dict[str, dict[str, str]] = {}
+    # Those that import from each other count on, so that their names do not meet.
+    linked = set()
+    for name in outside:
+        for node in ast.walk(modules[name].tree):
+            if isinstance(node, ast.ImportFrom) and node.module in own:
+                linked |= {outside[name], node.module}
+    number = _ARGUMENTS
+    for other, new in outside.items():
         module = modules[other]
-        inside = _uses(module.tree)
-        top = sorted({name for statement in module.tree.body for name in _targets(statement)})
-        kept = {
-            (alias.asname or alias.name).split(".")[0]
-            for statement in _top(module.tree)
-            if isinstance(statement, (ast.Import, ast.ImportFrom))
-            for alias in statement.names
-        }
-        short: dict[str, str] = {}
-        for text in top:
-            if text not in kept and asked[text] == inside[text] == 0 and not text.startswith("__"):
-                short[text] = "_%x" % (_ARGUMENTS + len(short))
+        brought = _imported(module)
+        taken = set(brought.values())
+        names: dict[str, str] = {}
+        if new not in linked:
+            number, counted = _ARGUMENTS, number
+        for text in sorted({name for statement in module.tree.body for name in _targets(statement)}):
+            if text in brought or text in asked or text.startswith("__"):
+                continue
+            while "_%x" % number in taken:
+                number += 1
+            names[text] = "_%x" % number
+            number += 1
+        if new not in linked:
+            number = counted
+        short[new] = names
+    for name, module in modules.items():
+        mine: dict[str, str] = {}
+        if name in outside:
+            mine = dict(short[outside[name]])
+            for local, real in _imported(module).items():
+                source = real if real in own else ""
+                if local != real and (source or real.startswith("_")):
+                    mine[local] = real
+        _rename_imports(module, short, mine, own | {whole})
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases[name]:
+                new = short[aliases[name][node.value.id]].get(node.attr, "")
+                if new:
+                    assert node.end_lineno is not None and node.end_col_offset is not None
+                    start = node.end_col_offset - len(node.attr)
+                    module.edits.append((node.end_lineno, start, node.end_lineno, node.end_col_offset, new))
         lines = module.text.split("\n")
         for node, text in _global_nodes(module.tree):
-            if text in short and isinstance(node, ast.Name):
-                module.replace(node, short[text])
+            if text not in mine:
+                continue
+            if isinstance(node, ast.Name):
+                module.replace(node, mine[text])
             elif isinstance(node, ast.Global):
-                module.drop(node, "global " + ", ".join(short.get(item, item) for item in node.names))
-            elif text in short and isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                module.drop(node, "global " + ", ".join(mine.get(item, item) for item in node.names))
+            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 line = lines[node.lineno - 1]
                 at = len(line[: line.index(text, node.col_offset)].encode())
-                module.edits.append((node.lineno, at, node.lineno, at + len(text), short[text]))
+                module.edits.append((node.lineno, at, node.lineno, at + len(text), mine[text]))
         module.apply()
+
+
+def _rename_imports(
+    module: _Module, short: Mapping[str, Mapping[str, str]], mine: Mapping[str, str], ours: set[str]
+) -> None:
+    """Imports of what got a short name; those at the top give it no other one."""
+    top = list(_top(module.tree))
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ours:
+            names = []
+            for alias in node.names:
+                local = alias.asname or alias.name
+                real = short.get(node.module, {}).get(alias.name, alias.name)
+                if node in top:
+                    local = mine.get(local, local)
+                names.append(real if local == real else "%s as %s" % (real, local))
+            module.drop(node, "from %s import %s" % (node.module, ", ".join(names)))
+        elif isinstance(node, ast.Import) and node in top:
+            names = []
+            for alias in node.names:
+                local = alias.asname or alias.name
+                local = mine.get(local, local)
+                names.append(alias.name if local == alias.name else "%s as %s" % (alias.name, local))
+            module.drop(node, "import " + ", ".join(names))
 
 
 def _dynamic(module: _Module, node: ast.AST) -> None:
@@ -1008,6 +1238,9 @@ def shrink(
                 if isinstance(statement, ast.FunctionDef) and statement.name == "__getattr__":
                     module.text = ""
                     module.tree = ast.parse("")
+    for module in parsed:
+        _drop_absent(module, modules)
+    _number_messages(modules)
     _inline(modules)
     _shake(modules, roots)
     for module in parsed:
@@ -1019,15 +1252,15 @@ def shrink(
     ends = []
     families_first = {item: modules[item] for item in modules if modules[item].tree.body}
     outside = _merge(families_first, order, name)
-    _rename_outside(families_first, outside)
+    _rename_outside(families_first, outside, name)
     for root in roots:
         for member in order:
             for statement in modules[member].tree.body:
                 if isinstance(statement, ast.FunctionDef) and _was(files, modules[member], statement) == root:
                     ends.append("%s = %s" % (root, statement.name))
+    said = _texts([modules[member] for member in order], "_t")
     _rename_members(families_first, outside, roots)
     _rename_arguments(families_first)
-    said = _texts([modules[member] for member in order], "_t")
     texts = {
         "%s.py" % name.replace(".", "/"): "\n".join([said, *(modules[member].text for member in order), *ends]) + "\n"
     }

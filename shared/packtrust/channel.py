@@ -16,16 +16,14 @@ record under an ID, and the first of a length above 8 bytes, makes its entry in 
 
 import sys
 from array import array
-from struct import pack
+from struct import pack, pack_into, unpack_from
 
 from packtrust._compat import const, lay_into
 from packtrust.arbitration import ENCRYPTED, TOGGLE, base_of, canonical, clear_of, compose
 from packtrust.crypto import sha256, wipe
 from packtrust.errors import ChannelError
-from packtrust.handshake import FINISH, HELLO, INITIATOR, RESPONDER, Handshake, epoch_of, hello_refusal
-from packtrust.isotp import IsoTpLink
+from packtrust.handshake import FINISH, HELLO, INITIATOR, RESPONDER, Handshake, epoch_of, hello_refusal, is_pairing
 from packtrust.keys import SIDE_A, SIDE_B, Relationship
-from packtrust.pairing import is_pairing
 from packtrust.policy import CITED, DEFAULT_POLICY, SEALABLE
 from packtrust.record import AAD_LENGTH, AAD_ROOM, IV_BASE_LENGTH, OVERHEAD, VERSION
 from packtrust.segmentation import (
@@ -60,7 +58,10 @@ if TYPE_CHECKING:
     from packtrust._typing import Buffer, FrameLike
     from packtrust.frame import Frame
     from packtrust.handshake import KeyLog
+    from packtrust.isotp import IsoTpLink
     from packtrust.policy import Policy
+
+    Keys = Callable[[int], "tuple[bytearray, Relationship] | None"]
 
 __all__ = ["CITATION_LENGTH", "ESTABLISHED", "OPENED", "REFUSED", "Channel", "Event", "Link", "Workspace"]
 
@@ -102,6 +103,8 @@ _SESSIONS = const(3)
 _SHORT_DATA = const(4)
 _TOGGLE = const(7)  # of the next handshake message
 _TRIES = const(8)  # HELLOs said in this round, then FINISHs; 0: nothing is to be repeated
+# Behind these, as bytes: what the AAD says of who sends in direction 0 and 1, 4 bytes each.
+_SENDERS = const(36)
 
 
 class Link:
@@ -125,6 +128,10 @@ MODULE_LINK = Link((0x539, 0x531), (0x538, 0x530))
 VCU_LINK = Link((0x433, 0x434), (0x431, 0x432))
 
 
+def _root(secret: "Buffer | Keys") -> "bytearray | None":
+    return None if callable(secret) else bytearray(secret)
+
+
 def _name(component: "str | bytes") -> str:
     return component if isinstance(component, str) else component.decode()
 
@@ -133,12 +140,13 @@ class Channel:
     """One end of an encrypted link. See the module's docstring for the use.
 
     secret        PRK of the epoch, at least 16 bytes: `keys.pair_secret(...)`, an epoch root, or 32 random bytes both
-                  nodes hold
+                  nodes hold. Or a function of an epoch that gives its root and `keys.Relationship`, None if it cannot:
+                  it is asked for each handshake, and the root it gave is wiped after that, so that a node with many
+                  channels keeps roots in its storage alone
     role          INITIATOR (starts the handshake: the gateway side) or RESPONDER
     node          node byte of the link (the module's number, 0x40 + pack number)
     local, peer   names of the two ends, any text, the same on both sides (swapped); unless `relationship` is given
-    relationship  keys.Relationship with component ids, LCT and fingerprints, or a function that gives it: it is asked
-                  for a handshake and for keys that are made ready; `side` is then ours, SIDE_A or SIDE_B
+    relationship  keys.Relationship with component ids, LCT and fingerprints; `side` is then ours, SIDE_A or SIDE_B
     epoch         of `secret`
     policy        message classes; both ends must use the same one (its digest is in the handshake)
     link          bases of the link's handshake and ISO-TP rows
@@ -152,14 +160,14 @@ class Channel:
 
     def __init__(
         self,
-        secret: "Buffer",
+        secret: "Buffer | Keys",
         role: int,
         node: int,
         clock: "Callable[[], int]",
         urandom: "Callable[[int], Buffer]",
         local: "str | bytes" = "",
         peer: "str | bytes" = "",
-        relationship: "Relationship | Callable[[], Relationship] | None" = None,
+        relationship: "Relationship | None" = None,
         side: int = SIDE_A,
         epoch: int = 0,
         policy: "Policy" = DEFAULT_POLICY,
@@ -175,9 +183,12 @@ class Channel:
             raise ChannelError("role is INITIATOR or RESPONDER, not %r" % (role,))
         if not 0 <= epoch <= _COUNTERS:
             raise ChannelError("an epoch is a number of 32 bits, not %d" % epoch)
-        if len(secret) < 16:
+        keys = None  # type: Keys | None
+        if callable(secret):
+            keys = secret
+        elif len(secret) < 16:
             raise ChannelError("the channel's secret has %d bytes: give at least 16, best 32" % len(secret))
-        if relationship is None:
+        if relationship is None and keys is None:
             first, second = (local, peer) if role == INITIATOR else (peer, local)
             if not first or not second or first == second:
                 raise ChannelError("name both ends with local= and peer=, two different texts")
@@ -195,10 +206,11 @@ class Channel:
         self._terms = self._shared.terms(
             Terms(policy, urandom, link, boot_counter, fd, max_records, receive_max, key_log)
         )
-        self._relationship = relationship
-        self._roots = {epoch: bytearray(secret)}  # type: dict[int, bytearray]
+        self._relationship = relationship or keys
+        self._roots = {epoch: _root(secret)}  # type: dict[int, bytearray | None]  # None: asked for
         short = (FD_PAYLOAD_MAX if fd else PAYLOAD_MAX) - OVERHEAD
-        self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), 0 if fd else short + 1, 0, 0))
+        usual = 0 if fd else short + 1
+        self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), usual, 0, 0, 0, 0))
         self._refused = None  # type: dict[str, int] | None  # by reason
         self._heads = {}  # type: dict[int, int]  # by clear ID, of its next record: canonical ID, toggle and _CITES
         self._out = None  # type: list[Frame] | None
@@ -216,8 +228,18 @@ class Channel:
     @property
     def relationship(self) -> Relationship:
         """Who shares the secret."""
+        return self._keys(self.epoch)[1]
+
+    def _keys(self, epoch: int) -> "tuple[bytearray, Relationship]":
+        """Root, the caller's own, and relationship of an epoch. ChannelError if whoever has them has not."""
         relationship = self._relationship
-        return relationship if isinstance(relationship, Relationship) else relationship()
+        root = self._roots[epoch]
+        if isinstance(relationship, Relationship) and root is not None:
+            return bytearray(root), relationship
+        found = None if relationship is None or isinstance(relationship, Relationship) else relationship(epoch)
+        if found is None:
+            raise ChannelError("the root of epoch %d is not to be had: install it anew" % epoch)
+        return found
 
     @property
     def established(self) -> bool:
@@ -307,9 +329,12 @@ class Channel:
 
     # -- keys and handshake --------------------------------------------------------------------------------------------
 
-    def install(self, secret: "Buffer", epoch: int) -> None:
-        """Give the root of a new epoch (higher than the present one). The running session lives on until the first
-        record under the new epoch; the initiator starts it with `connect()`."""
+    def install(self, secret: "Buffer | Keys", epoch: int) -> None:
+        """Give the root of a new epoch (higher than the present one), in the form in which the first was given.
+
+        The running session lives on until the first record under the new epoch; the initiator starts it with
+        `connect()`.
+        """
         if epoch <= self.epoch:
             raise ChannelError("epoch %d is not above the present epoch %d" % (epoch, self.epoch))
         if epoch > _COUNTERS:
@@ -320,9 +345,17 @@ class Channel:
             kept = self.epoch
         for old in list(self._roots):
             if old != kept:
-                wipe(self._roots.pop(old))
-        self._roots[epoch] = bytearray(secret)
+                self._forget(old)
+        if callable(secret):
+            self._relationship = secret
+        self._roots[epoch] = _root(secret)
         self.epoch = epoch
+
+    def _forget(self, epoch: int) -> None:
+        """Destroy a root."""
+        root = self._roots.pop(epoch)
+        if root is not None:
+            wipe(root)
 
     def connect(self) -> None:
         """Start a round of HELLOs under the newest epoch (initiator only); `outgoing()` then has its first frames.
@@ -349,14 +382,20 @@ class Channel:
                 self._handshake.wipe()
                 self._handshake = None
 
-    def _new_handshake(self, epoch: int) -> Handshake:
+    def _new_handshake(self, epoch: int) -> "Handshake | None":
+        """None if the root is not to be had now."""
         nonce = self._terms.urandom(16)  # first: where there is no entropy, all stays as it is
         if self._handshake is not None:
             self._handshake.wipe(False)
+            self._handshake = None
+        try:
+            root, relationship = self._keys(epoch)
+        except ChannelError:
+            return None
         self._handshake = Handshake(
             self.role,
-            self._roots[epoch],
-            self.relationship,
+            root,
+            relationship,
             epoch,
             self._side,
             self._terms.policy.digest,
@@ -369,7 +408,9 @@ class Channel:
     def _hello(self) -> None:
         self._handshake_ms = self._clock()
         self._counts[_TRIES] += 1
-        self._send_handshake(self._new_handshake(self.epoch).hello())
+        handshake = self._new_handshake(self.epoch)
+        if handshake is not None:
+            self._send_handshake(handshake.hello())
 
     def _send_handshake(self, payload: bytes) -> None:
         arbitration_id = compose(self._terms.link.handshake[0 if self.role == INITIATOR else 1], self.node)
@@ -401,7 +442,10 @@ class Channel:
                 return self._refuse(self._rx_handshake, reason)
             # From here on it costs work: once a second, whatever becomes of it.
             self._hello_answered_ms = now_ms
-            handshake = self._new_handshake(epoch)
+            made = self._new_handshake(epoch)
+            if made is None:
+                return self._refuse(self._rx_handshake, "handshake-root")
+            handshake = made
             answer = handshake.feed(payload)
             if answer is None:
                 return self._refuse(self._rx_handshake, handshake.reason)
@@ -441,6 +485,7 @@ class Channel:
         if keys is None:
             raise ChannelError("a handshake without session keys was taken for a proved one: please report this")
         session = Session(keys, now_ms)
+        pack_into("8s", self._counts, _SENDERS, keys.senders)
         keys.wipe()
         return session
 
@@ -481,21 +526,19 @@ class Channel:
                 self._counts[_TRIES] = 0
         for old in list(self._roots):
             if old < session.epoch:
-                wipe(self._roots.pop(old))
+                self._forget(old)
 
     def _still_before(self, now_ms: int) -> None:
         """The peer goes on in the session before ours though FINISH was said: a HELLO of anybody ended its part."""
         if self.role == INITIATOR and not self._connecting and now_ms - self._handshake_ms >= HANDSHAKE_RETRY_MS:
             self.connect()
 
-    def _direction(self, direction: int) -> bytes:
+    def _binding(self, direction: int) -> bytes:
         """What the AAD says of who sends: direction and sender."""
-        initiators = direction == 0
-        side = self._side if initiators == (self.role == INITIATOR) else self._side ^ 1
-        return bytes((direction,)) + self.relationship.fingerprint_of(side)[:4]
+        return bytes((direction,)) + bytes(unpack_from("4s", self._counts, _SENDERS + 4 * direction)[0])
 
     def _sender(self, session: Session) -> Sender:
-        tx = session.tx = Sender(session, self._direction(0 if self.role == INITIATOR else 1))
+        tx = session.tx = Sender(session, self._binding(0 if self.role == INITIATOR else 1))
         self._shared.admit(tx)
         return tx
 
@@ -505,7 +548,7 @@ class Channel:
             if session is not None and session.receives(iv_base):
                 rx = session.rx
                 if rx is None:
-                    rx = session.rx = Opener(session, self._direction(1 if self.role == INITIATOR else 0))
+                    rx = session.rx = Opener(session, self._binding(1 if self.role == INITIATOR else 0))
                     self._shared.admit(rx)
                 return rx
         return None
@@ -596,9 +639,11 @@ class Channel:
         link.send(pack(">I", full_id) + iv + tx.aead.encrypt(iv, data, aad), now_ms)
         return link.outgoing()
 
-    def _transfers(self) -> IsoTpLink:
+    def _transfers(self) -> "IsoTpLink":
         """The ISO-TP link of long records, made when first needed."""
         if self._isotp is None:
+            from packtrust.isotp import IsoTpLink  # a board mostly does without
+
             terms = self._terms
             ours = compose(terms.link.isotp[0 if self.role == INITIATOR else 1], self.node, True)
             self._isotp = IsoTpLink(ours, self._rx_isotp, terms.receive_max, terms.fd)
@@ -801,9 +846,8 @@ class Channel:
         if self._handshake is not None:
             self._handshake.wipe()
             self._handshake = None
-        for root in self._roots.values():
-            wipe(root)
-        self._roots = {}
+        for epoch in list(self._roots):
+            self._forget(epoch)
         self._connecting = False
         self._counts[_TRIES] = 0
 

@@ -25,12 +25,23 @@ FINISH = const(0x03)
 # REPLYs, or FINISHs, of one handshake whose MAC is looked at though those before them were forged: what a flood of
 # them costs is bounded by the rate of the handshakes.
 FORGED_MAX = const(8)
+# The pair exchange shares the rows of the handshake (docs/wire.md, section 5): packtrust.pairing.
+OFFER = const(0x11)
+ANSWER = const(0x12)
+CONFIRM = const(0x13)
+AGREED = const(0x14)
 
 NONCE_LENGTH = const(16)
 
 _HELLO_LENGTH = const(27)
 _REPLY_LENGTH = const(57)
 _FINISH_LENGTH = const(37)
+_PAIRING_HEAD = const(13)  # type, lct_tag, epoch
+
+
+def is_pairing(payload: "Buffer") -> bool:
+    """Whether a payload of a handshake row belongs to a pair exchange."""
+    return len(payload) >= _PAIRING_HEAD and OFFER <= payload[0] <= AGREED
 
 
 def epoch_of(payload: "Buffer") -> int:
@@ -61,6 +72,7 @@ class SessionKeys:
     `context` is `Relationship.context(epoch)`; `senders` are the fingerprints of who sends in direction 0 and 1.
 
     material   our key (32), the peer's (32), our IV base (4), the peer's (4): 72 bytes, secret
+    senders    the first four bytes of both fingerprints, by direction
 
     `key_log`, if given, is called with (direction, key, iv_base, sender) of both: for an owner who wants to read along.
     """
@@ -75,6 +87,7 @@ class SessionKeys:
         key_log: "KeyLog | None" = None,
     ) -> None:
         self.epoch = epoch
+        self.senders = senders[0][:4] + senders[1][:4]
         self.material = bytearray(2 * _MATERIAL_LENGTH)
         info = bytearray(_LABEL + b"record\x00" + context + b"\x00")
         for direction in (INITIATOR_TO_RESPONDER, RESPONDER_TO_INITIATOR):
@@ -95,7 +108,7 @@ class SessionKeys:
 
 
 class Handshake:
-    """One end of one handshake under the `root` of one epoch.
+    """One end of one handshake under the `root` of one epoch, which is its own from now on: `wipe` destroys it.
 
     `side` says whether we are component A (0) or B (1); `nonce` is 16 fresh random bytes. `hello()` starts it on the
     initiator's side; `feed()` takes what arrives. `keys` is set when the session secret is known: on the initiator's
@@ -106,7 +119,7 @@ class Handshake:
     def __init__(
         self,
         role: int,
-        root: "Buffer",
+        root: bytearray,
         relationship: Relationship,
         epoch: int,
         side: int,
@@ -222,7 +235,8 @@ class Handshake:
             self.proved = True
 
     def wipe(self, with_keys: bool = True) -> None:
-        """Forget the MAC key; the session keys too, unless they were taken over."""
+        """Forget root and MAC key; the session keys too, unless they were taken over."""
+        wipe(self._root)
         self._mac_key = b""
         if with_keys and self.keys is not None:
             self.keys.wipe()

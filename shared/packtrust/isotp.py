@@ -63,6 +63,11 @@ class IsoTpLink:
         return bool(self._payload) or bool(self._waiting)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way in either direction."""
+        return self._buffer is None and not self.sending and not self._frames
+
+    @property
     def has_outgoing(self) -> bool:
         """Whether `outgoing` has frames."""
         return bool(self._frames)

@@ -25,6 +25,23 @@ SIDE_B = const(1)
 _HEX = "0123456789abcdef"
 
 
+# What one epoch may be used for: records of both directions and all its sessions together, and time with power. They
+# are the defaults and the most a node takes: a package may lower them, never raise them (docs/wire.md, section 9).
+DEFAULT_MAX_RECORDS = const(0x1000000)  # 2^24
+DEFAULT_MAX_AGE_S = const(2592000)  # 30 days
+# Less is a mistake: an epoch must last longer than its handshake takes.
+MIN_RECORDS = const(32)
+MIN_AGE_S = const(30)
+
+
+def terms(max_records: int, max_age_s: int) -> "tuple[int, int]":
+    """The limits in force where a package asks for these: its own, but never weaker than the defaults; 0 is no wish."""
+    return (
+        min(DEFAULT_MAX_RECORDS, max(MIN_RECORDS, max_records or DEFAULT_MAX_RECORDS)),
+        min(DEFAULT_MAX_AGE_S, max(MIN_AGE_S, max_age_s or DEFAULT_MAX_AGE_S)),
+    )
+
+
 def decode_half(text: str) -> bytearray:
     """The 64 bytes of a key half as the bridge prints it.
 

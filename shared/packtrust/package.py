@@ -5,7 +5,7 @@ from struct import pack, unpack_from
 from packtrust._compat import const
 from packtrust.crypto import hkdf_expand, hkdf_extract, hpke, sha256, wipe, x25519_public
 from packtrust.errors import PackageError
-from packtrust.keys import HALF_LENGTH, SALT_LENGTH, check_halves
+from packtrust.keys import DEFAULT_MAX_AGE_S, DEFAULT_MAX_RECORDS, HALF_LENGTH, SALT_LENGTH, check_halves
 from packtrust.record import VERSION
 
 TYPE_CHECKING = False
@@ -43,22 +43,6 @@ _HEAD = ">BBI"
 _FIXED = ">IBBBHBBII"
 _FIXED_AT = const(6)
 _TEXT_AT = const(217)  # 25 + 64 + 64 + 32 + 32
-
-# What one epoch may be used for: records of both directions and all its sessions together, and time with power. They
-# are the defaults and the most a node takes: a package may lower them, never raise them (docs/wire.md, section 9).
-DEFAULT_MAX_RECORDS = const(0x1000000)  # 2^24
-DEFAULT_MAX_AGE_S = const(2592000)  # 30 days
-# Less is a mistake: an epoch must last longer than its handshake takes.
-MIN_RECORDS = const(32)
-MIN_AGE_S = const(30)
-
-
-def terms(max_records: int, max_age_s: int) -> "tuple[int, int]":
-    """The limits in force where a package asks for these: its own, but never weaker than the defaults; 0 is no wish."""
-    return (
-        min(DEFAULT_MAX_RECORDS, max(MIN_RECORDS, max_records or DEFAULT_MAX_RECORDS)),
-        min(DEFAULT_MAX_AGE_S, max(MIN_AGE_S, max_age_s or DEFAULT_MAX_AGE_S)),
-    )
 
 
 class KeyPackage:

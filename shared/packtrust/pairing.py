@@ -5,24 +5,16 @@ from struct import pack, unpack_from
 from packtrust._compat import const
 from packtrust.crypto import compare_digest, hmac_sha256, wipe, x25519, x25519_public
 from packtrust.errors import CryptoError
-from packtrust.handshake import INITIATOR
+from packtrust.handshake import AGREED, ANSWER, CONFIRM, INITIATOR, OFFER, is_pairing
 from packtrust.keys import Relationship, epoch_root, static_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust._typing import Buffer
 
-OFFER = const(0x11)
-ANSWER = const(0x12)
-CONFIRM = const(0x13)
-AGREED = const(0x14)
+__all__ = ["AGREED", "ANSWER", "CONFIRM", "OFFER", "PairExchange", "is_pairing", "tag_of"]
 
 _HEAD = const(13)  # type, lct_tag, epoch
-
-
-def is_pairing(payload: "Buffer") -> bool:
-    """Whether a payload of a handshake row belongs to a pair exchange."""
-    return len(payload) >= _HEAD and OFFER <= payload[0] <= AGREED
 
 
 def tag_of(payload: "Buffer") -> bytes:

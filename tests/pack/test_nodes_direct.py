@@ -254,7 +254,9 @@ def test_flood_of_messages_is_bounded():
     for payload in [identify, relayed] * 40:
         frame = Frame(0x431 << 18 | PACK_NODE, bytes((len(payload),)) + payload)
         bench.inject(VCU_BUS, frame)
-    assert len(pack._mailbox._waiting) <= 8 and pack._mailbox.overflowed > 0
+    link = pack._post._links[0x431 << 18 | PACK_NODE]
+    assert len(link._waiting) <= 8 and link.overflowed > 0
+    assert len(pack._post._links) <= 4
     bench.run(20000)
     assert App(bench).identify(PACK_NODE).serial == "PACK"
     bench.sound()
@@ -267,7 +269,8 @@ def test_oversize_transfer_is_refused_by_flow_control():
     bench.inject(VCU_BUS, Frame(0x431 << 18 | PACK_NODE, b"\x1f\xff" + bytes(6)))
     frames = bench.frames(VCU_BUS, 0x432, since_ms=since_ms)
     assert bytes(frames[0][1].data) == b"\x32\x00\x00"
-    assert bench.nodes["pack"]._mailbox.dropped == {"oversize": 1}
+    bench.run(100)
+    assert bench.nodes["pack"]._post.dropped == {"oversize": 1}
 
 
 def test_module_bus_hears_nothing_of_the_vcu_bus():

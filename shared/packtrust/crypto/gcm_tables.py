@@ -19,6 +19,12 @@ _STREAM_BLOCKS = micropython.const(8)
 
 _shared = {}
 
+# Memory of keys that were wiped: a board with little heap has no kilobyte and a half in one piece later.
+_FREE_MAX = micropython.const(5)
+_free = []
+# What a wiped key's calls are about: a state without rounds, which a kernel refuses.
+_DEAD = bytearray(64)
+
 
 @micropython.viper
 def _fill_t(t: ptr32, tables: int):
@@ -247,6 +253,21 @@ def _link(state: ptr32, seal: ptr32, opening: ptr32, t: ptr32, r: ptr32, shape: 
 
 
 @micropython.viper
+def _unlink(dead: ptr32, call: ptr32):
+    """A call is about another state."""
+    call[0] = int(dead)
+    call[1] = int(dead) >> 31 >> 1
+
+
+def _room(size):
+    """Zeroed memory for the state of a key."""
+    for index in range(len(_free)):
+        if len(_free[index]) == size:
+            return _free.pop(index)
+    return bytearray(size)
+
+
+@micropython.viper
 def _clear(p: ptr8, size: int):
     """Overwrite `size` bytes with zeros: shorter than `wipe` for the little that set-up leaves."""
     while size:
@@ -331,7 +352,7 @@ class KernelGcm(InPlace):
 
     def __init__(self, kernel, key, cipher=None):
         """Key 16 or 32 bytes; cipher: the block cipher of a kernel that has none."""
-        self._state = state = bytearray(kernel.SIZE)
+        self._state = state = _room(kernel.SIZE)
         self._cipher = cipher
         call = kernel.Call
         self._seal = seal = call(12)
@@ -412,7 +433,15 @@ class KernelGcm(InPlace):
 
     def wipe(self):
         """Overwrite schedule and tables."""
-        wipe(self._state)
+        state = self._state
+        if state:
+            wipe(state)
+            # The calls end here: the memory is the next key's.
+            _unlink(_DEAD, self._seal)
+            _unlink(_DEAD, self._open)
+            self._state = None
+            if len(_free) < _FREE_MAX:
+                _free.append(state)
         if self._cipher is not None:
             self._cipher.wipe()
             self._seal.encrypt = self._open.encrypt = None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FIELD = "<BBHBiHB"
 _FIELD_LENGTH = const(12)
+_NAME_AT = const(9)  # of place and length of the name
 
 # Where the rows begin that were asked for: a search through all names costs 40 000 instructions on a board.
 _found = {}  # type: dict[str, int]
@@ -41,41 +42,56 @@ def encode(message: str, **named: int) -> bytearray:
     Raises ValueError for a field that the row does not have.
     """
     at = _row(message)
+    fields = at + 1 + ROWS[at]
+    order = bytearray(ROWS[fields])
+    values = []
+    for index in range(len(order)):
+        name_at, name_length = unpack_from("<HB", ROWS, fields + 1 + index * _FIELD_LENGTH + _NAME_AT)
+        value = named.get(FIELDS[name_at : name_at + name_length])
+        if value is not None:
+            values.append(value)
+            order[index] = len(values)
+    if len(values) != len(named):
+        raise ValueError("%s has not all of these fields: %s" % (message, ", ".join(named)))
+    return encode_row(at, order, *values)
+
+
+def encode_row(at: int, order: "Buffer", *values: int) -> bytearray:
+    """The data bytes of the message whose row begins at `at`: field n is `values[order[n] - 1]`, 0 if `order[n]` is 0.
+
+    In a program made smaller for a board (packtrust_host.shrink) this stands in place of `encode`, and no names.
+    """
     lengths = ROWS[at]
     data = bytearray(ROWS[at + 1] if lengths else 0)
-    at += 1 + lengths
-    known = 0
-    for index in range(ROWS[at]):
-        start, bits, num, den, offset, name_at, name_length = unpack_from(_FIELD, ROWS, at + 1 + index * _FIELD_LENGTH)
-        name = FIELDS[name_at : name_at + name_length]
-        value = named.get(name)
-        if value is None:
-            value = 0
-        else:
-            known += 1
-        raw = (value - offset) * den // num
+    at += 2 + lengths
+    for number in order:
+        start, bits, num, den, offset, _, _ = unpack_from(_FIELD, ROWS, at)
+        at += _FIELD_LENGTH
+        raw = ((values[number - 1] if number else 0) - offset) * den // num
         top = (1 << bits) - 1
         if raw <= 0:
             continue
         if raw > top:
             raw = top
-        place = start >> 3
+        byte = start >> 3
         shift = start & 7
         while bits > 0:
-            data[place] |= raw << shift & 0xFF
+            data[byte] |= raw << shift & 0xFF
             raw >>= 8 - shift
             bits -= 8 - shift
-            place += 1
+            byte += 1
             shift = 0
-    if known != len(named):
-        raise ValueError("%s has not all of these fields: %s" % (message, ", ".join(named)))
     return data
 
 
 def decode(message: str, data: "Buffer") -> "dict[str, int] | None":
     """The values of a message's data bytes, by field name; None if the row accepts no such length. Never raises on
     data."""
-    at = _row(message)
+    return decode_row(_row(message), data)
+
+
+def decode_row(at: int, data: "Buffer") -> "dict[str, int] | None":
+    """As `decode`, for the message whose row begins at `at`."""
     lengths = ROWS[at]
     size = len(data)
     if lengths and size not in ROWS[at + 1 : at + 1 + lengths]:
@@ -83,20 +99,68 @@ def decode(message: str, data: "Buffer") -> "dict[str, int] | None":
     at += 1 + lengths
     values = {}
     for index in range(ROWS[at]):
-        start, bits, num, den, offset, name_at, name_length = unpack_from(_FIELD, ROWS, at + 1 + index * _FIELD_LENGTH)
-        if start + bits > 8 * size:
-            continue
-        place = start >> 3
-        shift = start & 7
-        raw = data[place] >> shift
-        done = 8 - shift
-        while done < bits:
-            place += 1
-            raw |= data[place] << done
-            done += 8
-        raw &= (1 << bits) - 1
-        values[FIELDS[name_at : name_at + name_length]] = (raw * num + den - 1) // den + offset
+        value = _value(at + 1 + index * _FIELD_LENGTH, data, size)
+        if value is not None:
+            name_at, name_length = unpack_from("<HB", ROWS, at + 1 + index * _FIELD_LENGTH + _NAME_AT)
+            values[FIELDS[name_at : name_at + name_length]] = value
     return values
+
+
+def fits(message: str, data: "Buffer") -> bool:
+    """Whether the row of a message accepts data bytes of this length."""
+    return fits_row(_row(message), data)
+
+
+def fits_row(at: int, data: "Buffer") -> bool:
+    """As `fits`, for the message whose row begins at `at`."""
+    lengths = ROWS[at]
+    return not lengths or len(data) in ROWS[at + 1 : at + 1 + lengths]
+
+
+def place(message: str, name: str) -> int:
+    """Where the table describes a field, for `field_at`. ValueError for a field that the row does not have."""
+    at = _row(message)
+    at += 1 + ROWS[at]
+    for index in range(ROWS[at]):
+        found = at + 1 + index * _FIELD_LENGTH
+        name_at, name_length = unpack_from("<HB", ROWS, found + _NAME_AT)
+        if FIELDS[name_at : name_at + name_length] == name:
+            return found
+    raise ValueError("%s has no field %s" % (message, name))
+
+
+def field(message: str, name: str, data: "Buffer", start: int = 0) -> int:
+    """One field of the message whose data bytes are in `data` from `start` on: no dict, and no heap for most values.
+
+    ValueError for a field that the row does not have.
+    """
+    return field_at(place(message, name), data, start)
+
+
+def field_at(at: int, data: "Buffer", start: int = 0) -> int:
+    """As `field`, for the field described in the table at `at`."""
+    rows = ROWS
+    byte = rows[at]
+    bits = rows[at + 1]
+    shift = byte & 7
+    byte = start + (byte >> 3)
+    raw = data[byte] >> shift
+    done = 8 - shift
+    while done < bits:
+        byte += 1
+        raw |= data[byte] << done
+        done += 8
+    raw &= (1 << bits) - 1
+    num = rows[at + 2] | rows[at + 3] << 8
+    den = rows[at + 4]
+    top = rows[at + 8]
+    offset = rows[at + 5] | rows[at + 6] << 8 | rows[at + 7] << 16 | (top - 256 if top & 128 else top) << 24
+    return (raw * num + den - 1) // den + offset
+
+
+def _value(at: int, data: "Buffer", size: int) -> "int | None":
+    """The value of the field described at `at`, None if the data are too short for it."""
+    return None if ROWS[at] + ROWS[at + 1] > 8 * size else field_at(at, data)
 
 
 def policy_rows() -> "Iterator[tuple[int, int, int]]":

@@ -197,7 +197,7 @@ def test_counters_that_need_heap_are_judged_alike():
         pair = Pair(Clock(), kind)
         pair.telemetry(b"first")
         state = pair.module._session.state
-        binding = pair.module._direction(1)
+        binding = pair.module._binding(1)
         cipher = RecordCipher(state[:32], bytes(state[64:68]), 1, binding[1:])
         segmenter = Segmenter()
         full_id = STATUS_1 | 1 << 17

@@ -3,11 +3,23 @@
 from packtrust.errors import CryptoError, StorageError
 from packtrust.isotp import IsoTpLink
 from packtrust.keys import SIDE_A, SIDE_B, fingerprint
+from packtrust.messages.compact import encode
 from packtrust.package import KeyPackage
 from packtrust_node import identity, relation
 from packtrust_node.aggregate import pack_frames, pack_state
 from packtrust_node.mailbox import Mailbox
-from packtrust_node.slots import Latency, Slot, free_number
+from packtrust_node.slots import (
+    GOT_DETAIL,
+    GOT_FAULT,
+    GOT_HARDWARE,
+    GOT_STATUS_1,
+    GOT_STATUS_2,
+    GOT_STATUS_3,
+    UNKNOWN_CENTI_C,
+    Latency,
+    Slot,
+    free_number,
+)
 from portable import raises
 
 
@@ -186,7 +198,7 @@ def test_numbers_are_given_lowest_first_and_keyed_ones_are_kept():
 def test_slot_asks_for_cell_after_cell():
     slot = Slot(1, 1, Keys())
     assert slot.next_cell() == 0 and slot.next_cell() == 0
-    slot.status_1 = {"cell_count": 3, "state": 2}
+    slot.take(GOT_STATUS_1, encode("STATUS_1", cell_count=3, state=2))
     assert [slot.next_cell() for _ in range(4)] == [0, 1, 2, 0]
     assert slot.state == 2
     assert slot.active(4100) and not slot.active(4101)
@@ -194,10 +206,11 @@ def test_slot_asks_for_cell_after_cell():
 
 def test_slot_ignores_a_cell_number_no_module_has():
     slot = Slot(1, 1, Keys())
-    slot.take_detail({"cell_id": 255, "cell_mv": 1, "cell_centi_c": 1})
-    assert len(slot.cells_mv) == 0
-    slot.take_detail({"cell_id": 2, "cell_mv": 3700, "cell_centi_c": 2500})
-    assert list(slot.cells_mv) == [0, 0, 3700]
+    slot.take(GOT_DETAIL, encode("DETAIL", cell_id=255, cell_mv=1, cell_centi_c=1))
+    assert slot.cell_count == 0
+    slot.take(GOT_DETAIL, encode("DETAIL", cell_id=2, cell_mv=3700, cell_centi_c=-500))
+    assert [slot.cell_mv(cell) for cell in range(slot.cell_count)] == [0, 0, 3700]
+    assert slot.cell_centi_c(0) == UNKNOWN_CENTI_C and slot.cell_centi_c(2) == -500
 
 
 def test_latency_percentiles():
@@ -214,32 +227,38 @@ def test_latency_percentiles():
 def filled(number, state, current_ma, voltage_mv, soc, soh, cells_mv, cells_centi_c):
     slot = Slot(number, number, Keys())
     count = len(cells_mv)
-    slot.status_1 = {
-        "state": state,
-        "status": 2,
-        "soc_permille": soc,
-        "soh_permille": soh,
-        "cell_count": count,
-        "current_ma": current_ma,
-        "voltage_mv": voltage_mv,
-    }
-    slot.status_2 = {"cell_min_mv": min(cells_mv), "cell_max_mv": max(cells_mv), "cell_avg_mv": sum(cells_mv) // count}
-    slot.status_3 = {
-        "cell_min_centi_c": min(cells_centi_c),
-        "cell_max_centi_c": max(cells_centi_c),
-        "cell_avg_centi_c": sum(cells_centi_c) // count,
-    }
-    slot.fault = {"fault_code": 0x80, "first_cell": 255, "fault_count": 0, "changed_ms": 0}
-    slot.hardware = {"max_charge_ma": 10000, "max_discharge_ma": 40000, "end_of_charge_mv": 300000}
+    data = encode(
+        "STATUS_1",
+        state=state,
+        status=2,
+        soc_permille=soc,
+        soh_permille=soh,
+        cell_count=count,
+        current_ma=current_ma,
+        voltage_mv=voltage_mv,
+    )
+    slot.take(GOT_STATUS_1, data)
+    data = encode("STATUS_2", cell_min_mv=min(cells_mv), cell_max_mv=max(cells_mv), cell_avg_mv=sum(cells_mv) // count)
+    slot.take(GOT_STATUS_2, data)
+    data = encode(
+        "STATUS_3",
+        cell_min_centi_c=min(cells_centi_c),
+        cell_max_centi_c=max(cells_centi_c),
+        cell_avg_centi_c=sum(cells_centi_c) // count,
+    )
+    slot.take(GOT_STATUS_3, data)
+    slot.take(GOT_FAULT, encode("FAULT_CODES", fault_code=0x80, first_cell=255))
+    slot.take(GOT_HARDWARE, encode("HARDWARE", max_charge_ma=10000, max_discharge_ma=40000, end_of_charge_mv=300000))
     for cell in range(count):
-        slot.take_detail({"cell_id": cell, "cell_mv": cells_mv[cell], "cell_centi_c": cells_centi_c[cell]})
+        data = encode("DETAIL", cell_id=cell, cell_mv=cells_mv[cell], cell_centi_c=cells_centi_c[cell])
+        slot.take(GOT_DETAIL, data)
     return slot
 
 
 def two_slots():
     return [
         filled(1, 3, -20000, 345000, 800, 990, [3700, 3720], [2500, 2600]),
-        filled(4, 3, -10000, 344000, 790, 980, [3690, 3710], [2450, 2400]),
+        filled(4, 3, -10000, 344010, 790, 980, [3690, 3710], [2450, 2400]),
     ]
 
 
@@ -281,6 +300,6 @@ def test_pack_frames_without_modules_are_those_of_a_pack_that_is_off():
 
 def test_state_of_the_pack_is_what_its_terminals_have():
     slots = two_slots()
-    slots[1].status_1["state"] = 0
+    slots[1].take(GOT_STATUS_1, encode("STATUS_1", state=0))
     assert pack_state(slots, "parallel") == 3 and pack_state(slots, "series") == 0
     assert pack_state([], "parallel") == 0

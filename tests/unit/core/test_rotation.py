@@ -146,7 +146,7 @@ def test_a_weaker_package_is_clamped_by_the_node():
 def test_records_of_both_directions_and_all_sessions_count():
     bench, pack, module = alone()
     relation = relation_of(pack, 1)
-    usage = pack.endpoint.usage
+    usage = pack.usage
     channel = pack.slots[1].neighbour.channel
     bench.run(1000)
     assert abs(usage.records(relation) - channel.records) < 120
@@ -158,7 +158,7 @@ def test_records_of_both_directions_and_all_sessions_count():
     assert usage.records(relation) > before + 60
     assert abs(usage.records(relation) - channel.records) < 120
     assert usage.age_s(relation) >= 9
-    assert abs(module.endpoint.usage.records(relation_of(module, 1)) - usage.records(relation)) < 120
+    assert abs(module.usage.records(relation_of(module, 1)) - usage.records(relation)) < 120
 
 
 def test_a_power_cycle_counts_and_costs_no_write():
@@ -171,7 +171,7 @@ def test_a_power_cycle_counts_and_costs_no_write():
         bench.off("module0")
         module = bench.boot("module0")
         bench.until(lambda: settled(bench, 1), 15000)
-        usage = module.endpoint.usage
+        usage = module.usage
         bench.run(1500)
         got = usage.records(relation_of(module, 1))
         assert boot * share(relation.max_records) <= got < boot * share(relation.max_records) + 2000
@@ -183,7 +183,7 @@ def test_a_power_cycle_counts_and_costs_no_write():
 
 def test_usage_is_stored_by_the_hour_and_by_records():
     bench, _pack, module = alone()
-    usage = module.endpoint.usage
+    usage = module.usage
     relation = relation_of(module, 1)
     bench.run(1100)
     writes = []
@@ -245,14 +245,14 @@ def test_pack_rotates_alone_under_full_traffic_and_no_record_is_lost():
     assert refusals(pack.slots[1].neighbour.channel) == {} == refusals(module.neighbour(1).channel)
     assert pack.counters["rotations"] == module.counters["rotations"] == 1
     assert epochs(bench, 2) == (1, 1)  # each pair by itself
-    assert pack.endpoint.usage.records(relation_of(pack, 1)) < 200
+    assert pack.usage.records(relation_of(pack, 1)) < 200
     bench.sound()
 
 
 def test_by_age_too():
     bench, pack, _module = alone()
     relation = relation_of(pack, 1)
-    usage = pack.endpoint.usage
+    usage = pack.usage
     usage._figures[usage._at(relation) + 1] = relation.max_age_s * 3 // 4
     bench.until(lambda: settled(bench, 2), 5000)
     assert usage.age_s(relation_of(pack, 1)) < 10
@@ -261,7 +261,7 @@ def test_by_age_too():
 def test_below_the_limit_nothing_happens():
     bench, pack, _module = alone()
     relation = use(pack, 1, 6)
-    usage = pack.endpoint.usage
+    usage = pack.usage
     usage._figures[usage._at(relation)] -= 2000
     bench.run(5000)
     assert epochs(bench) == (1, 1) and "rotations" not in pack.counters

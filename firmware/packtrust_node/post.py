@@ -1,0 +1,74 @@
+"""The provisioning messages of a node: which ISO-TP links are in use, in RAM while they are (see ondemand)."""
+
+from packtrust._compat import const
+from packtrust.record import VERSION
+from packtrust_node import ondemand
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packtrust._typing import Buffer, FrameLike
+    from packtrust_node.env import Env
+    from packtrust_node.mailbox import Mailbox
+
+# So many links may be in use at once: each may take a kilobyte.
+LINKS_MAX = const(4)
+
+_HEAD = const(4)
+
+
+def target_of(payload: "Buffer") -> int:
+    """Node byte of the device a provisioning message is about, -1 if it is none (docs/wire.md, section 7)."""
+    return payload[2] if len(payload) >= _HEAD and payload[0] == VERSION else -1
+
+
+class Post:
+    """Links by the IDs they receive: made when a message is sent or a frame comes, dropped when nothing is under way.
+
+    full      how often a link was not to be had
+    dropped   transfers given up, by cause;  overflowed   messages that waited in vain
+    """
+
+    def __init__(self, env: "Env") -> None:
+        self.full = 0
+        self.overflowed = 0
+        self.dropped = {}  # type: dict[str, int]
+        self._env = env
+        self._links = {}  # type: dict[int, Mailbox]
+
+    def _link(self, port: int, tx_id: int, rx_id: int) -> "Mailbox | None":
+        link = self._links.get(rx_id)
+        if link is None:
+            if len(self._links) >= LINKS_MAX:
+                self.full += 1
+                return None
+            env = self._env
+            ondemand.use(env.now_ms())
+            from packtrust_node.mailbox import Mailbox
+
+            ondemand.hold()
+            link = self._links[rx_id] = Mailbox(tx_id, rx_id, lambda frame: env.send(port, frame))
+        return link
+
+    def send(self, port: int, tx_id: int, rx_id: int, payload: "Buffer") -> None:
+        """Send a message."""
+        link = self._link(port, tx_id, rx_id)
+        if link is not None:
+            link.send(payload, self._env.now_ms())
+
+    def feed(self, port: int, tx_id: int, rx_id: int, frame: "FrameLike") -> "bytes | None":
+        """Take a frame that came with `rx_id`; a complete message or None."""
+        link = self._link(port, tx_id, rx_id)
+        return None if link is None else link.feed(frame, self._env.now_ms())
+
+    def tick(self, now_ms: int) -> None:
+        """Call every 10..100 ms."""
+        if not self._links:
+            return
+        for rx_id, link in list(self._links.items()):
+            link.tick(now_ms)
+            if link.is_idle:
+                self.overflowed += link.overflowed
+                for cause, count in link.dropped.items():
+                    self.dropped[cause] = self.dropped.get(cause, 0) + count
+                del self._links[rx_id]
+                ondemand.let_go()
