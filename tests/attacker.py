@@ -63,7 +63,7 @@ def leave(bench: AppBench, name: str = "attacker") -> None:
 def _cipher(channel: Channel, key_at: int, iv_base_at: int, direction: int) -> RecordCipher:
     assert channel._session is not None
     state = channel._session.state
-    sender = channel._direction(direction)[1:]
+    sender = channel._binding(direction)[1:]
     return RecordCipher(state[key_at : key_at + 32], bytes(state[iv_base_at : iv_base_at + 4]), direction, sender)
 
 

@@ -169,6 +169,28 @@ def _drop_absent(module: _Module, modules: Mapping[str, _Module]) -> None:
     module.apply()
 
 
+def _fold_absent(module: _Module, modules: Mapping[str, _Module]) -> None:
+    """`A if hasattr(MODULE, "name") else B`, of a module of the program: what it has is known."""
+    local = {
+        alias.asname or alias.name: alias.name
+        for node in module.tree.body
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name in modules
+    }
+    for node in ast.walk(module.tree):
+        if not (isinstance(node, ast.IfExp) and isinstance(node.test, ast.Call)):
+            continue
+        call = node.test
+        if not (isinstance(call.func, ast.Name) and call.func.id == "hasattr" and len(call.args) == 2):
+            continue
+        owner, name = call.args
+        if isinstance(owner, ast.Name) and owner.id in local and isinstance(name, ast.Constant):
+            there = {item for statement in modules[local[owner.id]].tree.body for item in _targets(statement)}
+            module.replace(node, ast.unparse(node.body if name.value in there else node.orelse))
+    module.apply()
+
+
 # -- constants ---------------------------------------------------------------------------------------------------------
 
 
@@ -1240,6 +1262,7 @@ def shrink(
                     module.tree = ast.parse("")
     for module in parsed:
         _drop_absent(module, modules)
+        _fold_absent(module, modules)
     _number_messages(modules)
     _inline(modules)
     _shake(modules, roots)

@@ -403,6 +403,7 @@ class Channel:
             nonce,
             self._terms.key_log,
         )
+        wipe(root)
         return self._handshake
 
     def _hello(self) -> None:

@@ -108,7 +108,7 @@ class SessionKeys:
 
 
 class Handshake:
-    """One end of one handshake under the `root` of one epoch, which is its own from now on: `wipe` destroys it.
+    """One end of one handshake under the `root` of one epoch; `wipe` destroys its copy of that.
 
     `side` says whether we are component A (0) or B (1); `nonce` is 16 fresh random bytes. `hello()` starts it on the
     initiator's side; `feed()` takes what arrives. `keys` is set when the session secret is known: on the initiator's
@@ -119,7 +119,7 @@ class Handshake:
     def __init__(
         self,
         role: int,
-        root: bytearray,
+        root: "Buffer",
         relationship: Relationship,
         epoch: int,
         side: int,
@@ -133,7 +133,7 @@ class Handshake:
         self.keys = None  # type: SessionKeys | None
         self.proved = False
         self.reason = ""  # why the last message was refused
-        self._root = root
+        self._root = bytearray(root)
         self._context = relationship.context(epoch)
         initiator = side if role == INITIATOR else side ^ 1
         self._senders = (relationship.fingerprint_of(initiator), relationship.fingerprint_of(initiator ^ 1))

@@ -5,7 +5,7 @@ from packtrust import package, rotation
 from packtrust.crypto import sha256, x25519, x25519_public
 from packtrust.errors import CryptoError
 from packtrust.handshake import INITIATOR, RESPONDER
-from packtrust.keys import Relationship, epoch_root, fingerprint
+from packtrust.keys import MIN_AGE_S, MIN_RECORDS, Relationship, epoch_root, fingerprint, terms
 from packtrust.pairing import ANSWER, PairExchange
 from packtrust_node import rotation as node_rotation
 from packtrust_node.usage import RECORD, SAVE_S, share
@@ -117,11 +117,11 @@ def test_malformed_messages():
 
 def test_a_package_never_weakens_the_terms():
     most, longest = package.DEFAULT_MAX_RECORDS, package.DEFAULT_MAX_AGE_S
-    assert package.terms(most + 1, longest + 1) == (most, longest)
-    assert package.terms(0xFFFFFFFF, 0xFFFFFFFF) == (most, longest)
-    assert package.terms(0, 0) == (most, longest)
-    assert package.terms(100000, 3600) == (100000, 3600)
-    assert package.terms(1, 1) == (package.MIN_RECORDS, package.MIN_AGE_S)
+    assert terms(most + 1, longest + 1) == (most, longest)
+    assert terms(0xFFFFFFFF, 0xFFFFFFFF) == (most, longest)
+    assert terms(0, 0) == (most, longest)
+    assert terms(100000, 3600) == (100000, 3600)
+    assert terms(1, 1) == (MIN_RECORDS, MIN_AGE_S)
 
 
 def test_a_weaker_package_is_clamped_by_the_node():

@@ -449,7 +449,7 @@ def test_the_counter_of_records_taken_ends_with_64_bits():
     for kind in (Plain, Channel):
         pair = Pair(kind).connect().exchange()
         state = pair.module._session.state
-        cipher = RecordCipher(state[:32], bytes(state[64:68]), 1, pair.module._direction(1)[1:])
+        cipher = RecordCipher(state[:32], bytes(state[64:68]), 1, pair.module._binding(1)[1:])
         segmenter = Segmenter()
         full_id = STATUS_1 | 1 << 17
         top = (1 << 64) - 1
@@ -467,7 +467,7 @@ def test_strict_order_holds_beyond_32_bits():
     for kind in (Plain, Channel):
         pair = Pair(kind).connect().exchange()
         state = pair.pack._session.state
-        cipher = RecordCipher(state[:32], bytes(state[64:68]), 0, pair.pack._direction(0)[1:])
+        cipher = RecordCipher(state[:32], bytes(state[64:68]), 0, pair.pack._binding(0)[1:])
         segmenter = Segmenter()
         full_id = STATE_CHANGE | 1 << 17
         for counter, reason in (
