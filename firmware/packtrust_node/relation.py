@@ -226,7 +226,7 @@ class Kept:
     else:
 
         def __getattr__(self, name):
-            if name.startswith("_"):
+            if name.startswith("__"):
                 raise AttributeError(name)
             return getattr(self.full(), name)
 
