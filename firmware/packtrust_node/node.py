@@ -7,11 +7,12 @@ from packtrust.channel import ESTABLISHED, OPENED, REFUSED
 from packtrust.crypto import wipe
 from packtrust.errors import PacktrustError, StorageError
 from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
-from packtrust_node import boot_record, ondemand, usage
+from packtrust_node import boot_record, ondemand
 from packtrust_node import identity as identities
 from packtrust_node import relation as relations
 from packtrust_node.env import NoEntropy
 from packtrust_node.guard import Guard
+from packtrust_node.usage import RECORD as USAGE
 from packtrust_node.usage import Usage
 
 TYPE_CHECKING = False
@@ -403,7 +404,7 @@ class Node:
             for name in self.env.store.names():
                 if name.startswith(relations.PREFIX):
                     self._load_relation(name, newest)
-                elif not self.identity.claimed and (name.startswith(relations.SALT_PREFIX) or name == usage.RECORD):
+                elif not self.identity.claimed and (name.startswith(relations.SALT_PREFIX) or name == USAGE):
                     self.env.store.remove(name)  # a release was cut off by a power loss
         except PacktrustError as error:
             self._storage_error("relationships", error)

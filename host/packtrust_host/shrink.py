@@ -24,9 +24,12 @@ import io
 import operator
 import re
 import struct
+import tokenize
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from .stock_names import NAMES
 
 # Methods that MicroPython's C code calls by name.
 PROTOCOLS = frozenset(
@@ -46,6 +49,7 @@ PROTOCOLS = frozenset(
     )
 )
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHORT = re.compile(r"_[0-9a-f]{1,3}")
 _MAX_ROUNDS = 12
 _ARGUMENTS = 20  # of a function that get short names
 
@@ -1289,7 +1293,40 @@ def shrink(
     }
     for other, new in outside.items():
         texts[new + ".py"] = modules[other].text
-    return texts
+    return _stock(texts)
+
+
+def _stock(texts: Mapping[str, str]) -> dict[str, str]:
+    """The short names become ones that the interpreter has anyway, which nothing else in the program is called."""
+    tokens = {path: list(tokenize.generate_tokens(io.StringIO(text).readline)) for path, text in texts.items()}
+    used: set[str] = set(_BUILTIN)
+    counts: Counter[str] = Counter()
+    for items in tokens.values():
+        for item in items:
+            if item.type == tokenize.NAME:
+                used.add(item.string)
+                counts[item.string] += 1
+            elif item.type == tokenize.STRING:
+                used.update(_WORD.findall(item.string))
+    quoted = set()
+    for items in tokens.values():
+        for item in items:
+            if item.type == tokenize.STRING:
+                quoted.update(_WORD.findall(item.string))
+    free = iter(name for name in NAMES if name not in used)
+    short = sorted(
+        (name for name in counts if _SHORT.fullmatch(name) and name not in quoted), key=lambda n: (len(n), n)
+    )
+    new = dict(zip(short, free, strict=False))
+    done = {}
+    for path, items in tokens.items():
+        lines = texts[path].split("\n")
+        for item in reversed(items):
+            if item.type == tokenize.NAME and item.string in new:
+                row, column = item.start[0] - 1, item.start[1]
+                lines[row] = lines[row][:column] + new[item.string] + lines[row][item.end[1] :]
+        done[path] = "\n".join(lines)
+    return done
 
 
 def _was(files: Mapping[str, str], module: _Module, statement: ast.FunctionDef) -> str:

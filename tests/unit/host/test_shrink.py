@@ -1,6 +1,8 @@
 """The program made smaller means what it meant before: run both, compare."""
 
+import importlib
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -129,3 +131,132 @@ def test_kinds_of_boards():
             board_kinds(names, bad)
     with pytest.raises(SetupError, match="WHO=BOARD"):
         parse_boards(["cortex-m4"])
+
+
+MESSAGES = {
+    "app/__init__.py": "",
+    "board.py": "def number():\n    return 4\n",
+    "app/late.py": """
+from app import other
+from app.other import Other, twice as double
+from packtrust._compat import const
+
+_STEP = const(3)
+_kept = [1]
+
+
+def answer(number):
+    _kept.append(number)
+    return other.twice(number) + double(_STEP) + Other(number).value() + len(_kept)
+""",
+    "app/other.py": """
+def twice(number):
+    return 2 * number
+
+
+class Other:
+    def __init__(self, number):
+        self._number = number
+
+    def value(self):
+        return self._number * 100
+""",
+    "app/main.py": """
+from packtrust.messages.compact import decode, encode, field, fits, place, field_at
+import board
+
+_NAMES = {1: "STATUS_1", 2: "HARDWARE"}
+
+
+class Node:
+    def figures(self):
+        yield "a figure", 1
+        yield "fig", [("it", 2)]
+
+
+def run():
+    data = encode("STATUS_1", voltage_mv=345000, state=2, soc_permille=800)
+    where = place("STATUS_1", "state")
+    number = board.number() if hasattr(board, "number") else 0
+    nothing = board.missing() if hasattr(board, "missing") else "none"
+    try:
+        from app.absent import thing
+    except ImportError:
+        thing = "absent"
+    from app.late import answer
+
+    return (
+        bytes(data),
+        decode("STATUS_1", data)["voltage_mv"],
+        decode(_NAMES[2], encode("HARDWARE", max_charge_ma=10000))["max_charge_ma"],
+        field("STATUS_1", "soc_permille", bytes(3) + bytes(data), 3),
+        field_at(where, data),
+        fits("STATUS_1", data),
+        fits(_NAMES[2], bytes(3)),
+        list(Node().figures()),
+        number,
+        nothing,
+        thing,
+        answer(7),
+    )
+""",
+}
+CORE = ("_compat", "messages/__init__", "messages/compact", "messages/rows")
+
+
+def message_program():
+    root = Path(__file__).resolve().parents[3] / "shared" / "packtrust"
+    core = {"packtrust/%s.py" % name: (root / (name + ".py")).read_text() for name in CORE}
+    core["packtrust/messages/__init__.py"] = core["packtrust/__init__.py"] = ""
+    return {**MESSAGES, **core}
+
+
+def test_messages_are_numbers_and_texts_are_one(tmp_path, monkeypatch):
+    program = message_program()
+    small = shrink(program, ["app.main"], "whole_messages", ["run"])
+    text = small["whole_messages.py"]
+    for name in ('"STATUS_1"', "voltage_mv=", '"soc_permille"', '"a figure"', '"fig"', "hasattr", "app.absent", "_14"):
+        assert name not in text, name
+    assert {"pt_late.py", "pt_other.py"} < set(small)
+    # What modules that stay by themselves import from each other has one short name.
+    assert "twice" not in small["pt_late.py"] + small["pt_other.py"] and "answer" not in small["pt_late.py"]
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = run_files(tmp_path / "before", program, monkeypatch, "app.main")
+    after = run_files(tmp_path / "after", small, monkeypatch, "whole_messages")
+    assert after == before
+    assert before[1:5] == (345000, 10000, 800, 2) and before[8:] == (4, "none", "absent", 14 + 6 + 700 + 2)
+
+
+def run_files(folder, files, monkeypatch, name):
+    for path, text in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    mine = {path.split("/")[0].removesuffix(".py") for path in files}
+    saved = {key: sys.modules.pop(key) for key in list(sys.modules) if key.split(".")[0] in mine}
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name).run()
+    finally:
+        sys.path.remove(str(folder))
+        for key in list(sys.modules):
+            if key.split(".")[0] in mine:
+                del sys.modules[key]
+        sys.modules.update(saved)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ('encode("NO_SUCH")', "no message NO_SUCH"),
+        ('encode("STATUS_1", no_field=1)', "no field no_field"),
+        ('field("STATUS_1", "no_field", b"")', "no such field"),
+        ('place("STATUS_1", "no_field")', "no such field"),
+    ],
+)
+def test_a_message_that_is_not_in_the_table_is_named(call, said):
+    program = message_program()
+    imports = "from packtrust.messages.compact import encode, field, place\n\n\n"
+    program["app/main.py"] = imports + "def run():\n    return %s\n" % call
+    with pytest.raises(ShrinkError, match=said):
+        shrink(program, ["app.main"], "whole_messages", ["run"])
