@@ -53,6 +53,10 @@ attacks: _firmware_if_possible ## carry out every attack, and its control agains
 faults: _firmware_if_possible ## inject every fault, power cuts above all, and print the table
 	@$(WITH_MICROPYTHON) WORKERS=$(WORKERS) $(BIN)/python tests/faults/table.py $(ARGS)
 
+.PHONY: model
+model: setup ## explore all states of two real nodes within bounds, and find every planted fault (some minutes)
+	@$(BIN)/python tests/model/run.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: setup ## fuzz every parser for 60 s, guided by coverage, and print branch coverage (ARGS="--seconds 10 --only channel")
 	@$(BIN)/python tests/fuzz/run.py $(ARGS)

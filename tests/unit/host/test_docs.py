@@ -35,6 +35,8 @@ COMMANDS = {
     "packtrust pack --board module1=cortex-m4": (
         "tests/pack/test_demo_boards.py::test_a_pack_on_the_command_line_starts_a_board"
     ),
+    "make model": "tests/model/test_model.py::test_the_command_says_what_it_has_searched",
+    'make model ARGS="--quick"': "tests/model/test_model.py::test_the_command_says_what_it_has_searched",
     "make fuzz": "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
     'make fuzz ARGS="--only channel --seconds 600"': "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
     "packtrust release MODBATT-MOD-RC001-003": README + "test_release_to_another_owner",
