@@ -203,7 +203,7 @@ def answer(node: "Node", kind: int, body: bytes) -> "tuple[int, bytes]":
     except PacktrustError as error:
         node.count("storage")
         node.env.log("audit log: %s" % error)
-        return provision.REFUSED, bytes((provision.REFUSED_STATE,))
+        return provision.REFUSED, bytes((provision.REFUSED_STORAGE,))
     return provision.REFUSED, bytes((provision.REFUSED_UNKNOWN,))
 
 

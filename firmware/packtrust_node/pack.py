@@ -184,6 +184,7 @@ class PackNode(Node):
         self.modules_lost = 0
         self.bursts_late = 0
         self._heard = {}  # type: dict[int, int]  # by module: announcements and, negative, sessions; see _twin
+        self._disowned = []  # type: list[int]  # modules with keys that were announced as ones without
         self._order = []  # type: list[Slot]  # keyed slots by number
         self._post = Post(env)
         self._time_s = 0
@@ -298,6 +299,7 @@ class PackNode(Node):
         if self.legacy is not None:
             self.legacy.revoke()
         self.broadcast.forget()
+        self._disowned = []
         for slot in self.slots.values():
             slot.neighbour.unkey()
             slot.forget()
@@ -483,10 +485,9 @@ class PackNode(Node):
                 self.env.log("module %d cannot be registered: all numbers are in use" % unique_id)
                 return
         slot.seen_ms = now_ms
-        is_live = slot.neighbour.established and not slot.misses
         if slot.keyed and node == slot.number:
             slot.bare = False
-            if is_live:
+            if slot.neighbour.established and not slot.misses:
                 self._twin(node, _ANNOUNCEMENTS)
             # A module in session with us has said something in it before it announces.
             if not slot.neighbour.established or slot.misses:
@@ -495,9 +496,12 @@ class PackNode(Node):
         if node == slot.number:
             return  # registered, and only asked whether it is there
         slot.bare = slot.keyed
-        if slot.keyed:
-            # It had an owner and says it has none; or, while it answers our polls, somebody says so in its name.
-            self.count("twin" if is_live else "factory")
+        if slot.keyed and slot.number not in self._disowned:
+            # It had an owner, and says it has none: it, or somebody in its name while it answers our polls.
+            if slot.neighbour.established:
+                self._disowned.append(slot.number)
+            else:
+                self.count("factory")
         data = encode(
             "REGISTRATION",
             module_id=slot.number,
@@ -602,6 +606,10 @@ class PackNode(Node):
         self.latency.add(self.env.now_ms() - (slot.poll_ms or 0))
         slot.poll_ms = None
         slot.misses = 0
+        if self._disowned and slot.number in self._disowned:
+            self._disowned.remove(slot.number)
+            slot.bare = False
+            self.count("twin")  # it is there and has its keys
         if self.app.established:
             total, active = self._totals()
             for base, data in aggregate.module_details(slot, total, active):
@@ -684,6 +692,9 @@ class PackNode(Node):
             slot.lost = True
             self.modules_lost += 1
             self.count("module-lost")
+            if slot.number in self._disowned:
+                self._disowned.remove(slot.number)
+                self.count("factory")
             self.env.log("module %d is silent: counted as off" % slot.number)
 
     def _announce(self) -> None:

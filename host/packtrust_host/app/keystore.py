@@ -203,10 +203,13 @@ class State:
     journal: dict[str, JournalEntry] = field(default_factory=dict)
     halves: dict[str, str] = field(default_factory=dict)
     audit: list[dict[str, str]] = field(default_factory=list)
+    signing: bytearray = field(default_factory=bytearray, repr=False)
+    log_heads: dict[str, str] = field(default_factory=dict)
+    node_log_keys: dict[str, bytearray] = field(default_factory=dict, repr=False)
 
 
 _BYTES = frozenset(("public_key", "fingerprint_a", "fingerprint_b"))
-_SECRET = frozenset(("private", "half_a", "half_b", "lct_half", "root"))
+_SECRET = frozenset(("private", "signing", "half_a", "half_b", "lct_half", "root"))
 
 
 def _plain(value: object) -> Any:
@@ -245,6 +248,8 @@ def _relationship(document: Mapping[str, Any]) -> RelationshipRecord:
 def _decode(document: Mapping[str, Any]) -> State:
     values = _fields(document)
     values["claims"] = {name: bytearray.fromhex(code) for name, code in values["claims"].items()}
+    log_keys = values.get("node_log_keys", {})
+    values["node_log_keys"] = {name: bytearray.fromhex(key) for name, key in log_keys.items()}
     values["devices"] = {int(uid): Device(**_fields(item)) for uid, item in values["devices"].items()}
     values["relationships"] = {name: _relationship(item) for name, item in values["relationships"].items()}
     values["journal"] = {name: JournalEntry(**item) for name, item in values["journal"].items()}
@@ -501,7 +506,8 @@ class KeyStore:
             wipe(self._key)
             state = self._state
             wipe(state.private)
-            for code in state.claims.values():
+            wipe(state.signing)
+            for code in (*state.claims.values(), *state.node_log_keys.values()):
                 wipe(code)
             for record in state.relationships.values():
                 record.wipe()
@@ -701,6 +707,45 @@ class KeyStore:
     def audit_log(self) -> list[dict[str, str]]:
         """What was done that weakens something, oldest first."""
         return list(self._state.audit)
+
+    # -- audit logs (packtrust_host.audit) -----------------------------------------------------
+
+    def now(self) -> str:
+        """The time, ISO 8601."""
+        return self._now()
+
+    def signing_key(self, make: bool) -> bytearray:
+        """A copy of the Ed25519 key that signs audit logs, 32 bytes: wipe it after use. Empty
+        before there is one, unless it is to be made.
+        """
+        if make and not self._state.signing:
+            with self.transaction() as state:
+                if not state.signing:
+                    state.signing = bytearray(self._urandom(32))
+        return bytearray(self._state.signing)
+
+    @property
+    def log_heads(self) -> dict[str, str]:
+        """Size and root (hex) of each audit log as it was signed last. Read only."""
+        return self._state.log_heads
+
+    def set_log_head(self, name: str, head: str | None) -> None:
+        """Remember how a log was signed; None: it is no more."""
+        with self.transaction() as state:
+            if head is None:
+                state.log_heads.pop(name, None)
+            else:
+                state.log_heads[name] = head
+
+    @property
+    def node_log_keys(self) -> dict[str, bytearray]:
+        """First keys of nodes' audit logs by `unique id (8 hex digits) key id`. Secret, read only."""
+        return self._state.node_log_keys
+
+    def add_node_log_key(self, name: str, key: bytes | bytearray) -> None:
+        """Remember the first key of a node's log: before its package is sent, for its receipt may be lost."""
+        with self.transaction() as state:
+            state.node_log_keys[name] = bytearray(key)
 
     def audit(self, event: str, **details: str) -> None:
         """Write an audit entry. Details hold no secrets."""

@@ -131,6 +131,7 @@ class Model:
         self.modules_total: int | None = None
         self.modules_active: int | None = None
         self.diagnostics: dict[str, int] = {}
+        self.interference: dict[int, dict[str, int]] = {}  # by module, 0 the pack: score, signs, entries
         self.records = 0
         self.burst = Intervals()
         self.last_ms: int | None = None
@@ -154,6 +155,10 @@ class Model:
         self.records += 1
         self.last_ms = now_ms
         number = values.get("module_id")
+        if name == "BUS_INTERFERENCE":
+            fields = {key: value for key, value in values.items() if value is not None}
+            self.interference[fields.pop("module_id")] = fields
+            return None
         if number is None:
             self._apply_pack(name, values, now_ms)
             return None

@@ -21,7 +21,7 @@ from packtrust.errors import ChannelError
 from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR
 from packtrust.keys import SIDE_A, Relationship
-from packtrust.messages import by_base, by_name, by_standard_id, decode, encode
+from packtrust.messages import MESSAGES, by_base, by_name, by_standard_id, decode, encode
 from packtrust.messages.table import ALL_MODULES, PACK_TO_VCU, VCU_TO_PACK
 from packtrust.pairing import is_pairing
 from packtrust.policy import COMMAND, CONFIG, DEFAULT_POLICY, HEARTBEAT, Policy
@@ -57,6 +57,7 @@ BUSY_TICK_MS = 10
 _HANDSHAKE_FROM_PACK = VCU_LINK.handshake[1]
 _PACK_ANNOUNCEMENT = by_name("PACK_ANNOUNCEMENT").base
 _KEPT_LATENCIES = 20_000
+_OURS = frozenset(row.base for row in MESSAGES if row.direction == VCU_TO_PACK)
 
 T = TypeVar("T")
 
@@ -106,6 +107,19 @@ class _Repeated:
     task: Task[Any] | None = None
 
 
+class Watcher(Protocol):
+    """Who notes what this node does, see packtrust_host.audit.watch."""
+
+    def tick(self, now_ms: int) -> None:
+        """Let time pass."""
+
+    def record(self, sealed: bool, base: int, counter: int) -> None:
+        """A record was sealed or opened."""
+
+    def close(self) -> None:
+        """The node ends."""
+
+
 LinkMaker = Callable[[int, int], Link]
 
 
@@ -148,6 +162,7 @@ class AppNode:
         self.on_message: Callable[[Message], None] | None = None
         self.on_pairing: Callable[[bytes], None] | None = None
         self.on_record: Callable[[str, Mapping[str, int | None], int], None] | None = None
+        self.watch: Watcher | None = None
         self.pack_number: int | None = None
         self._requests: Requests | None = None
         self._make_link = make_link or (lambda tx, rx: CoreIsoTp(tx, rx, env.now_ms))
@@ -194,6 +209,9 @@ class AppNode:
 
     def close(self) -> None:
         """End what runs and destroy the keys in memory."""
+        if self.watch is not None:
+            self.watch.close()
+            self.watch = None
         for task in self._tasks:
             task.cancel("the app stops")
         self._tasks = []
@@ -344,7 +362,10 @@ class AppNode:
         frames = [frame.copy() for frame in self.channel.seal(compose(base, self.node), data)]
         self._send_all(frames)
         record = b"".join([bytes(frame.data) for frame in frames])
-        return int(counter_of(record)) if len(record) >= OVERHEAD else 0
+        counter = int(counter_of(record)) if len(record) >= OVERHEAD else 0
+        if self.watch is not None:
+            self.watch.record(True, base, counter)
+        return counter
 
     def ask_for_announcements(self) -> None:
         """Ask every pack to announce itself."""
@@ -373,6 +394,8 @@ class AppNode:
         if requests is not None and identifier == requests.link.rx_id:
             for payload in requests.link.feed(frame):
                 requests.on_payload(payload)
+        elif base_of(identifier) in _OURS:
+            self._count("own-id")  # another station says what only we say
         elif clear_of(identifier) == compose(_HANDSHAKE_FROM_PACK, self.node):
             self._on_pairing_frame(frame)
             self._feed(frame)
@@ -438,6 +461,8 @@ class AppNode:
         if event is None:
             return
         if event.kind == OPENED:
+            if self.watch is not None:
+                self.watch.record(False, base_of(event.arbitration_id), event.counter)
             self._on_opened(base_of(event.arbitration_id), bytes(event.data))
         elif event.kind == REFUSED:
             self._count("refused")
@@ -660,6 +685,8 @@ class AppNode:
         self._settle()
         self._start_repeated(now_ms)
         self._run_tasks()
+        if self.watch is not None:
+            self.watch.tick(now_ms)
         if self._tasks or self._open:
             return BUSY_TICK_MS
         return max(1, min(TICK_MS, self._keep_alive_due_ms - now_ms if self.established else TICK_MS))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from struct import pack as pack_bytes
 from typing import Any
 
-from packtrust import package, provision
+from packtrust import audit, package, provision
 from packtrust import report as reports
 from packtrust.crypto import hmac_sha256, sha256, wipe, x25519
 from packtrust.errors import PacktrustError
@@ -68,6 +68,7 @@ from packtrust_host.app.keystore import (
 from packtrust_host.app.node import AppNode, PackSeen, relationship_of
 from packtrust_host.app.tasks import Step, Until, Wait, Work
 from packtrust_host.app.transport import refused
+from packtrust_host.audit.log import AuditLogs, name_of
 
 FIND_MS = 12_000  # packs announce themselves every 10 s at the latest
 MODULES_MS = 15_000
@@ -81,6 +82,9 @@ BUSY_MS = 120_000
 # No device takes a million packages in its life: a counter above that is a forged IDENTITY, which
 # would use our counters up.
 COUNTER_JUMP = 1_000_000
+
+# Steps that change nothing.
+_NOT_NOTED = ("found", "identified", "kept", "reported")
 
 Script = Generator[Step, Any, Any]
 
@@ -187,6 +191,7 @@ class Provisioner:
         self.clear_first_transfer = clear_first_transfer
         self.scope = scope
         self.counters: dict[str, int] = {}
+        self.logs = AuditLogs(self.store)
         self._on_progress = on_progress
         self._ends: list[_End] = []
         self._about = b""  # tag and epoch of the installation under way
@@ -194,6 +199,17 @@ class Provisioner:
     def _progress(self, step: str, who: str, detail: str = "") -> None:
         if self._on_progress is not None:
             self._on_progress(Progress(step, who, detail, self.node.env.now_ms()))
+        if step not in _NOT_NOTED:
+            self.note(step, who=who, detail=detail)
+
+    def note(self, what: str, **details: Any) -> None:
+        """Write an entry into the audit log of the pack spoken to. Details hold no secrets. Raises AuditError."""
+        pack_id = None
+        if self.node.pack_number is not None:
+            for device in self.store.devices.values():
+                if device.role == ROLE_PACK and device.node == self.node.node:
+                    pack_id = device.unique_id
+        self.logs.append(name_of(pack_id), [{"what": what, **details}])
 
     def _count(self, what: str) -> None:
         self.counters[what] = self.counters.get(what, 0) + 1
@@ -364,6 +380,11 @@ class Provisioner:
         """
         found = yield from self.survey(number, expected_modules)
         yield Work(lambda: bridge_work(found))
+        self.note(
+            "registered",
+            components=[device.component_id for device in (found.pack, *found.modules)],
+            lcts=sorted(self.store.relationships),
+        )
         record = self.store.app_pack(found.pack.unique_id)
         if record is None:
             raise AppError("the app has no LCT with %s" % found.pack.name, "register it at the bridge first")
@@ -525,6 +546,16 @@ class Provisioner:
             content = self._package(record, epoch, salt, end, counter)
             kind, body, package_hash, end.receipt_key = self._seal(content, device, claimed)
             content.wipe()
+            if not claimed:
+                self._keep_log_key(device, end.receipt_key)
+            self.note(
+                "package",
+                device="%08x" % device.unique_id,
+                lct_id=record.lct_id,
+                epoch=epoch,
+                counter=counter,
+                key_id=audit.key_id(package_hash).hex(),
+            )
             try:
                 answer = yield from self.node.requests.ask(
                     kind, device.node, body, who=device.name, timeout_ms=PACKAGE_TIMEOUT_MS
@@ -559,7 +590,14 @@ class Provisioner:
             self._progress("claimed", device.name, "clear" if kind == CLEAR else "sealed")
         self._progress("installed", device.name, "%s epoch %d" % (record.lct_id, epoch))
 
+    def _keep_log_key(self, device: Device, receipt_key: bytearray) -> None:
+        """If this package claims the device, the device's audit log begins with this key; its receipt may be lost."""
+        key = audit.first_key(receipt_key)
+        self.store.add_node_log_key("%08x %s" % (device.unique_id, audit.key_id(key).hex()), key)
+        wipe(key)
+
     def _audit_clear(self, record: RelationshipRecord, device: Device) -> None:
+        self.note("option", name="clear-first-transfer", device="%08x" % device.unique_id, lct_id=record.lct_id)
         self.store.audit(
             "clear first transfer",
             device=device.name,
@@ -570,10 +608,14 @@ class Provisioner:
     def _check_same(self, device: Device, identity: Identity) -> None:
         self._check_owner(identity)
         if identity.public_key != device.public_key or identity.unique_id != device.unique_id:
+            self.note("signs", device="%08x" % device.unique_id, signs=["swapped"])
             raise ProofFailed(
                 "the device with node byte 0x%02x is not %s any more" % (device.node, device.name),
                 "identify the devices again; if it stays so, see `packtrust validate`",
             )
+        if device.owned and not any(identity.owner_fingerprint):
+            # Not proved: anybody can say so. Somebody should look at it.
+            self.note("signs", device="%08x" % device.unique_id, signs=["factory-state"])
 
     def _counter(self, device: Device, identity: Identity) -> Generator[Step, Any, int]:
         """A package counter above all the device has taken.
@@ -815,7 +857,8 @@ class Provisioner:
 
     # -- proofs and release --------------------------------------------------------------------
 
-    def _owner_key(self, device: Device) -> bytes:
+    def owner_key(self, device: Device) -> bytes:
+        """The key shared with a device that we own (docs/wire.md, section 7)."""
         private = self.store.private_key
         try:
             return bytes(provision.owner_key(private, device.public_key, device.fingerprint, self.store.fingerprint))
@@ -829,7 +872,7 @@ class Provisioner:
         """
         nonce = self.node.env.urandom(NONCE_LENGTH)
         body = yield from self.node.requests.ask(PROVE, device.node, nonce, who=device.name)
-        content = provision.check_mac(self._owner_key(device), PROOF, body, nonce)
+        content = provision.check_mac(self.owner_key(device), PROOF, body, nonce)
         failed = ProofFailed(
             "%s did not prove the binding key it was registered with" % device.name,
             "see `packtrust validate`: it was swapped, reset or is an impostor",
@@ -850,7 +893,7 @@ class Provisioner:
 
         Raises NoAnswer, DeviceRefused, ProofFailed.
         """
-        key = self._owner_key(device)
+        key = self.owner_key(device)
         entries: dict[bytes, reports.Entry] = {}
         first = 0
         while True:
@@ -945,7 +988,7 @@ class Provisioner:
         yield from self.report(pack)
         nonce = self.node.env.urandom(NONCE_LENGTH)
         body = yield from self.node.requests.ask(ATTEST, pack.node, nonce, who=pack.name)
-        attestation = provision.parse_attestation(body, self._owner_key(pack), nonce)
+        attestation = provision.parse_attestation(body, self.owner_key(pack), nonce)
         if attestation is None or attestation.fingerprint != pack.fingerprint:
             raise ProofFailed(
                 "%s sent an attestation that is not authentic" % pack.name,

@@ -33,6 +33,8 @@ ANSWER_OF = {
     provision.ATTEST: provision.ATTESTATION,
     provision.PAIR: provision.PAIRED,
     provision.STATUS: provision.REPORT,
+    provision.AUDIT: provision.AUDIT_PART,
+    provision.CLEAR_SIGNS: provision.SIGNS_CLEARED,
 }
 
 # What may be sent again unchanged. A PACKAGE may not: its counter is spent when the device took it.
@@ -45,6 +47,7 @@ REPEATABLE = frozenset(
         provision.LIST,
         provision.ATTEST,
         provision.STATUS,
+        provision.AUDIT,
     )
 )
 
@@ -59,6 +62,8 @@ TYPE_NAMES = {
     provision.CLEAR: "CLEAR",
     provision.PAIR: "PAIR",
     provision.STATUS: "STATUS",
+    provision.AUDIT: "AUDIT",
+    provision.CLEAR_SIGNS: "CLEAR_SIGNS",
 }
 
 

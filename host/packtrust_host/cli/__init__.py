@@ -10,6 +10,7 @@ import typer
 from packtrust.policy import DEFAULT_PROFILE
 
 from . import (
+    audit,
     board,
     bridge,
     common,
@@ -48,6 +49,13 @@ boards.command("start")(board.start)
 boards.command("list")(board.list_boards)
 boards.command("power-cycle")(board.power_cycle)
 
+audits = typer.Typer(help="The log of what was done with keys and what was refused.", no_args_is_help=True)
+audits.command("show")(audit.show)
+audits.command("verify")(audit.verify_command)
+audits.command("export")(audit.export)
+audits.command("collect")(audit.collect)
+audits.command("restart")(audit.restart)
+
 app.command("demo")(demo.demo)
 app.command("pack")(pack.pack)
 app.command("deploy")(deploy.deploy)
@@ -57,6 +65,7 @@ app.command("provision")(provision.provision)
 app.add_typer(claims, name="claim")
 app.add_typer(boards, name="board")
 app.add_typer(keystores, name="keystore")
+app.add_typer(audits, name="audit")
 app.command("monitor")(monitor.monitor)
 app.command("grant")(grant.grant)
 app.command("validate")(provision.validate)

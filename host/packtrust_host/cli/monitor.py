@@ -16,6 +16,8 @@ from packtrust_host.app.node import AppNode
 from packtrust_host.app.provisioner import Provisioner
 from packtrust_host.app.rotator import Rotator
 from packtrust_host.app.runner import Runner
+from packtrust_host.audit.log import AuditLogs
+from packtrust_host.audit.watch import Watch
 from packtrust_host.demo.view import refused_of, row_of
 from packtrust_host.keylog import KeyLogWriter
 from packtrust_host.urls import open_bus
@@ -70,6 +72,7 @@ def _document(node: AppNode) -> dict[str, Any]:
         "ok": node.established,
         "pack": dict(node.model.pack),
         "diagnostics": dict(node.model.diagnostics),
+        "interference": {str(number): dict(told) for number, told in sorted(node.model.interference.items())},
         "stats": node.stats(),
         "modules": modules,
     }
@@ -86,6 +89,9 @@ def monitor(
         Path | None,
         typer.Option("--key-log", metavar="FILE", help="write session keys, for `can_logger -i packtrust`"),
     ] = None,
+    audit_records: Annotated[
+        bool, typer.Option("--audit-records", help="note every record in the audit log, not only how many")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show a pack that this host has keys for. It gives no commands, but the pack sees it as its app, and it rotates
@@ -107,6 +113,7 @@ def monitor(
             node = runner.node
             # A running app is the one that rotates.
             runner.call(Rotator(Provisioner(node)).keep)
+            runner.call(lambda: setattr(node, "watch", Watch(node, AuditLogs(keys), records=audit_records)))
             if not runner.wait(lambda: node.established and bool(node.model.modules), _FIRST_S):
                 raise common.Failed(
                     "the pack does not answer with the keys this host has", "check the bus, or run `packtrust validate`"

@@ -135,6 +135,8 @@ def validate(
         runner.run(provisioner.find_pack(), 30.0, "finding the pack")
         script = Validator(provisioner, client).run()
         report = runner.run(script, 300.0, "the validation")
+        bad = ["%s %s (%s)" % (item.who, item.problem, item.lct_id) for item in report.findings]
+        provisioner.note("validated", ok=report.ok, findings=bad)
     findings = [{"lct_id": item.lct_id, "who": item.who, "problem": item.problem} for item in report.findings]
     if as_json:
         common.print_json({"ok": report.ok, "checked": report.checked, "findings": findings})
