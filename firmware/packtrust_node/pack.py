@@ -13,8 +13,9 @@ from packtrust.arbitration import (
 )
 from packtrust.channel import ESTABLISHED, MODULE_LINK, VCU_LINK
 from packtrust.frame import Frame
-from packtrust.handshake import INITIATOR, RESPONDER
+from packtrust.handshake import INITIATOR, RESPONDER, TWIN
 from packtrust.messages.bases import (
+    ALL_ISOLATE,
     ANNOUNCE_REQUEST,
     ANNOUNCEMENT,
     APP_ANNOUNCE_REQUEST,
@@ -128,6 +129,10 @@ _OURS = (
 )
 # Of a module with a session: answers to one request to announce, and sessions until the next request.
 _ANNOUNCEMENTS = const(3)
+# A module that was asked to announce does so within this time.
+_ASKED_MS = const(300)
+# A poll cycle of 31 modules: how often one may be challenged.
+CHALLENGE_MS = const(3000)
 _SESSIONS = const(2)
 
 
@@ -197,6 +202,8 @@ class PackNode(Node):
         self._house_ms = 0
         self._announce_ms = 0
         self._request_ms = 0
+        self._asked_ms = 0  # when modules were asked to announce
+        self._isolated = 0  # a bit a module number, see _isolate
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -285,6 +292,7 @@ class PackNode(Node):
             slot = self.slots[neighbour.node]
             slot.bare = False
             slot.connect_ms = self.env.now_ms()
+            self._isolated &= ~(1 << slot.number - 1)
 
     def let_go(self) -> None:
         """Nobody will command the modules: Off, at once, and not when they miss us."""
@@ -428,6 +436,8 @@ class PackNode(Node):
                     self._on_record(slot, event)
                 elif event.kind == ESTABLISHED:
                     self._on_session(slot)
+                elif event.reason == TWIN:
+                    self._isolate(slot)
                 return
         if arbitration_id & ENCRYPTED:
             if not node and self.sends(base - self.module_link.shift):
@@ -489,6 +499,7 @@ class PackNode(Node):
             slot.bare = False
             if slot.neighbour.established and not slot.misses:
                 self._twin(node, _ANNOUNCEMENTS)
+                self._challenge(slot, now_ms)
             # A module in session with us has said something in it before it announces.
             if not slot.neighbour.established or slot.misses:
                 self._connect(slot)
@@ -519,6 +530,23 @@ class PackNode(Node):
         if times > most:
             self.count("twin")
 
+    def _challenge(self, slot: Slot, now_ms: int) -> None:
+        """A module that answers us has announced itself unasked. Anybody can say that; who has its keys answers a
+        HELLO, and a second one that does so is found. Not at every word, for a handshake costs both ends work."""
+        if now_ms - self._asked_ms > _ASKED_MS and now_ms - slot.connect_ms >= CHALLENGE_MS:
+            self._connect(slot)
+
+    def _isolate(self, slot: Slot) -> None:
+        """Two stations have proved that they hold this module's keys: Off, and no session until it is keyed anew."""
+        self._isolated |= 1 << slot.number - 1
+        self.count("twin")
+        self.env.log("module %d: another station has its keys too; isolated until it is keyed anew" % slot.number)
+        slot.wanted = STATE_OFF
+        slot.neighbour.seal(MAX_STATE, self.broadcast.max_state(slot))
+        slot.neighbour.seal(ALL_ISOLATE, encode("ALL_ISOLATE"))
+        if slot.neighbour.channel is not None:
+            slot.neighbour.channel.disconnect()
+
     def _register(self, wanted: int, unique_id: int) -> "Slot | None":
         number = wanted
         if not 1 <= number <= NODE_MODULE_MAX:
@@ -533,6 +561,8 @@ class PackNode(Node):
         Silence alone is no reason: after bus-off or sleep the session goes on.
         """
         now_ms = self.env.now_ms()
+        if self._isolated >> slot.number - 1 & 1:
+            return
         if now_ms - slot.connect_ms >= RECONNECT_MS:
             slot.connect_ms = now_ms
             slot.neighbour.connect()
@@ -681,6 +711,7 @@ class PackNode(Node):
             self._announce_ms = now_ms + (_SLOW_MS if self.app.keyed else _FAST_MS)
             self._announce()
         if now_ms - self._request_ms >= 0:
+            self._asked_ms = now_ms
             young = now_ms - self._boot_ms < _FAST_UNTIL_MS
             self._request_ms = now_ms + (_FAST_MS if young else _SLOW_MS)
             self._heard = {}

@@ -839,18 +839,22 @@ class Channel:
                 self._handshake_ms = now_ms
                 self._send_handshake(self._handshake.finish())
 
-    def close(self) -> None:
-        """Destroy every key; the channel is then of no use."""
+    def disconnect(self) -> None:
+        """End every session and handshake there is; `connect` starts anew."""
         for session in (self._session, self._pending, self._previous):
             self._end(session)
         self._session = self._pending = self._previous = None
         if self._handshake is not None:
             self._handshake.wipe()
             self._handshake = None
-        for epoch in list(self._roots):
-            self._forget(epoch)
         self._connecting = False
         self._counts[_TRIES] = 0
+
+    def close(self) -> None:
+        """Destroy every key; the channel is then of no use."""
+        self.disconnect()
+        for epoch in list(self._roots):
+            self._forget(epoch)
 
 
 # The board's own way for records that are as they should be; the methods above know them all.

@@ -22,6 +22,9 @@ HELLO = const(0x01)
 REPLY = const(0x02)
 FINISH = const(0x03)
 
+# Why a second REPLY to one HELLO is refused that proves the peer's keys as the first one did.
+TWIN = "handshake-twin"
+
 # REPLYs, or FINISHs, of one handshake whose MAC is looked at though those before them were forged: what a flood of
 # them costs is bounded by the rate of the handshakes.
 FORGED_MAX = const(8)
@@ -206,11 +209,19 @@ class Handshake:
         return head + hmac_sha256(self._mac_key, b"reply", self._transcript)
 
     def _on_reply(self, payload: "Buffer") -> "bytes | None":
-        if self.proved:
+        transcript = self._transcript
+        if self.proved and compare_digest(bytes(payload[25:57]), hmac_sha256(self._mac_key, b"reply", transcript)):
             return None  # once more: `finish` is repeated by the clock, not by what anybody can send
         boot = unpack_from(">I", payload, 5)[0]
         self._bind(self._boot_counter, boot, self._nonce, bytes(payload[9:25]))
         if not self._is_proof(payload[25:57], b"reply"):
+            if self.proved:
+                self._transcript = transcript
+            return None
+        if self.proved:
+            # A node answers a HELLO once, with one nonce: somebody else has its keys and answers too.
+            self._transcript = transcript
+            self.reason = TWIN
             return None
         self._derive()
         self.proved = True

@@ -19,7 +19,7 @@ from packtrust.arbitration import NODE_APP, NODE_PACK, base_of, clear_of, compos
 from packtrust.channel import ESTABLISHED, OPENED, REFUSED, VCU_LINK, Channel
 from packtrust.errors import ChannelError
 from packtrust.frame import Frame
-from packtrust.handshake import INITIATOR
+from packtrust.handshake import INITIATOR, TWIN
 from packtrust.keys import SIDE_A, Relationship
 from packtrust.messages import MESSAGES, by_base, by_name, by_standard_id, decode, encode
 from packtrust.messages.table import ALL_MODULES, PACK_TO_VCU, VCU_TO_PACK
@@ -184,6 +184,7 @@ class AppNode:
         self._keep_alive_due_ms = 0
         self._announce_due_ms = 0
         self._connect_ms: int | None = None
+        self.isolated = False  # another station holds the pack's keys too: no session until it is keyed anew
         self._established_ms = 0
 
     def __repr__(self) -> str:
@@ -259,6 +260,7 @@ class AppNode:
         A new channel, or a new epoch of the present one.
         """
         channel = self.channel
+        self.isolated = False
         if channel is not None and self._lct_id == record.lct_id:
             if record.epoch > channel.epoch:
                 channel.install(record.root, record.epoch)
@@ -285,6 +287,8 @@ class AppNode:
 
     def _connect(self) -> None:
         assert self.channel is not None
+        if self.isolated:
+            return
         self._connect_ms = self.env.now_ms()
         self.channel.connect()
         self._send_all(self.channel.outgoing())
@@ -466,12 +470,22 @@ class AppNode:
             self._on_opened(base_of(event.arbitration_id), bytes(event.data))
         elif event.kind == REFUSED:
             self._count("refused")
+            if event.reason == TWIN:
+                self._isolate(channel)
         elif event.kind == ESTABLISHED:
             self._count("sessions")
             self._connect_ms = None
             self._established_ms = self.env.now_ms()
             self._keep_alive_due_ms = self.env.now_ms()
             self.env.log("session with pack %s, epoch %d" % (self.pack_number, event.epoch))
+
+    def _isolate(self, channel: Channel) -> None:
+        """Two stations have proved that they hold the pack's keys: nobody is commanded until it is keyed anew."""
+        self.isolated = True
+        self._connect_ms = None
+        self._count("twin")
+        self.env.log("another station has the keys of pack %s too: isolated until it is keyed anew" % self.pack_number)
+        channel.disconnect()
 
     def _on_opened(self, base: int, data: bytes) -> None:
         row = by_base(base, PACK_TO_VCU)

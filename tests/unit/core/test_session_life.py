@@ -280,8 +280,30 @@ def test_a_reply_once_more_makes_nobody_speak():
     give(pair.pack, reply)
     assert pair.pack.outgoing()
     assert give(pair.pack, reply) is None
-    assert give(pair.pack, message(TO_PACK, bytes((REPLY,)) + bytes(56))) is None
+    assert give(pair.pack, message(TO_PACK, bytes((REPLY,)) + bytes(56))).reason == "handshake-mac"
     assert not pair.pack.outgoing()
+    assert [event.kind for event in pair.carry()] == []
+    assert pair.pack.established
+
+
+def test_a_second_proof_to_one_hello_is_two_who_hold_the_keys():
+    pair = Pair()
+    other = Pair().module  # the same secret, names and node byte, another nonce
+    other._terms.urandom = Drawn(9)
+    pair.pack.connect()
+    said = pair.pack.outgoing()
+    give(pair.module, said)
+    give(other, said)
+    assert give(pair.pack, pair.module.outgoing()).kind == ESTABLISHED
+    finish = pair.pack.outgoing()
+    assert give(pair.pack, other.outgoing()).reason == "handshake-twin"
+    assert give(pair.module, finish).kind == ESTABLISHED  # what to do about it is the node's business
+    pair.pack.disconnect()
+    assert not pair.pack.established
+    pair.clock.now_ms += 2000
+    pair.pack.connect()
+    assert [event.kind for event in pair.carry()] == [ESTABLISHED, ESTABLISHED]
+    pair.exchange()
 
 
 def test_without_entropy_the_handshake_that_runs_stays_and_nobody_forges_it():
