@@ -30,7 +30,7 @@ ATTACK = Attack(
         ),
         (
             "packtrust.channel",
-            "        return bytes((direction,)) + self.relationship.fingerprint_of(side)[:4]",
+            '        return bytes((direction,)) + bytes(unpack_from("4s", self._counts, _SENDERS + 4 * direction)[0])',
             "        return bytes((direction, 0, 0, 0, 0))",
         ),
     ),
