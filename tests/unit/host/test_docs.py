@@ -37,6 +37,9 @@ COMMANDS = {
     ),
     "make model": "tests/model/test_model.py::test_the_command_says_what_it_has_searched",
     'make model ARGS="--quick"': "tests/model/test_model.py::test_the_command_says_what_it_has_searched",
+    "make attacks": "tests/pack/test_tables.py::test_attacks_are_printed_with_their_controls",
+    "make defences": "tests/pack/test_tables.py::test_a_defence_taken_out_turns_something_red",
+    "make faults": "tests/pack/test_tables.py::test_faults_are_printed_with_what_came_of_them",
     "make fuzz": "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
     'make fuzz ARGS="--only channel --seconds 600"': "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
     "packtrust release MODBATT-MOD-RC001-003": README + "test_release_to_another_owner",
@@ -131,6 +134,7 @@ def commands(text: str) -> set[str]:
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
     for line in lines + spans:
         line = re.sub(r"^[$#] ", "", line).strip()
+        line = re.sub(r"\s+# .*$", "", line)  # a comment
         word = line.split(" ", 1)[0] if line else ""
         if LABEL.match(line):
             continue
