@@ -7,9 +7,9 @@ import pytest
 
 from rotation_bench import CutSlots, Ledger, alone, relation_of, settled, use
 
-ROTATIONS = 300
+ROTATIONS = 200
 WARM = 40
-GROWTH_MAX = 16 * 1024  # bytes of Python objects over 260 rotations of two nodes; what is kept of each would be more
+GROWTH_MAX = 16 * 1024  # bytes of Python objects over 160 rotations of two nodes; what is kept of each would be more
 WRITES_MAX = 8  # of each node for each rotation: salt, root, root without the one before (both copies), usage, audit
 
 
