@@ -25,7 +25,6 @@ from packtrust_node.staging import (
     Finished,
     Staged,
 )
-from packtrust_node.usage import DUE, OVERDUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ STAGED_MAX = const(2)
 
 # After an own rotation that failed, until the next try.
 ROTATION_RETRY_MS = const(30000)
-# The app rotates, unless nothing authentic of it has come for so long.
-APP_GONE_MS = const(5000)
 
 # Names of the reasons in the node's counters.
 NAMES = {
@@ -546,14 +543,9 @@ class Endpoint:
     def _due(self, now_ms: int) -> "Relation | None":
         """The first pair of a pack and a module whose epoch the pack must replace itself."""
         node = self._node
-        app = node.neighbour(node.own_node)
-        if app is None:
-            return None
-        there = app.established and now_ms - (app.last_authentic_ms or 0) < APP_GONE_MS
+        limit = node.usage.limit(now_ms)
         for relation in node.relations.values():
-            if relation.node == node.own_node or not node.usage.used(relation, OVERDUE if there else DUE):
-                continue
-            if relation.two_epochs or not any(relation.peer_public):
+            if relation.node == node.own_node or relation.two_epochs or not node.usage.used(relation, limit):
                 continue
             neighbour = node.neighbour(relation.node)
             if neighbour is None or neighbour.channel is None or self.is_staged(neighbour):

@@ -232,7 +232,7 @@ class Node:
     def tick_seldom(self, now_ms: int) -> None:
         """Call every 10..100 ms: what is there on demand does what is due, or goes."""
         counted = self.usage.tick(now_ms)
-        if counted and self.usage.is_due():
+        if counted and self.usage.is_due(now_ms):
             endpoint = self.endpoint
         else:
             endpoint = self._endpoint

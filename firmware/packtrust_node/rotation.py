@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust_node.neighbour import Neighbour
     from packtrust_node.node import Node
+    from packtrust_node.relation import Kept
     from packtrust_node.store import Store
 
 TIMEOUT_MS = const(10000)
@@ -115,28 +116,28 @@ class Rotation:
             self._send(self._message, now_ms)
         return True
 
-    def _root(self) -> "bytearray | None":
-        relation = self.neighbour.relation
-        if relation is None:
-            return None
-        if relation.epoch == self._base_epoch:
-            return relation.root
-        previous = relation.previous
-        return previous[1] if previous is not None and previous[0] == self._base_epoch else None
-
     def _prepare(self, now_ms: int) -> None:
         """One X25519 a call: the binding keys' first, then our ephemeral one."""
         node = self._node
-        relation = self.neighbour.relation
-        root = self._root()
-        if relation is None or root is None:
-            raise PacktrustError("the pair has other keys by now")
+        kept = self.neighbour.relation
+        if kept is None:
+            raise PacktrustError("the pair has no keys any more")
         if not self._dh_static:
-            self._dh_static = bytearray(x25519(node.identity.private, relation.peer_public))
+            whole = kept.full()
+            try:
+                if not any(whole.peer_public):
+                    raise PacktrustError("its peer has no binding key: only an app can rotate the pair")
+                self._dh_static = bytearray(x25519(node.identity.private, whole.peer_public))
+            finally:
+                whole.wipe()
             return
-        relationship = relation.relationship(node.identity.fingerprint)
-        entropy = bytearray(node.env.urandom(32))
+        keys = kept.keys_of(node.identity.fingerprint, self._base_epoch)
+        if keys is None:
+            raise PacktrustError("the pair has other keys by now")
+        root, relationship = keys
         secret = rotation.next_secret(root, relationship, self._base_epoch, self._salt)
+        wipe(root)
+        entropy = bytearray(node.env.urandom(32))
         role = self.neighbour.role
         self._exchange = PairExchange(role, secret, self._dh_static, relationship, self.epoch, entropy)
         for made in (secret, entropy, self._dh_static):
@@ -160,9 +161,11 @@ class Rotation:
 
     def _commit(self, exchange: PairExchange) -> None:
         node = self._node
-        old = self.neighbour.relation
-        if old is None or exchange.root is None or old.epoch >= self.epoch:
+        kept = self.neighbour.relation
+        if kept is None or exchange.root is None or kept.epoch >= self.epoch:
             raise PacktrustError("the pair has other keys by now")
+        store = node.env.store
+        old = kept.full()
         relation = Relation(
             old.counter,
             self.epoch,
@@ -182,14 +185,13 @@ class Rotation:
         )
         channel = self.neighbour.channel
         relation.keep_epoch_in_use(old, -1 if channel is None else channel.session_epoch)
-        store = node.env.store
         record = relation.encode()
         try:
             # The hash first: alone it means nothing.
-            kept = salt_hash(store, old.tag, old.epoch)
+            before = salt_hash(store, old.tag, old.epoch)
             salts = pack(">I", self.epoch) + sha256(self._salt)
-            if kept:
-                salts += pack(">I", old.epoch) + kept
+            if before:
+                salts += pack(">I", old.epoch) + before
             store.write(salt_name(old.tag), salts)
             store.write(record_name(old.tag), record)
         except StorageError:
@@ -197,18 +199,19 @@ class Rotation:
             raise
         finally:
             wipe(record)
+            old.wipe()
         self.committed = True
+        node.note("rotated", relation.node, relation.epoch, relation.counter, relation.root)
         if self._initiates:
             self._exchange = None
             exchange.wipe()
         node.install(relation)
         node.usage.begin(relation)
         node.count("rotations")
-        node.note("rotated", relation.node, relation.epoch, relation.counter, relation.root)
         node.env.log("epoch %d of %s, made without an app" % (relation.epoch, relation.lct_id))
 
 
-def begin(node: "Node", relation: Relation) -> "Rotation | None":
+def begin(node: "Node", relation: "Kept | Relation") -> "Rotation | None":
     """The pack's part in a rotation of a pair with a module, started. Raises PacktrustError without entropy."""
     neighbour = node.neighbour(relation.node)
     if neighbour is None:

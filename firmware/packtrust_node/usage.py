@@ -24,6 +24,8 @@ RECORD = "usage"
 DUE = const(6)
 OVERDUE = const(7)
 USED_UP = const(8)
+# The app rotates, unless nothing authentic of it has come for so long.
+APP_GONE_MS = const(5000)
 
 LOOK_MS = const(1000)
 SAVE_S = const(3600)
@@ -79,13 +81,20 @@ class Usage:
             return True
         return eighths < USED_UP and self.age_s(relation) >= (relation.max_age_s * eighths) >> 3
 
-    def is_due(self) -> bool:
-        """Whether a pack has an epoch with a module that is to be replaced."""
+    def limit(self, now_ms: int) -> int:
+        """From how many eighths on a pack must replace an epoch itself: an app that is there is given time to do it."""
+        app = self._node.neighbour(self._node.own_node)
+        there = app is not None and app.established and now_ms - (app.last_authentic_ms or 0) < APP_GONE_MS
+        return OVERDUE if there else DUE
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether a pack must replace an epoch with a module itself."""
         node = self._node
         if node.device_role != ROLE_PACK:
             return False
+        limit = self.limit(now_ms)
         for relation in node.relations.values():
-            if relation.node != node.own_node and self.used(relation, DUE):
+            if relation.node != node.own_node and self.used(relation, limit):
                 return True
         return False
 
