@@ -37,6 +37,7 @@ PARTS = (
     ),
     ("reference", "default()"),
     *(("suite", "channel('%s')" % name) for name in ("thumb", "viper")),
+    *(("suite", "handshake('%s')" % name) for name in ("thumb", "viper")),
     ("reference", "session_keys()"),
     *(("reference", "curve('%s')" % name) for name in ("thumb", "viper", "integers")),
     *(("reference", "epoch_exchange('%s')" % name) for name in ("thumb", "viper")),
