@@ -154,6 +154,189 @@ MORE = [
         "tests/unit/core",
         "tests/vectors",
     ),
+    _more(
+        "the group key changes when a member leaves",
+        "a key for ever",
+        [
+            (
+                "packtrust_node.broadcast",
+                "        return slot.neighbour.established and not slot.bare and slot.active(now_ms)",
+                "        return slot.neighbour is not None",
+            )
+        ],
+        "tests/unit/core/test_node_broadcast.py",
+    ),
+    _more(
+        "a broadcast is opened once, in order",
+        "any counter",
+        [
+            (
+                "packtrust.group",
+                "        if counter <= self.beat:",
+                "        if False:",
+            )
+        ],
+        "tests/unit/core/test_group.py",
+        "tests/unit/core/test_node_broadcast.py",
+    ),
+    _more(
+        "a group key comes with the counter it is at",
+        "counters from zero for who comes later",
+        [
+            (
+                "packtrust_node.broadcast",
+                'pack_into("<I", self._secret, 0, group.beat)',
+                'pack_into("<I", self._secret, 0, 0)',
+            )
+        ],
+        "tests/unit/core/test_node_broadcast.py",
+    ),
+    _more(
+        "a poll says which broadcasts are old",
+        "broadcasts held back for any time",
+        [
+            (
+                "packtrust_node.module",
+                'self._group.skip_to(values.get("beat", 0))',
+                "self._group.skip_to(0)",
+            )
+        ],
+        "tests/unit/core/test_node_broadcast.py",
+    ),
+    _more(
+        "the group key is bound to its pack",
+        "a key of the secret alone",
+        [
+            (
+                "packtrust.group",
+                "_LABEL + bytes(fingerprint)",
+                "_LABEL",
+            )
+        ],
+        "tests/unit/core/test_group.py",
+        "tests/unit/core/test_node_broadcast.py",
+    ),
+    _more(
+        "a broadcast ends no limp mode",
+        "limp mode as the newest broadcast says",
+        [
+            (
+                "packtrust_node.module",
+                "            if data[0] & _LIMP:\n                self._set_limp(True)\n",
+                "            self._set_limp(data[0] & _LIMP != 0)\n",
+            )
+        ],
+        "tests/unit/core/test_node_limp.py",
+    ),
+    _more(
+        "on a mixed bus sealed IDs are out of old modules' reach",
+        "sealed IDs where they ever were",
+        [
+            (
+                "packtrust_node.links",
+                '    if not config.get("mixed_bus"):',
+                "    if True:",
+            )
+        ],
+        "tests/unit/core/test_node_mixed_bus.py",
+    ),
+    _more(
+        "an old VCU raises under a grant alone",
+        "raising by any clear command (legacy-vcu)",
+        [
+            (
+                "packtrust_node.legacy",
+                "if state > self._granted or pack.limp.active:",
+                "if pack.limp.active:",
+            )
+        ],
+        "tests/unit/core/test_node_legacy_vcu.py",
+    ),
+    _more(
+        "a grant ends",
+        "a grant for ever (legacy-vcu)",
+        [
+            (
+                "packtrust_node.legacy",
+                "return max(0, (self._until_ms - self._pack.env.now_ms() + 999) // 1000)",
+                "return 1",
+            )
+        ],
+        "tests/unit/core/test_node_legacy_vcu.py",
+    ),
+    _more(
+        "whoever raised must stay",
+        "any sign of life keeps any state (legacy-vcu)",
+        [
+            (
+                "packtrust_node.commands",
+                "(self._vcu_ms if self._by_vcu else self._app_ms)",
+                "max(self._vcu_ms, self._app_ms)",
+            )
+        ],
+        "tests/unit/core/test_node_legacy_vcu.py",
+    ),
+    _more(
+        "limp mode of a pack",
+        "half of the modules silent, and full current",
+        [
+            (
+                "packtrust_node.limp",
+                "if lost and 2 * lost >= len(slots):",
+                "if False:",
+            )
+        ],
+        "tests/unit/core/test_node_limp.py",
+    ),
+    _more(
+        "limp mode ends at Standby",
+        "limp mode for ever",
+        [
+            (
+                "packtrust_node.limp",
+                "if self.active and now_ms - self._since_ms >= STANDBY_MS:",
+                "if False:",
+            )
+        ],
+        "tests/unit/core/test_node_limp.py",
+    ),
+    _more(
+        "limp mode of a module",
+        "full current until the pack's loss",
+        [
+            (
+                "packtrust_node.module",
+                "if silent_ms > LIMP_MS:",
+                "if False:",
+            )
+        ],
+        "tests/unit/core/test_node_limp.py",
+    ),
+    _more(
+        "a silent VCU lowers the pack",
+        "states kept without anybody",
+        [
+            (
+                "packtrust_node.commands",
+                "elif silent_ms > STANDBY_MS:",
+                "elif False:",
+            )
+        ],
+        "tests/unit/core/test_node_broadcast.py",
+        "tests/unit/core/test_node_traffic.py",
+    ),
+    _more(
+        "refusals are reported to the app",
+        "counted, and told to nobody",
+        [
+            (
+                "packtrust_node.pack",
+                'clear_refused=counters.get("clear", 0) + self.broadcast.refused_clear,',
+                "clear_refused=0,",
+            )
+        ],
+        "tests/unit/core/test_node_refusals.py",
+    ),
 ]
 
 

@@ -269,6 +269,23 @@ def test_a_recorded_broadcast_does_nothing_to_a_module_that_came_later():
     assert bench.nodes["module1"].counters["group-replay"] >= len(recorded)
 
 
+def test_a_recorded_broadcast_does_nothing_before_the_first_poll_either():
+    """The key comes with the counter it is at."""
+    bench, _ = keyed_bench(2)
+    bench.only = is_broadcast
+    bench.run(1000)
+    recorded = [frames for _, frames in beats(bench)]
+    late = bench.boot("module1")
+    hold(bench, lambda frame: is_broadcast(MODULE_BUS, frame) or frame.arbitration_id >> 18 == 0x512)
+    bench.until(lambda: late._group is not None, 3000)
+    bench.spy = None  # no time passes from here on: no poll comes
+    beat = late._group.beat
+    for frames in recorded:
+        play(bench, frames)
+    assert late._group.beat == beat >= len(recorded) > 3
+    assert late.counters["group-replay"] == len(recorded)
+
+
 def test_a_broadcast_held_back_does_nothing_after_the_next_poll():
     bench, app = keyed_bench(1)
     module = bench.nodes["module0"]
