@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Kinds of entries by number, from 1.
 _KINDS = (
     "claimed package committed epoch-end aborted released reset rotated group-key sign signs-cleared counts record "
-    "clear-transfer removed"
+    "clear-transfer"
 )
 # Signs of tampering: bit n - 1 of `signs` is the n-th.
 _SIGNS = "own-id forged-tag handshake store factory-state twin"

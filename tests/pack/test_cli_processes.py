@@ -158,6 +158,15 @@ def test_a_virtual_pack_by_hand(shell):
     code, out, err = shell.run("validate", "--json")
     assert (code, json.loads(out)["findings"]) == (0, [])
 
+    code, out, err = shell.run("audit", "collect", "--clear-signs", "--json")
+    assert code == 0, err
+    collected = json.loads(out)
+    assert len(collected["devices"]) == 2 and all(item["new"] >= 6 for item in collected["devices"])
+    assert all(item["lost"] == 0 and item["signs"] == [] for item in collected["devices"])
+    code, out, err = shell.run("audit", "verify", "--json")
+    assert code == 0, out + err
+    assert sum(sum(log["nodes"].values()) for log in json.loads(out)["logs"].values()) >= 12
+
     code, out, err = shell.run("verify", "--can", info["can"]["vcu"])
     assert code == 1 and "the node has keys" in " ".join(err.split())
 

@@ -117,6 +117,7 @@ class Command:
         self.sent_ms = now_ms
         self.state = PENDING
         self.reason = ""
+        self.refused = False  # by the pack's own authentic word
         self.latency_ms: dict[int, int] = {}
         self.obeyed_ms: dict[int, int] = {}
         self.confirmed: set[int] = set()  # modules that the pack says obey, by their own messages
@@ -188,6 +189,7 @@ class Command:
             what += " for module %d" % module_id
         if result == RESULT_REFUSED:
             what += ": " + _REASONS.get(reason, "reason %d" % reason)
+        self.refused = result == RESULT_REFUSED
         self.fail(what)
 
     def on_tick(self, now_ms: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
 from packtrust_host.app.keystore import RelationshipRecord
+from packtrust_host.app.node import AppNode
 from packtrust_host.app.registration import CREATOR
 from packtrust_host.bridge.client import BridgeClient
 
@@ -48,6 +49,19 @@ def share(good: int, bad: int) -> Decimal:
     return (Decimal(good) / Decimal(good + bad)).quantize(Decimal("0.01"), ROUND_DOWN)
 
 
+def evidence_of(node: AppNode) -> tuple[Decimal, Decimal]:
+    """(authentic, obeyed) for `settle`: shares of authentic events alone.
+
+    What anybody on the bus can cause, records that do not open and answers that do not come, is no evidence against a
+    peer: only its own authentic word is. So a record counts against it if it opened and says nothing this app knows,
+    a command if the pack refused it under its session.
+    """
+    opened = 0 if node.channel is None else node.channel.stats.get("opened", 0)
+    undecodable = node.counters.get("undecodable", 0)
+    refused = sum(1 for command in node.commands if command.refused)
+    return share(opened - undecodable, undecodable), share(node.counters.get("commands-obeyed", 0), refused)
+
+
 def settle(
     client: BridgeClient,
     records: Iterable[RelationshipRecord],
@@ -57,8 +71,8 @@ def settle(
 ) -> Settled:
     """Book each module's energy as a discharge towards its pack, and update every relationship's T3/V3 tensor.
 
-    `authentic`: share of records that opened (veracity); `obeyed`: share of commands obeyed (temperament). Raises
-    BridgeError.
+    `authentic`: share of authentic records that make sense (veracity); `obeyed`: share of commands obeyed
+    (temperament), see `evidence_of`. Raises BridgeError.
     """
     atp: dict[int, Decimal] = {}
     scores: dict[str, Decimal] = {}

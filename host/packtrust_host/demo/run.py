@@ -47,7 +47,7 @@ from .criteria import Line, evaluate
 from .evidence import Evidence, Pair, Registered, Search
 from .keysearch import Key, control, keys_of, search
 from .keytap import HostTap
-from .ledger import EnergyMeter, settle, share
+from .ledger import EnergyMeter, evidence_of, settle
 from .records import MATERIAL_LENGTH, KeyRing, open_all
 from .traffic import FULL_LIMITS_MA, Plan, plan
 from .view import SilentView, Snapshot, View, refused_of, row_of
@@ -588,14 +588,13 @@ class DemoRun:
             self.seen.attestation = problems
             self.view.step("the pack attests %d modules" % len(attested.attestation.entries))
         with self._noting("trust and energy"):
-            stats = self.runner.call(node.stats)
-            counters, records = stats["counters"], stats["records"]
+            authentic, obeyed = self.runner.call(lambda: evidence_of(node))
             settled = settle(
                 self._client,
                 list(self.store.relationships.values()),
                 self._given_wh(),
-                share(records.get("opened", 0), sum(refused_of(records).values())),
-                share(counters.get("commands-obeyed", 0), counters.get("commands-failed", 0)),
+                authentic,
+                obeyed,
             )
             self._facts["ledger"] = {
                 "atp": {str(number): str(amount) for number, amount in settled.atp.items()},

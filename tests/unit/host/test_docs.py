@@ -15,6 +15,7 @@ DEPLOY = "tests/on_target/test_deploy_boards.py::"
 
 # Every command line of README and docs, and the test that runs it. A command that is not here fails this file's test;
 # so does one here that no page has any more, or whose test does not exist.
+AUDIT = "tests/unit/host/test_audit_cli.py::"
 COMMANDS = {
     "make demo": README + "test_make_demo",
     "make test": README + "test_make_test",
@@ -53,6 +54,16 @@ COMMANDS = {
     "packtrust demo --modules 31": "tests/pack/test_demo_processes.py::test_demo_with_31_modules",
     "packtrust demo --cells FILE.csv": README + "test_demo_with_a_recording",
     "packtrust bridge": README + "test_provision",  # its session starts it
+    "packtrust audit collect": "tests/pack/test_cli_processes.py::test_a_virtual_pack_by_hand",
+    "packtrust audit collect --clear-signs": "tests/pack/test_cli_processes.py::test_a_virtual_pack_by_hand",
+    "packtrust audit show": AUDIT + "test_show",
+    "packtrust audit verify": AUDIT + "test_verify_an_honest_log",
+    "packtrust audit export DIR": AUDIT + "test_export_and_verify_elsewhere_without_the_key_store",
+    "packtrust audit verify --bundle DIR --key KEY --checkpoint FILE": (
+        AUDIT + "test_export_and_verify_elsewhere_without_the_key_store"
+    ),
+    "packtrust audit restart": AUDIT + "test_restart",
+    "packtrust audit restart LOG --reason TEXT": AUDIT + "test_restart",
     "packtrust keystore info": "tests/unit/host/test_app_unlock.py::test_keystore_info_and_passphrase",
     "packtrust keystore passphrase": "tests/unit/host/test_app_unlock.py::test_keystore_info_and_passphrase",
     "packtrust claim add": "tests/unit/host/test_cli_commands.py::test_claim_codes_are_kept_and_never_shown",
