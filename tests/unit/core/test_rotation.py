@@ -6,7 +6,7 @@ from packtrust.crypto import sha256, x25519, x25519_public
 from packtrust.errors import CryptoError
 from packtrust.handshake import INITIATOR, RESPONDER
 from packtrust.keys import MIN_AGE_S, MIN_RECORDS, Relationship, epoch_root, fingerprint, terms
-from packtrust.pairing import ANSWER, PairExchange
+from packtrust.pairing import ANSWER, CONFIRM, PairExchange
 from packtrust_node import rotation as node_rotation
 from packtrust_node.usage import RECORD
 from portable import raises
@@ -89,7 +89,12 @@ def test_the_old_root_alone_does_not_stand_between_the_two():
         2,
         b"\x44" * 32,
     )
-    assert pretender.feed(module.accept(pretender.public)) is None
+    answer = module.accept(pretender.public)
+    assert pretender.feed(answer) is None
+    # What it makes of the answer without looking at its proof is not believed either.
+    pretender._agree(pretender.public, module.public)
+    confirm = pretender._message(CONFIRM, pretender._mac(b"initiator"))
+    assert module.feed(confirm) is None
     assert not module.agreed
 
 
