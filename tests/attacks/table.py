@@ -51,12 +51,14 @@ class Results:
         if report.when != "call" and report.outcome == "passed":
             return
         file, _, name = report.nodeid.partition("::")
-        row = self.rows.setdefault(Path(file).name, Row())
+        said = dict(report.user_properties)
+        # One file runs several attacks on processes and says whose each is.
+        row = self.rows.setdefault(str(said.get("file", Path(file).name)), Row())
         control = name.startswith(CONTROL)
         if report.outcome == "skipped":
             row.skipped.append(name)
             return
-        row.places.add(str(dict(report.user_properties).get("where", VIRTUAL)))
+        row.places.add(str(said.get("where", VIRTUAL)))
         if report.outcome != "passed":
             (row.controls_failed if control else row.failed).append(name)
         elif control:
