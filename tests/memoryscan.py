@@ -126,8 +126,8 @@ def windows(values: Iterable[bytes]) -> set[bytes]:
 
 # -- what a node has in use --------------------------------------------------------------------------------------------
 
-# A command of the console that tells the keys in use, and one that tells whether ended ones wait to be overwritten: for
-# the tests, in a console.py that takes the place of the firmware's.
+# For the tests, in a console.py that takes the place of the firmware's: a command that tells the keys in use, under a
+# mask, for a console has a buffer; and one that tells whether what ended keys left still waits to be overwritten.
 _COMMANDS = """
         elif text == "live":
             _live(self._node, self._write)
@@ -176,7 +176,7 @@ def _live(node, write):
     write("live")
     for secret in secrets:
         if secret:
-            write(" " + hexlify(secret).decode())
+            write(" " + hexlify(bytes([byte ^ 0xA5 for byte in secret])).decode())
     write("\\n")
 """
 _NEIGHBOURS = {
@@ -201,7 +201,7 @@ def console_overlay(folder: Path, role: str) -> Path:
     return path
 
 
-# The board's key tap goes through a UART, whose buffer holds what was told: it is told under a mask.
+# The board's key tap goes through a UART, whose buffer holds what was told: it is told under a mask, as `live` is.
 TAP_MASK = 0xA5
 
 

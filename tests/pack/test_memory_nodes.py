@@ -26,13 +26,15 @@ UNIX_32 = ROOT / "build" / "micropython32" / "bin" / "micropython"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+BOARD = "module1"
+SHOWN = "claim code of %s (hex)"
 NO_SCRUB = "def free_heap():\n    pass\n"
 
 
 class MemoryRig(ProcessRig):
     """A pack whose nodes tell what they have in use.
 
-    kind   unix, unix32 (a build with 32-bit words) or cortex-m4
+    kind   unix, unix32 (a build with 32-bit words) or cortex-m4 (module 1 is a board, the others are on unix)
     weak   free memory is not overwritten
     """
 
@@ -45,7 +47,7 @@ class MemoryRig(ProcessRig):
         for name in names:
             role = "pack" if name == "pack" else "module"
             overlays[name] = {"packtrust_node/console.py": str(memoryscan.console_overlay(folder, role))}
-            if kind == "cortex-m4":
+            if self.is_board(name):
                 overlays[name]["packtrust_tap.py"] = str(memoryscan.tap_overlay(folder))
             if weak:
                 scrub = folder / "scrub.py"
@@ -55,10 +57,14 @@ class MemoryRig(ProcessRig):
         if kind == "unix32":
             options["micropython"] = str(UNIX_32)
         elif kind == "cortex-m4":
-            options["boards"] = {"all": "cortex-m4"}
+            options["boards"] = {BOARD: "cortex-m4"}
         self.names = names
         self.pack = PackProcess(modules=MODULES, seed=1, tap=True, overlays=overlays, **options)
         self.told: dict[bytes, str] = {}
+
+    def is_board(self, name: str) -> bool:
+        """Whether a node is a virtual Cortex-M4."""
+        return self.kind == "cortex-m4" and name == BOARD
 
     def commission(self, **options: Any) -> Any:
         survey = super().commission(**options)
@@ -77,40 +83,61 @@ class MemoryRig(ProcessRig):
                 assert time.monotonic() < until, "%s does not come to rest: %s" % (name, busy)
                 time.sleep(0.1)  # another process
 
-    def scan(self) -> dict[str, dict[str, str]]:
-        """Ended keys found in each node's memory: what -> where."""
-        if not self.weak:
-            self.settle()
+    def _live(self) -> dict[str, list[str]]:
+        return {name: self.pack.console(name, "live").split()[1:] for name in self.names}
+
+    def _images(self) -> tuple[dict[str, memoryscan.Image], dict[str, list[str]]]:
+        """Each node's memory, and the keys in use all the while: a session that ends meanwhile makes it begin again."""
         nodes = self.pack.control("describe")["nodes"]
-        images = {}
-        for name in self.names:
-            pid = nodes[name]["pid"]
-            if self.kind == "cortex-m4":
-                images[name] = memoryscan.board_image(pid, qemu.firmware())
-            else:
-                images[name] = memoryscan.unix_image(pid)
-        live = {name: self.pack.console(name, "live").split()[1:] for name in self.names}
-        tapped = {bytes.fromhex(key): owners for key, owners in self.pack.control("keys").items()}
-        if self.kind == "cortex-m4":
-            tapped = {memoryscan.unmasked(key): owners for key, owners in tapped.items()}
+        until = time.monotonic() + LIMIT_S
+        while True:
+            if not self.weak:
+                self.settle()
+            live = self._live()
+            images = {}
+            for name in self.names:
+                pid = nodes[name]["pid"]
+                if self.is_board(name):
+                    images[name] = memoryscan.board_image(pid, qemu.firmware())
+                else:
+                    images[name] = memoryscan.unix_image(pid)
+            if live == self._live():
+                return images, live
+            assert time.monotonic() < until, "the keys in use change all the time"
+
+    def scan(self, spare: bool = True) -> dict[str, dict[str, str]]:
+        """Keys found in each node's memory that are not in use, or (not `spare`) all: what -> where."""
+        images, live = self._images()
+        tapped: dict[bytes, list[str]] = {}
+        for key, owners in self.pack.control("keys").items():
+            for owner in owners:
+                value = bytes.fromhex(key)
+                if self.is_board(owner.split()[0]):
+                    value = memoryscan.unmasked(value)
+                tapped.setdefault(value, []).append(owner)
         found = {}
         for name in self.names:
-            used = [bytes.fromhex(item) for item in live[name]]
-            # The store's key is the first cipher a node makes.
-            used.append(next(key for key, owners in tapped.items() if "%s aes" % name in owners))
+            used = [memoryscan.unmasked(bytes.fromhex(item)) for item in live[name]]
+            # The store's key is the first a node derives for a cipher.
+            first = {"%s aes" % name, "%s okm" % name}
+            used.append(next(key for key, owners in tapped.items() if first <= set(owners)))
             keys = dict(self.told)
             for key, owners in tapped.items():
-                if len(key) >= 16:
+                # The key of an HMAC alone may be a label or a salt; what is secret was derived, and told as that.
+                if len(key) >= 16 and any(not owner.endswith(" mac") for owner in owners):
                     keys[key] = ", ".join(owners)
             assert len(keys) > 30 and len(used) > 2
-            found[name] = memoryscan.search(keys, used, images[name])
+            found[name] = memoryscan.search(keys, used if spare else [], images[name])
+            if self.is_board(name):
+                # What the console showed lies in its UART's buffer, in C, until more is shown (docs/keys.md).
+                found[name] = {key: at for key, at in found[name].items() if SHOWN % name not in key}
         return found
 
 
 KINDS = [
     "unix",
     "unix32",
-    # Three emulators at once: measures nothing, but wants the machine for itself.
+    # Measures no time, but an emulator wants the machine for itself.
     pytest.param("cortex-m4", marks=pytest.mark.realtime),
 ]
 
@@ -145,9 +172,15 @@ def test_ended_keys_are_in_no_memory(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_overwriting_they_are_found(tmp_path: Path, kind: str) -> None:
-    """The control: the same search, the overwriting left out."""
+    """The control: the same search, the overwriting left out.
+
+    On the board nothing may be left even so: its small heap is used again within a second or two. There the control is
+    that the search sees its memory at all: it finds the keys in use.
+    """
     with MemoryRig(tmp_path, kind, weak=True) as rig:
         rig.commission()
         found = rig.scan()
-    assert all(found.values()), "in every node"
+        seen = rig.scan(spare=False)
+    assert all(found[name] for name in rig.names if not rig.is_board(name)), "in every process"
+    assert all(len(seen[name]) >= 4 for name in rig.names), "what is in use is seen in every node"
     assert sum(len(item) for item in found.values()) > 10
