@@ -81,21 +81,26 @@ def show(table: list[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def main(arguments: list[str]) -> int:
-    """Run, print, judge."""
-    results = Results()
-    os.chdir(CHECKOUT)
-    options = ["-q", "--no-header", "-p", "no:cacheprovider", "-n", os.environ.get("WORKERS", "2")]
-    code = pytest.main([str(FOLDER), *options, "--dist", "worksteal", *arguments], plugins=[results])
+def judged(results: Results) -> bool:
+    """Print the table; whether every fault was injected and lived through."""
     rows = sorted(results.rows.items())
-    print()
     show([(fault, str(row.injections), row.outcome) for fault, row in rows])
     fine = [row for _, row in rows if row.fine]
     print(
         "\n%d faults, %d injections: %d lived through; %.0f s"
         % (len(rows), sum(row.injections for _, row in rows), len(fine), time.monotonic() - results.began)
     )
-    return 0 if code == 0 and rows and len(fine) == len(rows) else 1
+    return bool(rows) and len(fine) == len(rows)
+
+
+def main(arguments: list[str]) -> int:
+    """Run, print, judge."""
+    results = Results()
+    os.chdir(CHECKOUT)
+    options = ["-q", "--no-header", "-p", "no:cacheprovider", "-n", os.environ.get("WORKERS", "2")]
+    code = pytest.main([str(FOLDER), *options, "--dist", "worksteal", *arguments], plugins=[results])
+    print()
+    return 0 if judged(results) and code == 0 else 1
 
 
 if __name__ == "__main__":
