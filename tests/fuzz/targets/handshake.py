@@ -11,10 +11,12 @@ HEAP_MAX = 40000
 _EPOCH = 7
 
 
-def _end(role):
+def _end(role, more=0):
     relationship = Relationship("pack", "module", "lct", sha256(b"pack"), sha256(b"module"))
     side = SIDE_A if role == INITIATOR else SIDE_B
-    return Handshake(role, bytes(range(32)), relationship, _EPOCH, side, bytes(32), 1, bytes(range(role, role + 16)))
+    return Handshake(
+        role, bytes(range(32)), relationship, _EPOCH, side, bytes(32), 1, bytes(range(role + more, role + more + 16))
+    )
 
 
 def _run(role, messages):
@@ -26,10 +28,14 @@ def seeds():
     hello = initiator.hello()
     reply = responder.feed(hello)
     finish = initiator.feed(reply)
+    # A second node with the same keys answers too.
+    twins = _end(RESPONDER, 9).feed(hello)
+    yield _run(INITIATOR, (reply, twins, reply))
     for role in (INITIATOR, RESPONDER):
         yield _run(role, (hello, finish, finish))
         yield _run(role, (reply, reply, hello))
         yield _run(role, (finish,))
+        yield _run(role | 4, (hello, reply, finish))
         for message in (hello, reply, finish):
             for at in (0, 1, 2, 4, len(message) - 1):
                 spoilt = bytearray(message)
@@ -39,10 +45,13 @@ def seeds():
 
 def take(data):
     source = Source(data)
-    role = INITIATOR if source.number() & 1 else RESPONDER
+    head = source.number()
+    role = INITIATOR if head & 1 else RESPONDER
     end = _end(role)
     if role == INITIATOR:
         end.hello()
+    if head & 4:
+        end.wipe()
     while source.left:
         message = source.part()
         assert -1 <= epoch_of(message) <= 0xFFFFFFFF
