@@ -17,6 +17,7 @@ from packtrust.keys import fingerprint, lct_tag
 from packtrust.messages.bases import ROTATION_FROM_MODULE
 from packtrust.pairing import tag_of
 from packtrust_node import identity as identities
+from packtrust_node import ondemand
 from packtrust_node.relation import SALT_PREFIX, record_name
 from packtrust_node.staging import (
     OFFER_REPEAT_MS,
@@ -142,9 +143,13 @@ class Endpoint:
         if kind == provision.STATUS:
             return provision.REPORT, self._on_status(body)
         if kind in (provision.AUDIT, provision.CLEAR_SIGNS):
-            from packtrust_node import audit_log
+            before = ondemand.mark()
+            try:
+                from packtrust_node import audit_log
 
-            kind, body = audit_log.answer(self._node, kind, body)
+                kind, body = audit_log.answer(self._node, kind, body)
+            finally:
+                ondemand.back_to(before)
             if kind == provision.REFUSED:
                 raise Refusal(body[0])
             return kind, body
@@ -181,6 +186,7 @@ class Endpoint:
             raise Refusal(provision.REFUSED_UNKNOWN)
         if identity.claimed and sender != identity.owner_public:
             raise Refusal(provision.REFUSED_NOT_OWNER)
+        before = ondemand.mark()
         try:
             content, package_hash, receipt_key = packages.open_sealed(
                 body, identity.private, identity.fingerprint, identity.claim_code, identity.public
@@ -191,6 +197,8 @@ class Endpoint:
             # A wrong mode is a question of ownership too: a claimed node takes no claim code, an unclaimed
             # one nothing without it.
             raise Refusal(provision.REFUSED_NOT_OWNER)
+        finally:
+            ondemand.back_to(before)
         return self._take(content, package_hash, receipt_key, sender, False)
 
     def _on_clear(self, body: bytes) -> bytes:
@@ -253,12 +261,15 @@ class Endpoint:
 
     def _begin_log(self, receipt_key: bytearray, owner: bytes, counter: int, in_clear: bool) -> None:
         """The audit log of the owner to be: stored before the pin, so that no claim is without its log."""
-        from packtrust_node import audit_log
-
+        before = ondemand.mark()
         try:
+            from packtrust_node import audit_log
+
             audit_log.claim(self._node, receipt_key, fingerprint(owner), counter, in_clear)
         except StorageError as error:
             self._storage_failed(error)
+        finally:
+            ondemand.back_to(before)
 
     def _stage(self, content: packages.KeyPackage, package_hash: bytes, receipt_key: bytearray) -> Staged:
         node = self._node
@@ -500,9 +511,13 @@ class Endpoint:
         return provision.with_mac(key, provision.PROOF, body, nonce)
 
     def _on_status(self, body: bytes) -> bytes:
-        from packtrust_node.status import answer
+        before = ondemand.mark()
+        try:
+            from packtrust_node.status import answer
 
-        return answer(self._node, self.owner_key(), body)
+            return answer(self._node, self.owner_key(), body)
+        finally:
+            ondemand.back_to(before)
 
     # -- rotation without an app ---------------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ DATA_BITRATE = 2000000
 
 # Keys ready for use (each some 2 KB), and records on their way to us at once: nothing is made before it is needed.
 READY_KEYS = 6
-READY_KEYS_SMALL = 3  # on a heap below SMALL_HEAP
+READY_KEYS_SMALL = 2  # on a heap below SMALL_HEAP
 SMALL_HEAP = 200000
 STREAMS = 40
 

@@ -8,6 +8,7 @@ from the bus unauthenticated may be anybody's.
 from packtrust._compat import const
 from packtrust.errors import PacktrustError, StorageError
 from packtrust.messages.compact import encode
+from packtrust_node import ondemand
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,12 +58,15 @@ class Guard:
         node = self._node
         self._booked_ms = self._due_ms = node.env.now_ms()
         self._interval_ms = int(node.config.get("audit_interval_s", COUNTS_MS // 1000)) * 1000
+        before = ondemand.mark()
         try:
             from packtrust_node import audit_log
 
             self.signs, self.entries = audit_log.latched(node)
         except StorageError as error:
             self.failed(error)
+        finally:
+            ondemand.back_to(before)
 
     def clear(self) -> None:
         """The owner has seen the signs."""
@@ -131,6 +135,7 @@ class Guard:
         """New signs: an entry each, at once. A sign that stays costs no other entry, however often it is seen."""
         node = self._node
         self.signs |= signs
+        before = ondemand.mark()
         try:
             from packtrust import audit as words
             from packtrust_node import audit_log
@@ -143,6 +148,8 @@ class Guard:
             audit_log.write(node, entries, self.signs)
         except PacktrustError as error:
             self.failed(error)
+        finally:
+            ondemand.back_to(before)
 
     def _times(self, number: int) -> int:
         """How often a sign was seen since this boot."""
@@ -188,12 +195,15 @@ class Guard:
         if more > 0:
             # Not each by itself: who silences a module makes the pack draw another one.
             entries.append(("group-key", words.key_event(0, 0, more, key)))
+        before = ondemand.mark()
         try:
             from packtrust_node import audit_log
 
             audit_log.write(node, entries)
         except PacktrustError as error:
             self.failed(error)
+        finally:
+            ondemand.back_to(before)
 
 
 def _rule(what: str) -> "tuple[int, int, bool] | None":

@@ -251,12 +251,15 @@ class Node:
 
     def note(self, kind: str, link: int = 0, epoch: int = 0, counter: int = 0, key: "Buffer" = b"") -> None:
         """Write a key event into the audit log (packtrust.audit); `key` is named there by its id alone."""
+        before = ondemand.mark()
         try:
             from packtrust_node import audit_log
 
             audit_log.note(self, kind, link, epoch, counter, key)
         except PacktrustError as error:
             self.guard.failed(error)
+        finally:
+            ondemand.back_to(before)
 
     def _internal(self, error: Exception) -> None:
         if isinstance(error, NoEntropy):
@@ -482,12 +485,15 @@ class Node:
             return
         code = identities.fresh_code(self.env.urandom)
         self.let_go()
+        before = ondemand.mark()
         try:
             from packtrust_node import audit_log
 
             audit_log.end(self, kind, counter)
         except StorageError as error:
             self.guard.failed(error)
+        finally:
+            ondemand.back_to(before)
         self.guard.clear()
         self.write_identity(self.identity.released(code, counter))
         if self._endpoint is not None:

@@ -49,6 +49,7 @@ def use(now_ms: int) -> None:
     global _before, _used_ms
     _used_ms = now_ms
     if _enabled and _before is None:
+        gc.collect()  # what is loaded now shall not lie between what comes and goes
         _before = tuple(modules)
 
 
@@ -64,6 +65,26 @@ def let_go() -> None:
     _held -= 1
 
 
+def mark() -> "tuple[str, ...]":
+    """What is loaded now, for `back_to` when something is done that has left no object behind: no waiting then."""
+    return tuple(modules) if _enabled else ()
+
+
+def back_to(before: "tuple[str, ...]") -> None:
+    """Unload what came after a `mark`."""
+    if before:
+        _unload([name for name in modules if name not in before and not _stays(name)])
+
+
+def _unload(names: "list[str]") -> None:
+    for name in names:
+        del modules[name]
+        package, _, child = name.rpartition(".")
+        if package in modules and hasattr(modules[package], child):
+            delattr(modules[package], child)
+    gc.collect()
+
+
 def loaded() -> "list[str]":
     """Names of the modules that are there on demand now."""
     if _before is None:
@@ -76,13 +97,8 @@ def tick(now_ms: int) -> None:
     global _before
     if _before is None or _held or now_ms - _used_ms < IDLE_MS:
         return
-    for name in loaded():
-        del modules[name]
-        package, _, child = name.rpartition(".")
-        if package in modules and hasattr(modules[package], child):
-            delattr(modules[package], child)
+    _unload(loaded())
     _before = None
-    gc.collect()
 
 
 def _stays(name: str) -> bool:

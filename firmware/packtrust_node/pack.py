@@ -63,7 +63,7 @@ from packtrust.messages.compact import decode, encode, fits
 from packtrust.messages.table import STANDARD_PACKS, STATE_OFF
 from packtrust.policy import DEFAULT_POLICY
 from packtrust.record import VERSION
-from packtrust_node import aggregate
+from packtrust_node import aggregate, ondemand
 from packtrust_node.broadcast import Broadcast
 from packtrust_node.commands import Commands
 from packtrust_node.limp import Limp
@@ -280,9 +280,13 @@ class PackNode(Node):
 
     def extra(self, kind: int, body: bytes) -> "tuple[int, bytes]":
         """LIST and ATTEST."""
-        from packtrust_node.inventory import answer
+        before = ondemand.mark()
+        try:
+            from packtrust_node.inventory import answer
 
-        return answer(self, kind, body)
+            return answer(self, kind, body)
+        finally:
+            ondemand.back_to(before)
 
     def keyed(self, neighbour: "Neighbour") -> None:
         """New keys: with a module, start a session under them."""

@@ -3,7 +3,7 @@
 from struct import pack, unpack_from
 
 from packtrust._compat import const
-from packtrust.crypto import hkdf_expand, hkdf_extract, hpke, sha256, wipe, x25519_public
+from packtrust.crypto import hkdf_expand, hkdf_extract, sha256, wipe, x25519_public
 from packtrust.errors import PackageError
 from packtrust.keys import DEFAULT_MAX_AGE_S, DEFAULT_MAX_RECORDS, HALF_LENGTH, SALT_LENGTH, check_halves
 from packtrust.record import VERSION
@@ -229,6 +229,8 @@ def seal(
     device_fingerprint = sha256(device_public)
     plaintext = content.encode()
     psk_id = device_fingerprint if claim_code else b""
+    from packtrust.crypto import hpke
+
     enc, ciphertext, context = hpke.seal(
         device_public,
         _INFO,
@@ -272,6 +274,8 @@ def open_sealed(
         raise PackageError("package mode %d is not the one this device expects now" % mode)
     enc = bytes(body[33:65])
     ciphertext = bytes(body[65:])
+    from packtrust.crypto import hpke  # a board has it only while it opens one
+
     plaintext, context = hpke.open(
         enc,
         device_private,
