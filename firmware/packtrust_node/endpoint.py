@@ -84,7 +84,8 @@ class Endpoint:
     # -- dispatch ------------------------------------------------------------------------------------------------------
 
     def take(self, payload: bytes) -> None:
-        """Take a message addressed to this node, as an ISO-TP payload that `mailbox.target_of` knows."""
+        """Take a message addressed to this node, as an ISO-TP payload that `post.target_of` knows."""
+        ondemand.tidy()
         message = provision.parse(payload)
         if message is not None:
             self.handle(message)

@@ -463,6 +463,7 @@ class Node:
             whole = relation
             relation = relations.Kept(whole, self.env.store)
             whole.wipe()
+            ondemand.tidy()  # the channel stays
         for tag, other in list(self.relations.items()):
             if other.node == relation.node and tag != relation.tag:
                 del self.relations[tag]

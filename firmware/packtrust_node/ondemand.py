@@ -53,6 +53,12 @@ def use(now_ms: int) -> None:
         _before = tuple(modules)
 
 
+def tidy() -> None:
+    """Something large, or something that stays, is about to be made: it shall lie close to the rest."""
+    if _enabled:
+        gc.collect()
+
+
 def hold() -> None:
     """An object made by such code is going to be kept."""
     global _held

@@ -43,6 +43,7 @@ class Post:
                 return None
             env = self._env
             ondemand.use(env.now_ms())
+            ondemand.tidy()
             from packtrust_node.mailbox import Mailbox
 
             ondemand.hold()
