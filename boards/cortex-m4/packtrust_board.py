@@ -18,7 +18,7 @@ console_in = Uart(0)
 
 # What lives short must not spread over the whole heap, or nothing large fits between what stays: collect often.
 gc.collect()
-gc.threshold(2500)
+gc.threshold(4000)
 
 _least_free = 1 << 29
 
