@@ -85,8 +85,11 @@ class Scene(ProcessRig):
         self.wire.send(can.Message(arbitration_id=arbitration_id, is_extended_id=True, data=bytes(data)))
 
     def command(self, state):
-        result = super().command(lambda node: node.set_state(state))
-        assert result.state == "obeyed", result
+        for _ in range(3):  # a machine at its limit is no attack's success
+            result = super().command(lambda node: node.set_state(state))
+            if result.state == "obeyed":
+                return
+        raise AssertionError(result)
 
 
 def replay(scene):
@@ -176,6 +179,7 @@ def weak_one(request, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.realtime
 @pytest.mark.timeout(180)
 def test_attack(strong, file, record_property, request):
     record_property("where", request.node.callspec.params["strong"])
@@ -186,6 +190,7 @@ def test_attack(strong, file, record_property, request):
 
 
 @pytest.mark.slow
+@pytest.mark.realtime
 @pytest.mark.timeout(180)
 def test_control(weak_one, file, record_property, request):
     record_property("where", request.node.callspec.params["weak_one"])

@@ -161,6 +161,7 @@ def test_announcements_of_strangers_displace_nobody(keyed):
 def carry_out(bench):
     """Module 1 is gone; who sits in its place answers every HELLO with a REPLY of the right form."""
     pack = bench.pack.node("pack")
+    bench.pack.run_for(1000)  # records have come: the handshake before is over
     bench.pack.power_off("module1")
     unique_id = bench.pack.configs["module1"]["unique_id"]
     slot = next(slot for slot in pack.slots.values() if slot.unique_id == unique_id)
