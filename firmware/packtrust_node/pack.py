@@ -423,7 +423,8 @@ class PackNode(Node):
         base = base_of(arbitration_id)
         slot = self.slots.get(node)
         if slot is not None:
-            if base == ISOTP_FROM_MODULE:
+            # With bit 17 it is a long record, which is the channel's.
+            if base == ISOTP_FROM_MODULE and not arbitration_id & ENCRYPTED:
                 if arbitration_id == compose(ISOTP_FROM_MODULE, node):
                     payload = self._post.feed(MODULE_BUS, compose(ISOTP_TO_MODULE, node), arbitration_id, frame)
                     if payload is not None:
