@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from packtrust_node.neighbour import Neighbour
     from packtrust_node.node import Node
     from packtrust_node.relation import Relation
+    from packtrust_node.rotation import Rotation
 
 STAGED_MAX = const(2)
 
