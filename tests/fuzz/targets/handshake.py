@@ -31,6 +31,10 @@ def seeds():
     # A second node with the same keys answers too.
     twins = _end(RESPONDER, 9).feed(hello)
     yield _run(INITIATOR, (reply, twins, reply))
+    forged_reply = reply[:-1] + bytes((reply[-1] ^ 1,))
+    forged_finish = finish[:-1] + bytes((finish[-1] ^ 1,))
+    yield _run(INITIATOR, [reply] + [forged_reply] * 12)
+    yield _run(RESPONDER, [hello] + [forged_finish] * 12)
     for role in (INITIATOR, RESPONDER):
         yield _run(role, (hello, finish, finish))
         yield _run(role, (reply, reply, hello))

@@ -58,6 +58,8 @@ def seeds():
     text = b"".join([encode(frame) for frame in frames])
     for fd in (b"\x00", b"\x01"):
         yield fd + _pieces(opened + text)
+        later = (b"\x07", b"z\r", b"Z\r", b"sa000000\r", b"sb255000\r", b"\x07")
+        yield fd + _pieces(opened) + b"".join([_pieces(piece) for piece in later])
         yield fd + _pieces(opened + text, 3)
         yield fd + _pieces(opened + b"z\rZ\rs" + b"w100020\rsb255255\rsx000000\rs\r\x07\x07z\r")
         yield fd + _pieces(b"\x07\x07\x07\x07\x07\x07\x07") + bytes((_TIME, _TIME))
