@@ -57,12 +57,14 @@ def statistics() -> dict:
     _least_free = min(_least_free, free)
     low = 0
     high = free
+    gc.disable()  # a try that fails has not collected: the node stands still for as few collections as can be
     while high - low > 64:
         size = (low + high) // 2
         try:
             bytearray(size)
             low = size
+            gc.collect()
         except MemoryError:
             high = size
-        gc.collect()
+    gc.enable()
     return {"heap_used": gc.mem_alloc(), "heap_free": free, "heap_least": _least_free, "heap_block": low}

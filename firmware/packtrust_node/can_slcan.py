@@ -202,13 +202,15 @@ class SlcanCan:
         """Give a frame to the adapter; False if there is no room, or it is not open."""
         if self._pending >= self._depth or self._answers or self._out or self.state in (OPENING, BUS_OFF, LOST):
             return False
+        # Should there be no heap for the line, the frame was not given.
+        self._write(encode(frame, self.fd))
         self._pending += 1
         self.counters["sent"] += 1
-        self._write(encode(frame, self.fd))
         return True
 
     def _write(self, data: bytes) -> None:
-        data = self._out + data
+        if self._out:
+            data = self._out + data
         if not data:
             return
         try:
@@ -216,7 +218,7 @@ class SlcanCan:
         except OSError:
             self.state = LOST
             count = len(data)
-        self._out = data[count or 0 :]
+        self._out = b"" if count == len(data) else data[count or 0 :]
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 

@@ -46,25 +46,33 @@ class Console:
     def _say_figures(self) -> None:
         """One line of JSON, said in pieces: a board with little RAM has no room for all of it at once."""
         self._write("stats ")
-        lead = "{"
-        for key, value in self._node.figures():
-            self._write(lead + dumps(key) + ": ")
-            self._say_value(value)
-            lead = ", "
-        if self._extra is not None:
-            self._write(lead + '"board": ' + dumps(self._extra()))
-        self._write("}\n")
+        try:
+            lead = "{"
+            for key, value in self._node.figures():
+                self._write(lead + dumps(key) + ": ")
+                self._say_value(value)
+                lead = ", "
+            if self._extra is not None:
+                self._write(lead + '"board": ')
+                self._say_value(self._extra())
+            self._write("}")
+        finally:
+            # What is broken off ends here: what is logged of it is a line of its own.
+            self._write("\n")
 
     def _say_value(self, value) -> None:
-        if not isinstance(value, list) or not value or not isinstance(value[0], tuple):
+        if isinstance(value, dict):
+            value = value.items()
+        elif not isinstance(value, list) or not value or not isinstance(value[0], tuple):
             self._write(dumps(value))
             return
-        # (key, what gives the value) of many.
         lead = "{"
-        for key, make in value:
-            self._write(lead + dumps(key) + ": " + dumps(make()))
+        for key, inner in value:
+            self._write(lead + dumps(key) + ": ")
+            # Of many, what gives the value.
+            self._say_value(inner() if callable(inner) else inner)
             lead = ", "
-        self._write("}")
+        self._write("}" if lead != "{" else "{}")
 
     def feed(self, data: bytes) -> None:
         """Bytes typed; answers every complete line."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from packtrust_node.neighbour import Neighbour
     from packtrust_node.node import Node
     from packtrust_node.relation import Relation
-    from packtrust_node.rotation import Rotation
+    from packtrust_node.rotation import Rotation  # noqa: F401 - in a type comment
 
 STAGED_MAX = const(2)
 

@@ -281,7 +281,7 @@ class FlashSlots:
             at += size
         return found
 
-    def read(self, name: str) -> "bytes | None":
+    def read(self, name: str) -> "bytearray | None":
         """Contents of a slot, None if there is no such slot."""
         at = self._find(name.encode(), self._up(_BANK_LENGTH))
         if at < 0:
@@ -291,7 +291,7 @@ class FlashSlots:
             return None
         data = bytearray(length)
         self._read(self._bank, at + _ENTRY_LENGTH + name_length, data)
-        return bytes(data)
+        return data
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a slot's contents. OSError if there is no room, or flash does not keep it."""

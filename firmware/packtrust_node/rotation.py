@@ -4,7 +4,7 @@ The commit is as with a package: the module's first, and it goes on with both ep
 new one; so a power cut on either side, at any step, leaves a pair that meets again.
 """
 
-from struct import pack, unpack_from
+from struct import pack
 
 from packtrust import rotation
 from packtrust._compat import const
@@ -14,34 +14,17 @@ from packtrust.handshake import INITIATOR
 from packtrust.keys import SALT_LENGTH
 from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
 from packtrust.pairing import PairExchange
-from packtrust_node.relation import PREFIX, SALT_PREFIX, Relation, record_name
+from packtrust_node.relation import Relation, record_name
+from packtrust_node.salts import salt_hash, salt_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust_node.neighbour import Neighbour
     from packtrust_node.node import Node
     from packtrust_node.relation import Kept
-    from packtrust_node.store import Store
 
 TIMEOUT_MS = const(10000)
 REPEAT_MS = const(1000)
-
-_SALT_ENTRY = const(36)  # epoch, SHA-256 of the salt
-
-
-def salt_name(tag: bytes) -> str:
-    """Name of the store's record of a relationship's salts."""
-    return SALT_PREFIX + record_name(tag)[len(PREFIX) :]
-
-
-def salt_hash(store: "Store", tag: bytes, epoch: int) -> bytes:
-    """SHA-256 of the salt of an epoch that the devices made themselves, b"" if a package brought it."""
-    raw = store.read(salt_name(tag))
-    if raw is not None:
-        for at in range(0, len(raw) - _SALT_ENTRY + 1, _SALT_ENTRY):
-            if unpack_from(">I", raw, at)[0] == epoch:
-                return bytes(raw[at + 4 : at + _SALT_ENTRY])
-    return b""
 
 
 class Rotation:

@@ -2,7 +2,7 @@
 
 from packtrust import provision, report
 from packtrust_node.endpoint import Refusal
-from packtrust_node.rotation import salt_hash
+from packtrust_node.salts import salt_hash
 from packtrust_node.usage import DUE, USED_UP
 
 TYPE_CHECKING = False

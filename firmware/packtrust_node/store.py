@@ -78,11 +78,14 @@ class FileSlots:
         """Names of all slots."""
         return listdir(self._directory)
 
-    def read(self, name: str) -> "bytes | None":
+    def read(self, name: str) -> "bytes | bytearray | None":
         """Contents of a slot, None if there is no such slot."""
         try:
+            # Of the size it has: reading on and on takes up to twice the room.
+            data = bytearray(stat(self._path(name))[6])
             with open(self._path(name), "rb") as file:
-                return file.read()
+                count = file.readinto(data)
+                return data if count == len(data) else data[:count]
         except OSError:
             return None
 
@@ -195,14 +198,16 @@ class Store:
         if size < head + _NONCE + _TAG:
             return _TORN, b""
         try:
-            plain = aead.decrypt(raw[head : head + _NONCE], raw[head + _NONCE :], raw[:head] + name.encode())
+            # Not cut off: a record may be a kilobyte, and a board has no room for many of them.
+            text = memoryview(raw)[head + _NONCE :]
+            plain = aead.decrypt(raw[head : head + _NONCE], text, raw[:head] + name.encode())
         except InvalidTag:
             return bad, b""
         return unpack_from(">I", raw, head - 4)[0], plain
 
-    def _newest(self, name: str) -> "tuple[int, int, bytes | None, int]":
-        """Index of the newest good slot (-1: none), its sequence, its plaintext, and what is wrong: 0, LOST as _TORN,
-        _FORGED if a complete copy is not ours."""
+    def _newest(self, name: str, wanted: bool = False) -> "tuple[int, int, bytes | None, int]":
+        """Index of the newest good slot (-1: none), its sequence, its plaintext (None unless wanted), and what is
+        wrong: 0, LOST as _TORN, _FORGED if a complete copy is not ours."""
         aead = self._open_key(False)
         if aead is None:
             return -1, 0, None, 0
@@ -222,7 +227,9 @@ class Store:
             elif best < 0 or found[0] > sequence:
                 best = index
                 sequence = found[0]
-                plain = found[1]
+                if wanted:
+                    plain = found[1]
+            found = None
         if torn == 2:
             # No power cut does this: the second slot is only ever written while the first one is good.
             wrong = _TORN
@@ -231,7 +238,7 @@ class Store:
     def read(self, name: str) -> "bytearray | None":
         """The record, or None if there is none. StorageError if it was there and no copy of it is good."""
         _check_name(name)
-        best, _, plain, wrong = self._newest(name)
+        best, _, plain, wrong = self._newest(name, True)
         if wrong:
             self._evidence(NOT_AUTHENTIC if wrong == _FORGED else LOST)
             if best < 0:
@@ -248,9 +255,11 @@ class Store:
         best, sequence, _, _ = self._newest(name)
         head = pack(_HEAD, _MAGIC, FORMAT, len(data), sequence + 1)
         nonce = bytes(self._urandom(_NONCE))
-        sealed = head + nonce + aead.encrypt(nonce, data, head + name.encode())
+        sealed = aead.encrypt(nonce, data, head + name.encode())
+        sealed = b"".join((head, nonce, sealed))
         self._count(name)
         self._put(name + _SLOTS[1 if best == 0 else 0], sealed)
+        sealed = b""  # `purge` reads it back
         if purge:
             self.purge(name)
 

@@ -25,6 +25,8 @@ LIMIT = const(1024)
 SMALL_LIMIT = const(128)
 # A frame the controller has not taken for so long would tell old news: the bus was not there.
 STALE_MS = const(1000)
+# When nobody asked the controller for so long it was the node that stood still, perhaps in the middle of a record.
+_STOOD_MS = const(700)
 
 _CLASSIC = const(8)
 _FD = const(64)
@@ -180,6 +182,7 @@ class TxQueue:
         self.overflow = 0
         self.stale = 0
         self._waits_ms = None  # since when the controller takes nothing
+        self._pumped_ms = 0
         self._refused = -1  # stream whose record had no room: its other frames go with the first
         self._limit = limit
         self._standard = _Ring()
@@ -238,12 +241,13 @@ class TxQueue:
         after = len(self)
         if after == 0:
             self._waits_ms = None
-        elif after != before or self._waits_ms is None:
+        elif after != before or self._waits_ms is None or now_ms - self._pumped_ms > _STOOD_MS:
             self._waits_ms = now_ms
         elif now_ms - self._waits_ms > STALE_MS:
             self.stale += after
             self._waits_ms = None
             self.clear()
+        self._pumped_ms = now_ms
 
     def _pump(self, ring: _Ring) -> bool:
         """Give the frames of a ring; whether the driver took all."""

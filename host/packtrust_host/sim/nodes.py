@@ -26,6 +26,7 @@ from .server import VirtualBusServer
 BUSES = ("vcu", "module")
 START_S = 30.0  # a node of 32 on a slow machine
 ANSWER_S = 10.0
+_STATISTICS_TRIES = 3
 LOG_LINES = 500
 BOOT = CHECKOUT / "boards" / "unix" / "boot.py"
 _PR_SET_PDEATHSIG = 1
@@ -186,10 +187,14 @@ class NodeProcess:
                 self._answer = None
 
     async def statistics(self) -> dict[str, Any]:
-        """The node's counters."""
-        answer = await self.command("stats")
-        result: dict[str, Any] = json.loads(answer.split(" ", 1)[1])
-        return result
+        """The node's counters. A board that is short of RAM may break off, and is asked again; NodeError in the end."""
+        answer = ""
+        for _ in range(_STATISTICS_TRIES):
+            answer = await self.command("stats")
+            with contextlib.suppress(ValueError):
+                result: dict[str, Any] = json.loads(answer.split(" ", 1)[1])
+                return result
+        raise NodeError("%s breaks off its answer to 'stats': %s | %s" % (self.name, answer, self._last_words()))
 
     async def kill(self) -> None:
         """Pull its power: SIGKILL. The flash stays as it is."""

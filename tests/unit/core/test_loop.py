@@ -6,6 +6,7 @@ from packtrust.frame import Frame
 from packtrust_node import loop as loops
 from packtrust_node.console import Console
 from packtrust_node.txqueue import TxQueue
+from portable import raises
 
 
 class Driver:
@@ -315,6 +316,33 @@ def test_console_commands():
     del said[:]
     tested.greet()
     assert said == ["packtrust module S-1\n"]
+
+
+def test_figures_are_said_in_small_pieces_and_a_line_that_is_broken_off_ends():
+    node, said, tested = console()
+    heap = []
+
+    def scarce():
+        if not heap:
+            raise MemoryError()
+        return {"state": 3}
+
+    def figures():
+        yield "counters", {"refused-%d" % number: {"inner": number} for number in range(30)}
+        yield "modules", [("1", scarce)]
+
+    node.figures = figures
+    raises(MemoryError, lambda: tested.feed(b"stats\n"))
+    assert max([len(text) for text in said]) < 30  # a board may have no kilobyte in one piece
+    assert said[-1] == "\n"  # what is logged of it is a line of its own
+    assert "".join(said).count("\n") == 1
+    heap.append(1)
+    del said[:]
+    tested.feed(b"stats\n")
+    shown = json.loads("".join(said)[6:])
+    assert shown["counters"]["refused-29"] == {"inner": 29}
+    assert shown["modules"] == {"1": {"state": 3}}
+    assert shown["board"] == {"heap": 3}
 
 
 def test_console_survives_rubbish():

@@ -169,7 +169,7 @@ def test_the_app_learns_what_the_pack_did_without_it(ready):
     record = module_lct(ready, 1)
     assert record.epoch == 3 and record.state == ACTIVE and record.rotated == 1 and record.epoch_tried == 3
     assert usages[record.lct_id].made_here and not usages[record.lct_id].due
-    from packtrust_node.rotation import salt_hash
+    from packtrust_node.salts import salt_hash
 
     station = ready.pack.stations["pack"]
     assert record.salt_hash == salt_hash(station.env.store, record.tag, 3).hex()
