@@ -42,7 +42,7 @@ demo: setup ## set up, then run the main job: a virtual pack from registration t
 	@$(WITH_MICROPYTHON) $(BIN)/packtrust demo $(ARGS)
 
 .PHONY: test
-test: _firmware_if_possible ## set up, then run all tests: those that measure time alone first, then the rest side by side
+test: _firmware_if_possible ## set up, then run the tests (attacks and faults: see below): those that measure time alone first
 	@$(WITH_MICROPYTHON) PYTHON=$(BIN)/python WORKERS=$(WORKERS) sh tools/run_tests.sh $(ARGS)
 
 .PHONY: attacks

@@ -1,7 +1,9 @@
 #!/bin/sh
-# All tests in two runs: what measures time runs alone, so that no other test steals its processor; the rest on $WORKERS.
-# Arguments go to both runs of pytest. Fails if either fails, or if neither found a test (pytest's exit code 5).
+# The tests in two runs: what measures time runs alone, so that no other test steals its processor; the rest on $WORKERS.
+# Without arguments all but attacks and faults, which `make attacks` and `make faults` run for their tables. Arguments go
+# to both runs of pytest. Fails if either fails, or if neither found a test (pytest's exit code 5).
 set -u
+[ $# -gt 0 ] || set -- --ignore=tests/attacks --ignore=tests/faults
 "$PYTHON" -m pytest -m realtime "$@"
 alone=$?
 "$PYTHON" -m pytest -m "not realtime" -n "$WORKERS" "$@"
