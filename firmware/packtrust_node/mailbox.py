@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 RECEIVE_MAX = const(1024)
 _WAITING_MAX = const(8)
+# Frames at once: each takes a hundred bytes of heap, and a board's queue (txqueue.SMALL_LIMIT) holds records too.
+BURST = const(8)
+_FLUSH_MAX = const(48)
 
 
 class Mailbox:
@@ -29,7 +32,7 @@ class Mailbox:
     ) -> None:
         self.rx_id = rx_id
         self.overflowed = 0
-        self._link = IsoTpLink(tx_id, rx_id, receive_max)
+        self._link = IsoTpLink(tx_id, rx_id, receive_max, False, BURST)
         self._send_frame = send_frame
         self._waiting = []  # type: list[bytes]
 
@@ -63,7 +66,14 @@ class Mailbox:
         self._flush(now_ms)
 
     def _flush(self, now_ms: int) -> None:
-        while self._waiting and not self._link.sending:
-            self._link.send(self._waiting.pop(0), now_ms)
-        for frame in self._link.outgoing():
-            self._send_frame(frame)
+        link = self._link
+        room = _FLUSH_MAX
+        while room > 0:
+            if self._waiting and not link.sending:
+                link.send(self._waiting.pop(0), now_ms)
+            frames = link.outgoing()
+            if not frames:
+                return
+            for frame in frames:
+                self._send_frame(frame)
+            room -= len(frames)

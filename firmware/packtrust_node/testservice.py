@@ -19,6 +19,8 @@ from packtrust.segmentation import Segmenter
 
 _IDLE_MS = 500
 _BUSY_MS = 10
+# Frames made at once: an answer may have hundreds, and a board has no heap for so many.
+_BURST = 8
 
 
 class TestService:
@@ -53,7 +55,9 @@ class TestService:
             return True  # another node's, or with segmentation bits it cannot have
         if node != self._node or self._link is None:
             self._node = node
-            self._link = IsoTpLink(compose(self._rows[1], node), compose(self._rows[0], node), wire.REQUEST_MAX)
+            self._link = IsoTpLink(
+                compose(self._rows[1], node), compose(self._rows[0], node), wire.REQUEST_MAX, False, _BURST
+            )
         payload = self._link.feed(frame, self._env.now_ms())
         if payload is not None:
             self._link.send(self.answer(payload), self._env.now_ms())
@@ -70,8 +74,11 @@ class TestService:
         return _BUSY_MS if link.sending else _IDLE_MS
 
     def _flush(self) -> None:
-        for frame in self._link.outgoing():
-            self._env.send(self._port, frame)
+        frames = self._link.outgoing()
+        while frames:
+            for frame in frames:
+                self._env.send(self._port, frame)
+            frames = self._link.outgoing()
 
     def answer(self, payload: bytes) -> bytes:
         """The reply to a request."""

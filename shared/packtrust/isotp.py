@@ -31,15 +31,19 @@ class IsoTpLink:
     """One ISO-TP link: `tx_id` and `rx_id` are whole arbitration IDs (29 bits).
 
     `send()` and `feed()` put frames into `outgoing()`, to be sent in order. `receive_max` bounds the memory a peer can
-    make us allocate. `dropped` counts what was given up, by cause.
+    make us allocate; `burst`, if not 0, how many consecutive frames there are at once: `outgoing` is called again then,
+    until it gives none. `dropped` counts what was given up, by cause.
     """
 
-    def __init__(self, tx_id: int, rx_id: int, receive_max: int = PAYLOAD_MAX, fd: bool = False) -> None:
+    def __init__(
+        self, tx_id: int, rx_id: int, receive_max: int = PAYLOAD_MAX, fd: bool = False, burst: int = 0
+    ) -> None:
         self.tx_id = tx_id
         self.rx_id = rx_id
         self.dropped = {}  # type: dict[str, int]
         self._receive_max = receive_max
         self._fd = fd
+        self._burst = burst
         self._tx_dl = 64 if fd else 8
         self._frames = []  # type: list[Frame]
         self._waiting = []  # type: list[bytes]
@@ -89,6 +93,8 @@ class IsoTpLink:
 
     def outgoing(self) -> "list[Frame]":
         """Frames to send now, in order; the list is then empty."""
+        if self._burst and not self._frames and not self._stmin_ms:
+            self._continue(self._tx_time_ms)
         frames = self._frames
         self._frames = []
         return frames
@@ -120,6 +126,8 @@ class IsoTpLink:
         room = self._tx_dl - 1
         while self._payload and self._may_send:
             if self._stmin_ms and now_ms - self._tx_time_ms < self._stmin_ms:
+                return
+            if self._burst and len(self._frames) >= self._burst:
                 return
             part = self._payload[self._at : self._at + room]
             self._emit(bytes((_CONSECUTIVE << 4 | self._sequence,)) + part)

@@ -144,3 +144,26 @@ def test_junk_never_raises():
             data = bytes((first,)) + bytes(size)
             receiver.feed(Frame(0x100, data[:8]), 0)
     receiver.feed(Frame(0x100, b""), 0)
+
+
+def test_a_burst_bounds_the_frames_there_are_at_once():
+    for stmin in (0, 5):
+        sender = IsoTpLink(1, 2, burst=4)
+        sender.send(bytes(range(100)), 0)
+        assert len(sender.outgoing()) == 1
+        assert sender.outgoing() == []  # not before the flow control
+        sender.feed(Frame(2, bytes((0x30, 10, stmin))), 1)
+        counts = []
+        now_ms = 1
+        while sum(counts) < 10:
+            count = len(sender.outgoing())
+            assert count <= 4
+            counts.append(count)
+            now_ms += 5
+            if stmin:
+                sender.tick(now_ms)
+        assert counts == ([4, 4, 2] if not stmin else [1] * 10)
+        assert sender.outgoing() == []  # the block is over
+        sender.feed(Frame(2, bytes((0x30, 0, 0))), now_ms)
+        assert [len(sender.outgoing()) for _ in range(2)] == [4, 0]
+        assert sender.is_idle

@@ -163,6 +163,31 @@ def test_mailbox_queue_is_bounded():
     assert got == [0, 12, 13, 14, 15, 16, 17, 18, 19]
 
 
+def test_a_long_message_is_made_a_few_frames_at_a_time():
+    sent = []
+    box = Mailbox(1, 2, lambda frame: sent.append(frame.copy()))
+    peer = IsoTpLink(2, 1)
+    message = bytes(range(256)) * 4
+    box.send(message, 0)
+    peer.feed(sent.pop(), 0)
+    got = None
+    for frame in peer.outgoing():
+        box.feed(frame, 0)
+    now_ms = 0
+    while got is None:
+        # A board's queue of 128 frames has records to take as well.
+        assert 0 < len(sent) <= 56
+        assert not box.is_idle or len(sent) < 8
+        for frame in sent:
+            got = peer.feed(frame, now_ms) or got
+        del sent[:]
+        now_ms += 50
+        box.tick(now_ms)
+    assert got == message
+    assert now_ms <= 200
+    assert box.is_idle and not sent
+
+
 def test_mailbox_gives_up_and_goes_on():
     sent = []
     box = Mailbox(1, 2, sent.append)
