@@ -27,6 +27,8 @@ _WAIT_MAX_MS = const(500)
 _QUIET_MS = const(10)
 _STALE_MAX_MS = const(2000)
 _SCRUB_PAUSE_MS = const(5000)
+# An answer on the console may take so long: it waits for a broadcast that others wait for.
+_CONSOLE_MS = const(100)
 
 
 class Loop:
@@ -104,7 +106,7 @@ class Loop:
         now_ms = self._clock.now_ms()
         for queue in self._queues:
             queue.pump(now_ms)
-        if self._console_in is not None:
+        if self._console_in is not None and self.node.spare_ms(now_ms) >= _CONSOLE_MS:
             # After "ask them all" only a poll tells whether reading the console would block.
             if self._poller is None or self._readable(self._console_in):
                 self._read_console()

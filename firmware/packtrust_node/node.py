@@ -123,6 +123,10 @@ class Node:
         """Node bytes this node listens to, for the controller's filters; None: all."""
         return None
 
+    def spare_ms(self, now_ms: int) -> int:
+        """How long the node may do something else before others miss what it says."""
+        return 1000
+
     def figures(self) -> "Iterator[tuple[str, object]]":
         """Name and value of each figure for the console; no secrets. A list of (key, function) stands for a dict."""
         yield "claimed", self.identity is not None and self.identity.claimed

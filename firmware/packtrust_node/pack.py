@@ -322,6 +322,10 @@ class PackNode(Node):
         """Modules we have keys with, by number."""
         return self._order
 
+    def spare_ms(self, now_ms: int) -> int:
+        """As Node.spare_ms: an old VCU watches the period of the broadcast."""
+        return self._burst_ms - now_ms
+
     def figures(self) -> "Iterator[tuple[str, object]]":
         """As Node.figures."""
         for figure in Node.figures(self):

@@ -59,6 +59,7 @@ class Node:
         self.code = b"\x01\xab" * 8
         self.resets = 0
         self.ended_ms = None
+        self.spare = 1000
 
     def on_frame(self, port, frame):
         if bytes(frame.data) == b"choke":
@@ -69,6 +70,9 @@ class Node:
     def on_tick(self):
         self.ticks += 1
         return 1000
+
+    def spare_ms(self, now_ms):
+        return self.spare
 
     def hears(self):
         return (0, 5 if self.ticks < 3 else 6)
@@ -265,6 +269,23 @@ def test_the_loop_ends_with_its_console():
         _driver, _, _, loop = made(Input(b"id\n", True), Console(node, {"role": "pack", "serial": "S"}, said.append))
         loop.run()
         assert not loop.running
+        assert len(said) == 1
+
+    without_select(run)
+
+
+def test_the_console_waits_for_a_broadcast_that_is_due():
+    def run():
+        said = []
+        tested = Console(Node(), {"role": "pack", "serial": "S"}, said.append)
+        _driver, node, _, loop = made(Input(b"id\n", False), tested)
+        node.spare = 20
+        for _ in range(5):
+            loop.step(0)
+        assert not said
+        node.spare = 480
+        for _ in range(5):
+            loop.step(0)
         assert len(said) == 1
 
     without_select(run)
