@@ -73,6 +73,7 @@ def let_go() -> None:
 
 def mark() -> "tuple[str, ...]":
     """What is loaded now, for `back_to` when something is done that has left no object behind: no waiting then."""
+    tidy()
     return tuple(modules) if _enabled else ()
 
 

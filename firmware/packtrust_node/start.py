@@ -78,9 +78,12 @@ def build():
     if small:
         reserve_keys()
     queues = [TxQueue(driver, SMALL_LIMIT if small else LIMIT) for driver in drivers]
-    for queue in queues:
-        # A pack's burst to the VCU, ten records in clear and sealed; a module answers a poll with a few.
-        queue.reserve(10, 64) if is_pack else queue.reserve(0, 32)
+    if is_pack:
+        # Bursts to the VCU, ten records in clear and sealed, until those are old of a second in which nobody is there.
+        queues[0].reserve(32, SMALL_LIMIT)
+        queues[1].reserve(0, 64)
+    else:
+        queues[0].reserve(0, 32)  # a module answers a poll with a few records
     for index, driver in enumerate(drivers):
         if data_bitrate(config, index) and not getattr(driver, "fd", False):
             _log("port %d has no CAN FD, though node.json asks for it: classic frames" % index)

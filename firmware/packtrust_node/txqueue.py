@@ -75,11 +75,11 @@ class _Ring:
         """Make room for `slots` frames."""
         self._grow(slots, self._words)
 
-    def has_room(self, frames: int) -> bool:
-        """Whether so many more frames fit, if need be in more memory; False if there is no heap for it."""
+    def has_room(self, frames: int, limit: int) -> bool:
+        """Whether so many more frames fit, if need be in more memory, for `limit` in all; False if there is no heap."""
         if self.count + frames > self._slots:
             try:
-                self._grow(self.count + max(frames, _SLOTS), self._words)
+                self._grow(min(limit, self.count + max(frames, _SLOTS)), self._words)
             except MemoryError:
                 return False
         return True
@@ -212,7 +212,7 @@ class TxQueue:
             else:
                 frames = (head >> 8 & 15) + 1
                 self._refused = -1
-                if len(self) + frames > self._limit or not self._extended.has_room(frames):
+                if len(self) + frames > self._limit or not self._extended.has_room(frames, self._limit):
                     self._refused = stream_of(head)
                     self.overflow += 1
                     return

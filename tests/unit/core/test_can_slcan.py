@@ -359,6 +359,16 @@ def test_queue_keeps_order_and_has_a_limit():
     assert len(queue) == 0
 
 
+def test_a_queue_takes_no_more_memory_than_its_limit_needs_and_no_half_record():
+    _stream, driver = opened()
+    queue = TxQueue(driver, 100)
+    for record in range(40):
+        for chunk in range(5):
+            queue.put(Frame(0x145E0400 | (record & 1) << 16 | chunk << 12, bytes(8)))
+    assert len(queue) == 100 and queue.overflow == 20 * 5
+    assert queue._extended.slots <= 100
+
+
 def test_old_news_are_dropped_when_the_bus_is_not_there():
     stream, driver = opened()
     queue = TxQueue(driver)
