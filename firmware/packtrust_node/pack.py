@@ -55,7 +55,6 @@ from packtrust.messages.bases import (
     STATUS_3,
     STATUS_REQUEST,
     TEST_FROM_PACK,
-    TEST_TO_MODULE,
     TIME_REQUEST,
     VCU_TIME_REQUEST,
 )
@@ -125,7 +124,6 @@ _OURS = (
     FRAME_TRANSFER_REQUEST,
     ISOTP_TO_MODULE,
     HANDSHAKE_TO_MODULE,
-    TEST_TO_MODULE,
 )
 # Of a module with a session: answers to one request to announce, and sessions until the next request.
 _ANNOUNCEMENTS = const(3)

@@ -28,6 +28,9 @@ NEXT_STEP = "no MicroPython found: run `make setup`, or name one in MICROPYTHON 
 SECONDS = 110
 WORDS_32 = ROOT / "build/micropython32/bin/micropython"
 INTERPRETERS = ("unix64", "unix32", "cortex-m4")
+# Minutes of a whole pack's life, in which models of chips are computed bit by bit: the emulator would take a quarter of
+# an hour. The unix ports run these; drivers and nodes have tests of their own on the emulator.
+NOT_EMULATED = {"test_nodes_over_drivers"}
 
 
 def portable_files() -> list[Path]:
@@ -198,6 +201,7 @@ def cases() -> list[object]:
         pytest.param(where, path, name, id=f"{where}-{path.stem}-{name}")
         for where in INTERPRETERS
         for path in portable_files()
+        if where != "cortex-m4" or path.stem not in NOT_EMULATED
         for name in test_names(path)
     ]
 
