@@ -6,7 +6,7 @@ from packtrust.handshake import INITIATOR, RESPONDER, Handshake, epoch_of
 from packtrust.keys import SIDE_A, SIDE_B, Relationship
 
 COVERS = ("packtrust.handshake:Handshake.feed", "packtrust.handshake:Handshake._on_", "packtrust.handshake:epoch_of")
-HEAP_MAX = 40000
+HEAP_MAX = 80000
 
 _EPOCH = 7
 
