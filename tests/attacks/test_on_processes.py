@@ -115,6 +115,7 @@ def replay(scene):
 
 def clear_injection(scene):
     number = scene.module()["node"]
+    scene.command(STATE_OFF)  # what an attack before has left
     assert scene.module()["state"] == STATE_OFF
     for name, values in (("MAX_STATE", {"max_state": STATE_ON}), ("STATE_CHANGE", {"state": STATE_ON})):
         scene.send(compose(by_name(name).base, number), encode(name, values))
@@ -141,8 +142,10 @@ def hello_flood(scene):
     return "" if scene.module()["session"] else "the module's session has ended"
 
 
-# A board that needs a tenth of a second for a handshake bounds the flood of HELLOs by itself.
-NOT_ON = {("test_hello_flood.py", CORTEX_M4)}
+# A board that needs a tenth of a second for a handshake bounds the flood of HELLOs by itself. A state that a weakened
+# build takes from a clear frame lasts until the pack's next heartbeat, 200 ms: an emulated console is too slow to show
+# it, so the control would prove nothing there.
+NOT_ON = {("test_hello_flood.py", CORTEX_M4), ("test_clear_injection.py", CORTEX_M4)}
 
 ATTACKS = {
     "test_clear_injection.py": clear_injection,

@@ -76,9 +76,7 @@ def work_buffer(size):
 
 def aead(backend, sizes=(8, 64)):
     """Seal, open and key set-up of one backend."""
-    from packtrust.crypto import AESGCM
-
-    from packtrust.crypto import gcm_tables
+    from packtrust.crypto import AESGCM, gcm_tables
 
     AESGCM(KEY, backend).wipe()  # the tables all keys share
     gcm_tables._free.clear()  # a wiped key's memory, which the next one would take
