@@ -18,7 +18,7 @@ from packtrust.messages.bases import ROTATION_FROM_MODULE
 from packtrust.pairing import tag_of
 from packtrust_node import identity as identities
 from packtrust_node import ondemand
-from packtrust_node.relation import SALT_PREFIX, record_name
+from packtrust_node.relation import record_name
 from packtrust_node.staging import (
     OFFER_REPEAT_MS,
     PAIRED_REPEAT_MS,
@@ -356,11 +356,6 @@ class Endpoint:
         self._finished = []
         self._owner_key = b""
         self._end_rotation()
-        store = self._node.env.store
-        for name in store.names():
-            if name.startswith(SALT_PREFIX):
-                store.remove(name)
-        self._node.usage.forget()
 
     def _drop(self, staged: Staged, keep_receipt_key: bool = False) -> None:
         if staged in self._staged:

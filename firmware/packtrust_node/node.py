@@ -505,8 +505,9 @@ class Node:
             self._endpoint.clear()
         store = self.env.store
         for name in store.names():
-            if name.startswith(relations.PREFIX):
+            if name.startswith(relations.PREFIX) or name.startswith(relations.SALT_PREFIX):
                 store.remove(name)
+        self.usage.forget()
         self.relations = {}
         self.count("released")
         self.env.log("released: no owner, no keys, new claim code")

@@ -1,5 +1,6 @@
 """What a node stores, queues and counts: records of identity and relationship, mailbox, slots, latency."""
 
+from nodebench import Bench
 from packtrust.errors import CryptoError, StorageError
 from packtrust.isotp import IsoTpLink
 from packtrust.keys import SIDE_A, SIDE_B, fingerprint
@@ -328,3 +329,17 @@ def test_state_of_the_pack_is_what_its_terminals_have():
     slots[1].take(GOT_STATUS_1, encode("STATUS_1", state=0))
     assert pack_state(slots, "parallel") == 3 and pack_state(slots, "series") == 0
     assert pack_state([], "parallel") == 0
+
+
+def test_a_reset_at_the_console_leaves_nothing_of_the_relationships():
+    """Though nothing that serves the owner is loaded then: found by cutting the power in the middle of one."""
+    bench = Bench()
+    node = bench.nodes["module0"]
+    store = bench.envs["module0"].store
+    store.write("rel-0011223344556677", bytes(90))
+    store.write("salt-0011223344556677", bytes(72))
+    store.write("usage", bytes(8))
+    assert node._endpoint is None
+    node.reset()
+    left = [name for name in store.names() if name.split("-")[0] in ("rel", "salt", "usage")]
+    assert left == []
