@@ -16,7 +16,7 @@ _LEAST = const(2048)
 def free_heap() -> None:
     """Collect, then overwrite all free memory of the heap. Neither raises nor keeps anything.
 
-    About three collections' time: docs/keys.md has figures.
+    It takes as long as a few collections (docs/keys.md).
     """
     free = getattr(gc, "mem_free", None)
     if free is None:
