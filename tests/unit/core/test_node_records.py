@@ -343,3 +343,10 @@ def test_a_reset_at_the_console_leaves_nothing_of_the_relationships():
     node.reset()
     left = [name for name in store.names() if name.split("-")[0] in ("rel", "salt", "usage")]
     assert left == []
+
+
+def test_what_a_host_asks_a_nodes_test_service_is_no_frame_of_the_packs_own():
+    """It counted as a sign of tampering, twelve thousand times in a demo."""
+    pack = Bench().nodes["pack"]
+    assert not pack.sends(0x437) and not pack.sends(0x53A)
+    assert pack.sends(0x438) and pack.sends(0x539)
