@@ -45,7 +45,9 @@ def seeds():
 
 def take(data):
     source = Source(data)
-    receiver = GroupReceiver(Workspace(2, 2), _SECRET, _PACK)
+    workspace = Workspace(2, 2)
+    receiver = GroupReceiver(workspace, _SECRET, _PACK)
+    others = [GroupSender(workspace, _PACK, _SECRET), GroupSender(workspace, _PACK, _SECRET)]
     now_ms = 1000
     beat = 0
     while source.left:
@@ -58,5 +60,7 @@ def take(data):
         beat = receiver.beat
         if head & 0x80:
             receiver.skip_to(head & 3)
-            receiver.leave()
+            # Other keys of the node need the places of the ready ones: the receiver's has to leave, as a rule.
+            for other in others:
+                other.seal(_ID, b"")
             beat = receiver.beat

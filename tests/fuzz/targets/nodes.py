@@ -69,6 +69,9 @@ def seeds():
     # More questions than answers are taken.
     asked = _transfer(VCU_BUS, to_pack, from_pack, provision.frame_message(provision.IDENTIFY, _PACK, 1))
     yield _run(*(asked * 12))
+    for head in (b"\x10", b"\x11"):
+        for base in (0x400, 0x401, 0x402, 0x404, 0x405, 0x406, 0x410):
+            yield head + _run((VCU_BUS, Frame(base + (head[0] & 15) * 256, bytes(8), False)))[1:]
     yield b"\x09" + _run((VCU_BUS, Frame(0x400, bytes(8), False)), (VCU_BUS, Frame(0x410, bytes(8), False)))[1:]
     yield _run(
         (VCU_BUS, Frame(to_pack, bytes(20), True, True)), (VCU_BUS, Frame(to_pack | 1 << 17, bytes(20), True, True))
@@ -77,7 +80,8 @@ def seeds():
 
 def take(data):
     source = Source(data)
-    bench = Bench(1, {"pack": source.number() & 15})
+    head = source.number()
+    bench = Bench(1, {"pack": head & 15, "policy": "legacy-vcu" if head & 16 else "default"})
     bench.run(60)
     while source.left:
         head = source.number()
