@@ -4,6 +4,7 @@ What is measured in time is not asked of an emulator that shares two processors 
 """
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -27,10 +28,10 @@ def _built():
         pytest.skip(str(error))
 
 
-def run(tmp_path, boards, modules):
+def run(tmp_path, boards, modules, **options):
     """Run a demo; its report and the lines that do not hold, without the timed one."""
     output = tmp_path / "demo"
-    execute(Options(output=output, boards=boards, modules=modules, duration_s=6.0), as_json=True)
+    execute(Options(output=output, boards=boards, modules=modules, duration_s=6.0, **options), as_json=True)
     report = json.loads((output / "report.json").read_text())
     return report, {line["number"]: line["problems"] for line in report["criteria"] if not line["ok"]}
 
@@ -49,6 +50,16 @@ def test_a_pack_all_on_boards(tmp_path):
     assert set(report["heap"]) == {"pack", "module1", "module2"}
     assert report["heap"]["pack"]["least_free"] >= 6 * 1024
     assert not report["refused"]["pack"].get("internal"), report["refused"]
+
+
+def test_a_board_on_can_fd(tmp_path):
+    """What a Cortex-M4 module and its pack seal for each other is one CAN FD frame a record."""
+    report, red = run(tmp_path, {"module": ["cortex-m4", "unix"]}, 2, fd=True)
+    assert not {number: said for number, said in red.items() if number != TIMED}, red
+    lines = [line.split()[2] for line in Path(report["logs"]["module"]).read_text().splitlines()]
+    sealed = [text for text in lines if len(text.partition("#")[0]) == 8 and int(text[:8], 16) & 0x20000]
+    of_the_board = [text for text in sealed if int(text[:8], 16) & 0xFF == 1]
+    assert len(of_the_board) > 200 and all("##1" in text for text in of_the_board)
 
 
 def test_a_pack_on_the_command_line_starts_a_board():
