@@ -162,7 +162,7 @@ class AuditLogs:
         content, notes = self.read(name)
         head = self.head(name)
         lines = lines_of(content)
-        signed = self._signed_sizes(name, notes)
+        signed = self._signed_sizes(name, notes, 0 if head is None else head.size)
         tree = Tree()
         size = 0
         found = head is None
@@ -177,9 +177,10 @@ class AuditLogs:
                 "the audit log %s is not the one that was signed last" % name,
                 "see `packtrust audit verify`; `packtrust audit restart %s` begins another one" % name,
             )
-        tree = Tree()
-        for line in lines[:size]:
-            tree.add(line)
+        if tree.size > size:
+            tree = Tree()
+            for line in lines[:size]:
+                tree.add(line)
         kept = sum(len(line) + 1 for line in lines[:size])
         if len(content) > kept:
             rest = content[kept:]
@@ -193,19 +194,29 @@ class AuditLogs:
             added = [dropped, *added]
         return tree, added
 
-    def _signed_sizes(self, name: str, notes: str) -> dict[int, bytes]:
-        """Root by size of our checkpoints. A last one that a crash has torn is taken off the file."""
+    def _signed_sizes(self, name: str, notes: str, least: int) -> dict[int, bytes]:
+        """Root by size of our checkpoints, those of `least` entries and more. A last one that a crash has torn is taken
+        off the file.
+
+        They are read from the end: what is older than the key store's head says no more than that does, and a signature
+        for every entry there ever was would make each append dearer than the one before.
+        """
         signed = {}
         good = 0
         if notes:
             verifier = self.verifier(name)
+            ends = []
             at = 0
             for note in split_notes(notes):
                 at = notes.index(note, at) + len(note)
+                ends.append((at, note))
+            for end, note in reversed(ends):
                 with contextlib.suppress(NoteError):
                     checkpoint = open_checkpoint(note, verifier)
                     signed[checkpoint.size] = checkpoint.root
-                    good = at + 1
+                    good = good or end + 1
+                    if checkpoint.size <= least:
+                        break
         if len(notes) > good:
             with self.checkpoint_path(name).open("r+b") as file:
                 file.truncate(len(notes[:good].encode()))

@@ -8,7 +8,7 @@ import pytest
 
 from packtrust_host.app.keystore import KeyStore
 from packtrust_host.audit.log import AuditError, AuditLogs
-from packtrust_host.audit.note import Checkpoint, Verifier, split_notes
+from packtrust_host.audit.note import Checkpoint, Verifier, open_checkpoint, split_notes
 from packtrust_host.audit.verify import Verdict, verify
 
 NAME = "pack-50000001"
@@ -212,6 +212,21 @@ def test_a_crash_at_any_byte_of_log_and_checkpoint(logs: AuditLogs) -> None:
             logs.append(NAME, [{"what": "after"}])
             assert logs.verify(NAME).ok, (index, end, logs.verify(NAME).findings)
             assert logs.entries(NAME)[-1]["what"] == "after"
+
+
+def test_an_append_costs_one_signature_to_check_however_long_the_log(
+    logs: AuditLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def counting(note: str, verifier: Verifier) -> Checkpoint:
+        opened.append(note)
+        return open_checkpoint(note, verifier)
+
+    monkeypatch.setattr("packtrust_host.audit.log.open_checkpoint", counting)
+    logs.append(NAME, [{"what": "ninth"}])
+    assert len(opened) == 1
+    assert logs.verify(NAME).ok
 
 
 def test_no_secret_of_the_key_store_is_in_the_files(logs: AuditLogs) -> None:

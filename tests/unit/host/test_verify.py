@@ -15,6 +15,7 @@ from packtrust_host import verify_cases
 from packtrust_host.app.errors import AppError, BusLost, NoAnswer
 from packtrust_host.app.transport import CanIsoTp
 from packtrust_host.verify import (
+    AlikeOnce,
     BackendMissing,
     BusAsk,
     NodeRefused,
@@ -201,6 +202,29 @@ def test_backend_by_name():
     assert {item.variant for item in report.operations if item.name.startswith("AES")} == {"pure"}
     with pytest.raises(BackendMissing, match="take one of cryptography, pure"):
         verdict(backend="quantum")
+
+
+def test_of_nodes_alike_one_is_asked_for_every_backend():
+    def aes(report):
+        return {item.variant for item in report.operations if item.name.startswith("AES")}
+
+    once = AlikeOnce()
+    first, second = verdict(backend=once), verdict(backend=once)
+    assert first.ok and second.ok
+    assert aes(first) == set(first.info["backends"]) > aes(second) == {first.info["backends"][0]}
+    assert {item.name for item in second.operations} == set(verify_cases.OPERATIONS)
+    assert once({**first.info, "version": "another"}) is None
+    assert once({**first.info, "disabled": {"pure": "fails"}}) is None
+    assert once({**first.info, "disabled": {"pure": "fails"}}) is None
+
+
+def test_one_flipped_bit_of_the_second_of_two_nodes_alike_is_red(monkeypatch):
+    once = AlikeOnce()
+    assert verdict(backend=once).ok
+    seal = testservice._OPERATIONS[wire.SEAL]
+    monkeypatch.setitem(testservice._OPERATIONS, wire.SEAL, lambda arguments: flip(seal(arguments)))
+    report = verdict(backend=once)
+    assert {failure.operation for failure in report.failures} == {"AES-GCM seal"}
 
 
 @pytest.mark.parametrize(
