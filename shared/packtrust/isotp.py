@@ -16,6 +16,8 @@ PAYLOAD_MAX = const(4095)
 
 # ISO 15765-2, table 16: N_Bs and N_Cr time-outs.
 TIMEOUT_MS = const(1000)
+# ISO 15765-2, N_WFTmax: how often in a row the receiver may ask for another N_Bs.
+WAITS_MAX = const(8)
 
 _SINGLE = const(0)
 _FIRST = const(1)
@@ -54,6 +56,7 @@ class IsoTpLink:
         self._block_left = -1  # frames until the next flow control; -1: no limit
         self._stmin_ms = 0
         self._may_send = False
+        self._waits = 0  # FC.WAIT in a row
         self._tx_time_ms = 0
         # receive
         self._buffer = None  # type: bytearray | None
@@ -119,6 +122,7 @@ class IsoTpLink:
                 self._at = self._tx_dl - 2
                 self._sequence = 1
                 self._may_send = False
+                self._waits = 0
                 self._tx_time_ms = now_ms
                 self._emit(bytes((_FIRST << 4 | size >> 8, size & 0xFF)) + payload[: self._at])
 
@@ -218,8 +222,8 @@ class IsoTpLink:
         return bytes(buffer)
 
     def _flow(self, data: "Buffer", now_ms: int) -> None:
-        if not self._payload or len(data) < 3:
-            return
+        if not self._payload or self._may_send or len(data) < 3:
+            return  # unexpected: ignored (ISO 15765-2, unexpected arrival of N_PDU)
         status = data[0] & 15
         if status == _CONTINUE:
             self._block_left = data[1] or -1
@@ -227,12 +231,14 @@ class IsoTpLink:
             # ISO 15765-2, table 20: 0..127 ms, 0xF1..0xF9 are 100..900 us, the rest is reserved: 127 ms.
             self._stmin_ms = stmin if stmin <= 127 else (1 if 0xF1 <= stmin <= 0xF9 else 127)
             self._may_send = True
+            self._waits = 0
             self._tx_time_ms = now_ms - self._stmin_ms
             self._continue(now_ms)
-        elif status == _WAIT:
+        elif status == _WAIT and self._waits < WAITS_MAX:
+            self._waits += 1
             self._tx_time_ms = now_ms
         else:
-            self._drop("peer-overflow" if status == _OVERFLOW else "malformed")
+            self._drop("peer-waits" if status == _WAIT else "peer-overflow" if status == _OVERFLOW else "malformed")
             self._payload = b""
             self._start(now_ms)
 

@@ -1,7 +1,7 @@
 """ISO-TP: frames as ISO 15765-2 has them, flow control obeyed, errors counted, memory bounded."""
 
 from packtrust.frame import Frame
-from packtrust.isotp import IsoTpLink
+from packtrust.isotp import TIMEOUT_MS, WAITS_MAX, IsoTpLink
 from portable import raises
 
 
@@ -98,6 +98,45 @@ def test_no_flow_control_gives_up_after_a_second():
     sender.tick(1001)
     assert not sender.sending
     assert sender.dropped == {"timeout": 1}
+
+
+def test_a_receiver_that_says_wait_for_ever_is_given_up():
+    wait = Frame(0x200, b"\x31\x00\x00")
+    go_on = Frame(0x200, b"\x30\x01\x00")
+    sender, _ = pair()
+    sender.send(bytes(20), 0)
+    sender.send(b"next", 0)
+    assert len(sender.outgoing()) == 1
+    now_ms = 0
+    for _ in range(WAITS_MAX):
+        now_ms += TIMEOUT_MS
+        sender.feed(wait, now_ms)
+        sender.tick(now_ms)
+        assert sender.sending and not sender.dropped
+    # One that goes on after so many is obeyed, and may ask for as many again.
+    sender.feed(go_on, now_ms)
+    assert [bytes(frame.data[:1]) for frame in sender.outgoing()] == [b"\x21"]
+    for _ in range(WAITS_MAX):
+        sender.feed(wait, now_ms)
+    assert sender.sending and not sender.dropped
+    sender.feed(wait, now_ms)
+    assert sender.dropped == {"peer-waits": 1}
+    # It is that payload alone that is lost.
+    assert [bytes(frame.data) for frame in sender.outgoing()] == [b"\x04next"]
+    assert not sender.sending
+
+
+def test_a_flow_control_nobody_waits_for_holds_nothing_up():
+    sender, _ = pair()
+    sender.send(bytes(20), 0)
+    sender.outgoing()
+    sender.feed(Frame(0x200, b"\x30\x00\x0a"), 0)  # STmin 10 ms
+    assert len(sender.outgoing()) == 1
+    for now_ms in range(1, 10):
+        sender.feed(Frame(0x200, b"\x31\x00\x00"), now_ms)
+        sender.tick(now_ms)
+    sender.tick(10)
+    assert len(sender.outgoing()) == 1 and not sender.sending
 
 
 def test_a_gap_or_silence_drops_the_reception():
