@@ -11,6 +11,7 @@ from struct import pack, unpack_from
 from packtrust._compat import const
 from packtrust.errors import StorageError
 from packtrust.provision import ROLE_PACK
+from packtrust_node.store import newer_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Usage:
         self._looked_ms = -1  # before the first look nothing is loaded
         self._save_s = 0  # when, in seconds from now
         self._unsaved = 0
+        self._kept = False  # what newer firmware has stored: nothing is stored over it
 
     def _at(self, relation: "Kept | Relation") -> int:
         """Where its figures are: the node's own link first, the modules by number."""
@@ -111,6 +113,7 @@ class Usage:
         """There are no relations any more."""
         self._figures = array("I", b"")
         self._node.env.store.remove(RECORD)
+        self._kept = False
 
     def tick(self, now_ms: int) -> bool:
         """Call often: counts, and stores now and then. True when it has counted."""
@@ -149,6 +152,8 @@ class Usage:
         node = self._node
         self._save_s = SAVE_S
         self._unsaved = 0
+        if self._kept:
+            return
         out = bytearray(pack(">BI", _VERSION, node.boot_counter))
         for relation in node.relations.values():
             out.extend(relation.tag)
@@ -163,6 +168,12 @@ class Usage:
         node = self._node
         try:
             raw = node.env.store.read(RECORD)
+            if raw and raw[0] > _VERSION:
+                # Nobody knows how much is used: as if it were all, so only a rotation goes on.
+                self._kept = True
+                for relation in node.relations.values():
+                    self._figures[self._at(relation)] = _MOST
+                raise newer_error("record " + RECORD, raw[0])
         except StorageError as error:
             node.count("storage")
             node.env.log("storage: %s" % error)

@@ -9,7 +9,7 @@ from struct import pack
 from nodebench import MODULE_BUS, PACK_NODE, Bench, Entropy
 from packtrust import provision
 from packtrust.errors import StorageError
-from packtrust_node import boot_record, identity, relation
+from packtrust_node import boot_record, identity, relation, usage
 from packtrust_node.store import FORMAT, MemorySlots, Store
 from portable import raises, unhexlify, vectors
 
@@ -260,6 +260,37 @@ def test_a_relationship_of_newer_firmware_is_kept():
     store = bench.envs["pack"].store
     kept = [name for name in store.names() if name.startswith(relation.PREFIX)]
     assert kept and all(store.read(name)[0] == 99 for name in kept)
+
+
+def test_a_usage_record_of_newer_firmware_is_kept_and_its_epochs_count_as_used_up():
+    planted = b"\x63" + bytes(40)
+
+    def change(store, node):
+        store.write("usage", planted)
+
+    bench, node, _ = booted(change)
+    store = bench.envs["pack"].store
+    bench.run(100)
+    assert [line for line in bench.envs["pack"].lines if "record usage" in line and "newer firmware" in line]
+    assert node.counters["storage"] == 1
+    for held in node.relations.values():
+        assert node.usage.used(held, usage.USED_UP)
+    # No store of any kind goes over it: once an hour, a new epoch, its share of records.
+    module = node.slots[1].neighbour
+    bench.until(lambda: module.relation.epoch > 1 and not module.used_up and module.established, 20000)
+    node.usage._save_s = 0
+    bench.run(2000)
+    assert store.read("usage") == planted and store.written.get("usage") is None
+    assert node.counters["epoch-used-up"] == 2
+    # The pack has changed the epoch with its module by itself, and goes on with it; what the record says counts again
+    # after a boot.
+    assert node.keyed_slots()[0].active(bench.now_ms)
+    node = bench.boot("pack")
+    bench.run(2000)
+    assert bench.envs["pack"].store.read("usage") == planted and node.counters["epoch-used-up"] == 2
+    # Until the node is released or reset.
+    node.forget(node.identity.counter + 1)
+    assert bench.envs["pack"].store.read("usage") is None
 
 
 def test_malformed_boot_records():
