@@ -71,6 +71,7 @@ class Endpoint:
         self._owner_key = b""
         self._rotation = None  # type: Rotation | None
         self._rotation_ms = None  # type: int | None  # when the next one may start
+        self._turn = 0  # node byte of the pair that had its turn last
 
     @property
     def staged(self) -> int:
@@ -553,18 +554,26 @@ class Endpoint:
         return False
 
     def _due(self, now_ms: int) -> "Relation | None":
-        """The first pair of a pack and a module whose epoch the pack must replace itself."""
+        """The next pair of a pack and a module whose epoch the pack must replace itself: one that fails, by its
+        module's will or not, does not keep the others from their turn.
+        """
         node = self._node
         limit = node.usage.limit(now_ms)
+        found = None
+        fewest = 0x100
         for relation in node.relations.values():
             if relation.node == node.own_node or relation.two_epochs or not node.usage.used(relation, limit):
                 continue
             neighbour = node.neighbour(relation.node)
             if neighbour is None or neighbour.channel is None or self.is_staged(neighbour):
                 continue
-            if neighbour.channel.session_epoch == relation.epoch:
-                return relation
-        return None
+            if neighbour.channel.session_epoch != relation.epoch:
+                continue
+            turns = (relation.node - self._turn - 1) & 0xFF
+            if turns < fewest:
+                fewest = turns
+                found = relation
+        return found
 
     def _tick_rotation(self, now_ms: int, counted: bool) -> None:
         node = self._node
@@ -586,6 +595,7 @@ class Endpoint:
             from packtrust_node.rotation import begin
 
             self._rotation_ms = now_ms + ROTATION_RETRY_MS
+            self._turn = relation.node
             try:
                 self._rotation = begin(node, relation)
             except PacktrustError as error:

@@ -34,3 +34,10 @@ def weak(weak_fresh: AppBench) -> AppBench:
     """As `keyed`, without the defence of the file's ATTACK."""
     weak_fresh.survey = commission(weak_fresh)
     return weak_fresh
+
+
+@pytest.fixture
+def weakness(request: pytest.FixtureRequest) -> Iterator[None]:
+    """This process runs without the defence of the file's ATTACK: for what makes its own bench."""
+    with request.module.ATTACK.weakening.applied():
+        yield
