@@ -23,6 +23,17 @@ ASKED = [
     "nonce reuse by RNG fault",
     "copied serial without keys",
     "forged flood",
+    "full flash copy",
+    "framing",
+    "rotation with a stolen root",
+    "rotation held back",
+    "old epoch",
+    "weaker terms",
+    "endless rotations",
+    "clear command without a grant",
+    "grant again",
+    "limp mode forced",
+    "mixed bus",
 ]
 
 
