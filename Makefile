@@ -108,6 +108,9 @@ lock: setup ## pin the newest packages requirements.in allows in requirements.lo
 	@CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
 		--allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
 		--output-file requirements-fuzz.lock requirements-fuzz.in
+	@CUSTOM_COMPILE_COMMAND="make lock" build/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras \
+		--allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate \
+		--output-file requirements-traps.lock requirements-traps.in
 	@echo "requirements.lock: $$(grep -c '==' requirements.lock) packages pinned"
 
 .PHONY: clean

@@ -10,7 +10,12 @@ What MicroPython's viper emitter makes of a line decides how a line is written:
 * A constant index below 32 is part of the load instruction. So the two AES states lie at the head of the state.
 * A word held in a variable has 64 bits on a PC and 32 on a board. So words are shifted when they come from memory and
   go back to memory, where all have 32.
-* Literals above 0x3fffffff do not compile for 32 bits; conditional branches over more than 4 KB are encoded wrongly.
+* Literals above 0x3fffffff do not compile for 32 bits; conditional branches over more than 4 KB are encoded wrongly
+  (for Thumb, up to MicroPython 1.26).
+* An index of a ptr16 or ptr32 that is a variable in a register is shifted in place (for Thumb and RISC-V, MicroPython
+  1.26 and 1.27). So a register that was an index is written before it is read again; else the index is an expression.
+
+tests/on_target/test_viper_traps.py holds this and the other kernels to the last two.
 
 GHASH: with m blocks of text, the hash of associated data X0, text X1 .. Xm and lengths L is the sum of
 Xi * H^(m + 2 - i), plus L * H. Blocks at an even distance from the last one are gathered by Horner's rule in H^2 and

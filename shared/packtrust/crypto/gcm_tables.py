@@ -40,7 +40,7 @@ def _fill_t(t: ptr32, tables: int):
         if q & 128:
             q = q ^ 9
         s = (q ^ q << 1 ^ q >> 7 ^ q << 2 ^ q >> 6 ^ q << 3 ^ q >> 5 ^ q << 4 ^ q >> 4 ^ 99) & 255
-        t[p] = s
+        ptr32((p << 2) + int(t))[0] = s  # t[p] may change p: a trap of the emitter (tools/gcm_kernels.py)
         if p == 1:
             break
     t[0] = 99
@@ -77,7 +77,8 @@ def _fill_r16(t: ptr16):
     while x < 256:
         v = x << 8
         v = v ^ v >> 1 ^ v >> 2 ^ v >> 7
-        t[x] = v >> 8 | (v & 255) << 8
+        t[0] = v >> 8 | (v & 255) << 8
+        t = ptr16(int(t) + 2)
         x += 1
 
 
