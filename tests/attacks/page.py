@@ -10,7 +10,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 for place in ("shared", "host", "host/pytest_micropython_boards/src", "firmware", "tests"):
     sys.path.insert(0, str(CHECKOUT / place))
 
-from attack_suite import FIELD, SPSEC, Described, catalogue  # noqa: E402  # the path is set above
+from attack_suite import FIELD, OTHERS, SPSEC, Described, catalogue  # noqa: E402  # the path is set above
 
 HEAD = """\
 # Attacks
@@ -52,12 +52,25 @@ def anchor(name: str) -> str:
     return "".join(letter for letter in name.lower().replace(" ", "-") if letter.isalnum() or letter in "-_")
 
 
+def link(item: Described) -> str:
+    """An attack and its file."""
+    return "[%s](#%s) ([file](../tests/attacks/%s))" % (item.attack.name, anchor(item.attack.name), item.file)
+
+
 def by_source(attacks: list[Described], sources: dict[str, str]) -> list[str]:
     """Which attacks answer which source."""
     out = ["| | weakness | carried out in |", "|---|---|---|"]
     for source, text in sources.items():
-        names = ["[%s](#%s)" % (a.attack.name, anchor(a.attack.name)) for a in attacks if source in a.attack.sources]
+        names = [link(item) for item in attacks if source in item.attack.sources]
         out.append("| %s | %s | %s |" % (source.removeprefix("SPsec "), text, ", ".join(names)))
+    return out
+
+
+def by_name(attacks: list[Described], others: dict[str, tuple[str, ...]]) -> list[str]:
+    """Which attacks answer which description."""
+    out = ["| attack | carried out in |", "|---|---|"]
+    for what, names in others.items():
+        out.append("| %s | %s |" % (what, ", ".join(link(item) for item in attacks if item.attack.name in names)))
     return out
 
 
@@ -65,7 +78,8 @@ def main() -> int:
     """Print the page."""
     attacks = catalogue()
     out = [HEAD + "\n".join(table(attacks)), "", "## SPsec's lemmas", "", *by_source(attacks, SPSEC), ""]
-    out += ["## The field's weaknesses", "", *by_source(attacks, FIELD), "", "## How each is carried out", ""]
+    out += ["## The field's weaknesses", "", *by_source(attacks, FIELD), ""]
+    out += ["## Others", "", *by_name(attacks, OTHERS), "", "## How each is carried out", ""]
     for item in attacks:
         out += [
             "### %s" % item.attack.name,
