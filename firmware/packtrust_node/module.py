@@ -147,7 +147,7 @@ class ModuleNode(Node):
         self._group = None  # type: GroupReceiver | None
         self._reported = (0, 0)  # what GROUP_STATUS last said of refusals
         self._announce_ms = 0
-        self._asked = False  # to announce, though registered
+        self._asked = 0  # to announce, though registered; 2: first said in the session
         self._announced_ms = -ANNOUNCE_MS
         self._cells_ms = 0
         self._details = []  # type: list[int]
@@ -304,7 +304,7 @@ class ModuleNode(Node):
         if base == ANNOUNCE_REQUEST:
             # Also in a session: the pack that asks may have lost its memory. A flood gets one answer a second.
             if not self._asked and self.env.now_ms() - self._announced_ms >= ANNOUNCE_MS:
-                self._asked = True
+                self._asked = 1
                 self._announce_soon()
             return
         if base == REGISTRATION:
@@ -610,13 +610,17 @@ class ModuleNode(Node):
         lost = self._check_loss(now_ms)
         if now_ms - self._announce_ms >= 0:
             self._announce_ms = now_ms + ANNOUNCE_MS
-            if self._asked or lost or self._seeks_pack():
-                self._asked = False
+            if self._seeks_pack() or self._asked > 1 or (self._asked and not self._is_live):
+                self._asked = 0
                 self._announced_ms = now_ms
-                # First in the session, if there is one: a pack that has it too needs no handshake, and can cite us.
-                if self._is_live:
-                    self._send_status_1()
                 self._announce()
+            elif self._asked or lost:
+                # In the session: a pack that has it too needs no handshake, and can cite us. One that asks hears that
+                # first, and a turn later the announcement, which a controller may send before what is older.
+                if self._asked:
+                    self._asked = 2
+                    self._announce_ms = now_ms + _TICK_MS
+                self._send_status_1()
         if self._details and now_ms - self._detail_ms >= 0:
             self._detail_ms = now_ms + DETAIL_MS
             self._send_detail(self._details.pop(0))

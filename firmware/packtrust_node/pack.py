@@ -62,6 +62,7 @@ from packtrust.messages.compact import decode, encode, fits
 from packtrust.messages.table import STANDARD_PACKS, STATE_OFF
 from packtrust.policy import DEFAULT_POLICY
 from packtrust.record import VERSION
+from packtrust.replay import CITATION_MAX_AGE_MS, STEP_MS
 from packtrust_node import aggregate, ondemand
 from packtrust_node.broadcast import Broadcast
 from packtrust_node.commands import Commands
@@ -80,6 +81,7 @@ from packtrust_node.slots import (
     GOT_STATUS_1,
     GOT_STATUS_2,
     GOT_STATUS_3,
+    REPEATED,
     Latency,
     Slot,
     free_number,
@@ -102,6 +104,8 @@ BURST_MS = const(500)
 BACK_OFF_MS = const(1000)
 MISSES_TO_BACK_OFF = const(3)
 RECONNECT_MS = const(1100)
+# A poll without an answer by then is given up for lost.
+_ANSWER_MS = const(400)
 _HOUSE_MS = const(50)
 _FAST_MS = const(1000)
 _SLOW_MS = const(10000)
@@ -127,8 +131,6 @@ _OURS = (
 )
 # Of a module with a session: answers to one request to announce, and sessions until the next request.
 _ANNOUNCEMENTS = const(3)
-# A module that was asked to announce does so within this time.
-_ASKED_MS = const(300)
 # A poll cycle of 31 modules: how often one may be challenged.
 CHALLENGE_MS = const(3000)
 _SESSIONS = const(2)
@@ -200,7 +202,6 @@ class PackNode(Node):
         self._house_ms = 0
         self._announce_ms = 0
         self._request_ms = 0
-        self._asked_ms = 0  # when modules were asked to announce
         self._isolated = 0  # a bit a module number, see _isolate
 
     # -- start ---------------------------------------------------------------------------------------------------------
@@ -538,9 +539,10 @@ class PackNode(Node):
             self.count("twin")
 
     def _challenge(self, slot: Slot, now_ms: int) -> None:
-        """A module that answers us has announced itself unasked. Anybody can say that; who has its keys answers a
-        HELLO, and a second one that does so is found. Not at every word, for a handshake costs both ends work."""
-        if now_ms - self._asked_ms > _ASKED_MS and now_ms - slot.connect_ms >= CHALLENGE_MS:
+        """A module that answers us has announced itself unasked: the first time after a request is the answer to that,
+        however late a disturbed bus has brought it. Anybody can say that; who has its keys answers a HELLO, and a
+        second one that does so is found. Not at every word, for a handshake costs both ends work."""
+        if self._heard[slot.number] > 1 and now_ms - slot.connect_ms >= CHALLENGE_MS:
             self._connect(slot)
 
     def _isolate(self, slot: Slot) -> None:
@@ -621,7 +623,7 @@ class PackNode(Node):
             self.commands.shown(slot, base)
         if got & GOT_ALL and slot.poll_ms is not None:
             slot.got |= got
-            if slot.got == GOT_ALL:
+            if slot.got & GOT_ALL == GOT_ALL:
                 self._poll_answered(slot)
 
     def _send_state(self, slot: Slot) -> None:
@@ -668,11 +670,27 @@ class PackNode(Node):
     def _poll(self, slot: Slot, now_ms: int) -> None:
         if slot.poll_ms is not None:
             self.latency.missed += 1
-            slot.misses += 1
-            if slot.misses >= MISSES_TO_BACK_OFF:
-                slot.next_poll_ms = now_ms + BACK_OFF_MS
+            if not slot.got & GOT_ALL:
+                slot.misses += 1
+                if slot.misses >= MISSES_TO_BACK_OFF:
+                    slot.next_poll_ms = now_ms + BACK_OFF_MS
         slot.poll_ms = now_ms
         slot.got = 0
+        self._ask(slot)
+
+    def _repeat(self, slot: Slot, now_ms: int) -> None:
+        """Poll again, once a turn and out of it, where the next turn would come too late: nothing of the module can be
+        cited by then. Or at once where nothing could be cited before: it has said something now."""
+        if slot.got:
+            wanted = slot.got == GOT_STATUS_1
+        else:
+            age_ms = slot.age_ms(now_ms)
+            wanted = 0 <= age_ms < CITATION_MAX_AGE_MS <= age_ms + POLL_MS * len(self._order) + STEP_MS
+        if wanted:
+            slot.got |= REPEATED
+            self._ask(slot)
+
+    def _ask(self, slot: Slot) -> None:
         neighbour = slot.neighbour
         neighbour.seal(STATUS_REQUEST, self.broadcast.request(slot))
         neighbour.seal(DETAIL_REQUEST, encode("DETAIL_REQUEST", cell_id=slot.next_cell()))
@@ -711,6 +729,8 @@ class PackNode(Node):
         for slot in list(self.slots.values()):
             if slot.keyed:
                 slot.neighbour.tick()
+                if slot.poll_ms is not None and now_ms - slot.poll_ms >= _ANSWER_MS:
+                    self._repeat(slot, now_ms)
                 self._check_lost(slot, now_ms)
             elif now_ms - slot.seen_ms > ABSENT_MS:
                 del self.slots[slot.number]
@@ -718,7 +738,6 @@ class PackNode(Node):
             self._announce_ms = now_ms + (_SLOW_MS if self.app.keyed else _FAST_MS)
             self._announce()
         if now_ms - self._request_ms >= 0:
-            self._asked_ms = now_ms
             young = now_ms - self._boot_ms < _FAST_UNTIL_MS
             self._request_ms = now_ms + (_FAST_MS if young else _SLOW_MS)
             self._heard = {}

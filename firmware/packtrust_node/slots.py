@@ -28,6 +28,8 @@ GOT_FAULT = const(16)
 GOT_DETAIL = const(32)
 GOT_ALL = const(63)
 GOT_HARDWARE = const(64)
+# In `Slot.got`, beside them: the poll was sent twice.
+REPEATED = const(128)
 
 # Where `Slot.said` has the newest message of each kind: 8 bytes, in the order of the bits above.
 STATUS_1_AT = const(0)
@@ -103,7 +105,7 @@ class Slot:
         self.poll_ms = None  # type: int | None  # when the unanswered poll was sent
         self.next_poll_ms = 0
         self.got = 0
-        self.misses = 0  # in a row
+        self.misses = 0  # polls in a row to which nothing came
         self.cell = 0
         self.connect_ms = -1000  # when the last handshake was started
 
