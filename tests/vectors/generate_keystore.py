@@ -25,6 +25,8 @@ TARGET = pathlib.Path(__file__).with_name("keystore.json")
 MACHINE = b"machine of the vectors"
 PASSPHRASE = "correct horse battery staple"
 LOG2_N = 10  # of the vector: quick to check
+# The store with all that today's code keeps. When that grows, add one and name it here.
+NEWEST = "2 with rotation and audit"
 
 
 class Entropy:
@@ -42,21 +44,53 @@ class Entropy:
         return out[:size]
 
 
-def fill(store, types) -> None:
-    """Something in every field that schema 1 had."""
+def fill(store) -> None:
+    """Something in every field there is."""
     fixed = Entropy(b"content")
     with store.transaction() as state:
         state.component_id = "COMP-app"
         state.claims["id 00000007"] = bytearray(fixed(16))
-        state.devices[7] = types.Device(7, "PACK-7", 1, "pack", fixed(32), 0x40, "COMP-pack", True, 9)
-        state.relationships["lct-1"] = types.RelationshipRecord(
-            "lct-1", "app-pack", "COMP-app", "COMP-pack", 0, 7, fixed(32), fixed(32), 0x40, 63, 3, 4, "keyed",
-            "bridge", bytearray(fixed(64)), bytearray(fixed(64)), bytearray(fixed(64)), bytearray(fixed(32)),
-            types.Pending(4, {"00000007": bytearray(fixed(32))}, bytearray(fixed(32))),
-        )  # fmt: skip
-        state.journal["register app"] = types.JournalEntry("done", "digest", "then", {"component_id": "COMP-app"})
+        state.devices[7] = keystore.Device(
+            unique_id=7,
+            serial="PACK-7",
+            role=1,
+            profile="pack",
+            public_key=fixed(32),
+            node=0x40,
+            component_id="COMP-pack",
+            owned=True,
+            counter=9,
+            boot_counter=11,
+        )
+        state.relationships["lct-1"] = keystore.RelationshipRecord(
+            lct_id="lct-1",
+            kind=keystore.APP_PACK,
+            component_a="COMP-app",
+            component_b="COMP-pack",
+            unique_id_a=0,
+            unique_id_b=7,
+            fingerprint_a=fixed(32),
+            fingerprint_b=fixed(32),
+            node=0x40,
+            scope=63,
+            epoch=3,
+            epoch_tried=4,
+            state=keystore.KEYED,
+            half_source="bridge",
+            salt_hash="5a" * 32,
+            rotated=2,
+            half_a=bytearray(fixed(64)),
+            half_b=bytearray(fixed(64)),
+            lct_half=bytearray(fixed(64)),
+            root=bytearray(fixed(32)),
+            pending=keystore.Pending(4, {"00000007": bytearray(fixed(32))}, bytearray(fixed(32)), "a5" * 32),
+        )
+        state.journal["register app"] = keystore.JournalEntry("done", "digest", "then", {"component_id": "COMP-app"})
         state.halves["ab" * 32] = "device a b"
         state.audit.append({"at": "then", "event": "clear first transfer", "device": "PACK-7"})
+        state.signing = bytearray(fixed(32))
+        state.log_heads["host"] = "1 " + "cd" * 32
+        state.node_log_keys["00000007 1"] = bytearray(fixed(32))
 
 
 def made(unlock) -> dict:
@@ -65,7 +99,7 @@ def made(unlock) -> dict:
         store = KeyStore(
             pathlib.Path(folder) / "keys", unlock=unlock, machine=MACHINE, urandom=entropy, now=lambda: "now"
         )
-        fill(store, keystore)
+        fill(store)
         files = {path.name: path.read_bytes().hex() for path in store.directory.iterdir() if path.name != "lock"}
         return {"files": files, "host_id": store.host_id, "private": store.private_key.hex()}
 
@@ -75,6 +109,7 @@ def build() -> dict:
     ways = {
         "2 key file": KeyFile(),
         "2 passphrase": Passphrase(lambda new: bytearray(PASSPHRASE.encode()), LOG2_N),
+        NEWEST: KeyFile(),
     }
     for name, unlock in ways.items():
         if name not in stores:
@@ -84,6 +119,7 @@ def build() -> dict:
         "machine": MACHINE.decode(),
         "passphrase": PASSPHRASE,
         "schema": vault.SCHEMA,
+        "newest": NEWEST,
         "stores": stores,
     }
 

@@ -1,6 +1,7 @@
 """Host key stores of every schema in the project's history open with today's code, and are what docs/keys.md says."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -53,6 +54,11 @@ def check(store, name):
     assert store.journal["register app"].result == {"component_id": "COMP-app"}
     assert store.halves_seen == {"ab" * 32: "device a b"}
     assert store.audit_log[0]["event"] == "clear first transfer"
+    if name == VECTORS["newest"]:
+        assert store.devices[7].boot_counter == 11
+        assert (record.salt_hash, record.rotated, record.pending.salt_hash) == ("5a" * 32, 2, "a5" * 32)
+        assert len(store.signing_key(False)) == 32 and store.log_heads == {"host": "1 " + "cd" * 32}
+        assert [len(key) for key in store.node_log_keys.values()] == [32]
 
 
 def test_there_is_a_vector_of_every_schema():
@@ -61,13 +67,26 @@ def test_there_is_a_vector_of_every_schema():
     assert VECTORS["schema"] == vault.SCHEMA
 
 
+def test_the_newest_vector_has_something_in_every_field_of_today(tmp_path):
+    """Whoever adds a field adds a store that has it, so the ones before are opened without."""
+    folder = laid_out(VECTORS["newest"], tmp_path)
+    state = KeyStore(folder, machine=MACHINE)._state
+    record = state.relationships["lct-1"]
+    for item in (state, state.devices[7], record, record.pending, state.journal["register app"]):
+        for field in dataclasses.fields(item):
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                continue
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            assert getattr(item, field.name) != default, "generate_keystore.py: no %s in NEWEST" % field.name
+
+
 @pytest.mark.parametrize("name", sorted(VECTORS["stores"]))
 def test_it_opens(tmp_path, name):
     folder = laid_out(name, tmp_path)
     check(KeyStore(folder, unlock=passphrase() if "passphrase" in name else KeyFile(), machine=MACHINE), name)
 
 
-@pytest.mark.parametrize("name", ["1", "2 key file"])
+@pytest.mark.parametrize("name", ["1", "2 key file", VECTORS["newest"]])
 def test_an_older_store_gets_a_passphrase_in_place(tmp_path, name):
     """Opened with a passphrase asked for by name: sealed anew, its key file overwritten and gone."""
     folder = laid_out(name, tmp_path)
@@ -164,6 +183,22 @@ def test_the_format_by_hand(tmp_path):
     key = HKDF(hashes.SHA256(), 32, machine, b"packtrust v1 host key store").derive(data_key)
     text = AESGCM(key).decrypt(content[at + 8 : end], content[end:], content[:end])
     assert json.loads(text)["host_id"] == VECTORS["stores"]["2 passphrase"]["host_id"]
+
+
+def test_a_vector_that_is_deleted_is_made_anew(tmp_path):
+    script = FILE.with_name("generate_keystore.py")
+    copy = tmp_path / "tests" / "vectors" / script.name
+    copy.parent.mkdir(parents=True)
+    for part in ("shared", "host"):
+        (tmp_path / part).symlink_to(FILE.parents[2] / part)
+    copy.write_bytes(script.read_bytes())
+    kept = {name: store for name, store in VECTORS["stores"].items() if name == "1"}
+    copy.with_name(FILE.name).write_text(json.dumps({"stores": kept}))
+    subprocess.run([sys.executable, copy], timeout=60, check=True)
+    made = json.loads(copy.with_name(FILE.name).read_text())
+    assert set(made["stores"]) == set(VECTORS["stores"])
+    # Today's content from the same entropy: byte for byte the newest one.
+    assert made["stores"][VECTORS["newest"]] == VECTORS["stores"][VECTORS["newest"]]
 
 
 def test_vectors_are_what_the_code_writes():
