@@ -337,6 +337,301 @@ MORE = [
         ],
         "tests/unit/core/test_node_refusals.py",
     ),
+    # -- rotation
+    _more(
+        "a new epoch is proved before it is committed",
+        "a module that commits to any CONFIRM",
+        [
+            (
+                "packtrust.pairing",
+                'if self.root is None or not compare_digest(body, self._mac(b"initiator")):',
+                "if self.root is None:",
+            )
+        ],
+        "tests/unit/core/test_rotation.py",
+        "tests/unit/core/test_pairing.py",
+    ),
+    _more(
+        "the root before is destroyed in RAM",
+        "a channel that keeps old roots",
+        [("packtrust.channel", "            if old < session.epoch:\n", "            if False:\n")],
+        "tests/unit/core/test_channel.py",
+    ),
+    _more(
+        "the root before is destroyed in the store",
+        "a record that keeps the epoch before",
+        [
+            (
+                "packtrust_node.node",
+                "        if relation is not None and relation.two_epochs and event.epoch == relation.epoch:",
+                "        if False:",
+            )
+        ],
+        "tests/faults/test_rotation_faults.py",
+    ),
+    _more(
+        "a pack does not follow a module to any epoch",
+        "a jump of any size",
+        [
+            (
+                "packtrust_node.rotation",
+                "not 0 <= newest - relation.epoch <= rotation.EPOCH_JUMP",
+                "newest < relation.epoch",
+            )
+        ],
+        "tests/unit/core/test_rotation.py",
+    ),
+    _more(
+        "an old epoch is not agreed on again",
+        "a module that follows to an epoch it has had",
+        [("packtrust_node.rotation", "    if proposed[0] <= relation.epoch:", "    if False:")],
+        "tests/unit/core/test_rotation.py",
+    ),
+    _more(
+        "limits are clamped",
+        "limits as a package says",
+        [
+            (
+                "packtrust.keys",
+                "        min(DEFAULT_MAX_RECORDS, max(MIN_RECORDS, max_records or DEFAULT_MAX_RECORDS)),\n",
+                "        max_records or DEFAULT_MAX_RECORDS,\n",
+            )
+        ],
+        "tests/attacks/test_weaker_terms.py",
+    ),
+    _more(
+        "package counters rise",
+        "packages of any counter",
+        [("packtrust_node.endpoint", "        if content.counter <= identity.counter:", "        if False:")],
+        "tests/unit/core/test_node_provisioning.py",
+    ),
+    _more(
+        "pairs take turns at rotating",
+        "the first pair that is due is always the next",
+        [("packtrust_node.endpoint", "            self._turn = relation.node\n", "")],
+        "tests/attacks/test_endless_rotations.py",
+    ),
+    _more(
+        "a rotation ends, however often its module is ahead",
+        "10 s more for each BEHIND",
+        [("packtrust_node.rotation", "    following._since_ms = ours._since_ms\n", "")],
+        "tests/attacks/test_endless_rotations.py",
+    ),
+    _more(
+        "refused records use no epoch up",
+        "an epoch that strangers use up",
+        [
+            (
+                "packtrust.channel",
+                "        return self._counts[_OPENED] + self._counts[_SEALED]",
+                "        return self._counts[_OPENED] + self._counts[_SEALED] + sum((self._refused or {}).values())",
+            )
+        ],
+        "tests/attacks/test_endless_rotations.py",
+    ),
+    _more(
+        "an epoch that is used up seals nothing",
+        "records beyond the limit",
+        [("packtrust_node.usage", "                neighbour.used_up = True\n", "")],
+        "tests/faults/test_rotation_faults.py",
+        "tests/unit/core/test_rotation.py",
+    ),
+    _more(
+        "boots count as use of an epoch",
+        "what was not stored before a power cut is forgotten",
+        [
+            (
+                "packtrust_node.usage",
+                "            records = boots * share(relation.max_records)",
+                "            records = 0",
+            )
+        ],
+        "tests/faults/test_rotation_faults.py",
+        "tests/faults/test_rotation_cuts.py",
+    ),
+    # -- audit log
+    _more(
+        "the key of a written audit entry is destroyed",
+        "the record before stays where it was",
+        [
+            (
+                "packtrust_node.audit_log",
+                "            store.write(RECORD, raw, True)",
+                "            store.write(RECORD, raw)",
+            )
+        ],
+        "tests/unit/core/test_node_audit.py",
+    ),
+    _more(
+        "the owner asks for the end of a node's log",
+        "an owner who believes in any end",
+        [("packtrust_host.audit.collect", "            if reported:", "            if True:")],
+        "tests/attacks/test_audit_past.py",
+        "tests/unit/host/test_audit_collect.py",
+    ),
+    _more(
+        "each entry of a node has its MAC",
+        "an owner who takes entries as they come",
+        [
+            (
+                "packtrust_host.audit.collect",
+                "            if mac != audit.entry_mac(key, known.chain):",
+                "            if False:",
+            )
+        ],
+        "tests/unit/host/test_audit_collect.py",
+    ),
+    _more(
+        "signs are cleared by who has seen them",
+        "a node that clears signs the owner does not know yet",
+        [
+            (
+                "packtrust_node.audit_log",
+                '            if kind == provision.CLEAR_SIGNS and content == pack(">I", log.following):',
+                "            if kind == provision.CLEAR_SIGNS:",
+            )
+        ],
+        "tests/attacks/test_audit_forged.py",
+    ),
+    _more(
+        "the log and its signs are the owner's",
+        "a node that answers anybody",
+        [
+            (
+                "packtrust_node.audit_log",
+                "    content = provision.check_mac(key, kind, body)\n",
+                "    content = bytes(body[:-32])\n",
+            )
+        ],
+        "tests/attacks/test_audit_forged.py",
+    ),
+    _more(
+        "checkpoints of the log",
+        "a reader that does not compare with them",
+        [("packtrust_host.audit.verify", "    _check_own(own, roots, len(lines), verdict)\n", "")],
+        "tests/attacks/test_audit_log_changed.py",
+        "tests/unit/host/test_audit_log.py",
+    ),
+    _more(
+        "checkpoints kept elsewhere",
+        "a reader that believes in the log's own ones",
+        [
+            (
+                "packtrust_host.audit.verify",
+                "    _check_kept(sorted(others, key=lambda item: item.size), roots, len(lines), verdict)\n",
+                "",
+            )
+        ],
+        "tests/attacks/test_audit_log_changed.py",
+    ),
+    _more(
+        "the key store remembers the log's head",
+        "a host that has forgotten how long its log was",
+        [("packtrust_host.audit.verify", "        others.append(head)", "        pass")],
+        "tests/unit/host/test_audit_log.py",
+    ),
+    _more(
+        "nothing is appended to another log than was signed last",
+        "a host that signs whatever it finds",
+        [("packtrust_host.audit.log", "        if not found:\n", "        if False:\n")],
+        "tests/unit/host/test_audit_log.py",
+    ),
+    # -- policy and grant
+    _more(
+        "a grant takes the scope of states",
+        "any app may grant",
+        [
+            (
+                "packtrust_node.commands",
+                "            if self._allowed(base, event.counter, SCOPE_STATE):\n                self._on_grant",
+                "            if True:\n                self._on_grant",
+            )
+        ],
+        "tests/attacks/test_clear_grant.py",
+        "tests/unit/core/test_node_legacy_vcu.py",
+    ),
+    _more(
+        "a grant ends with its owner",
+        "a grant of an app that is no owner any more",
+        [
+            (
+                "packtrust_node.legacy",
+                '        """The app that granted is no owner any more."""\n        self._granted = STATE_OFF',
+                '        """The app that granted is no owner any more."""',
+            )
+        ],
+        "tests/unit/core/test_node_legacy_vcu.py",
+    ),
+    _more(
+        "a grant is for an hour at most",
+        "a grant of any length",
+        [("packtrust_node.legacy", "if max_state > STATE_ON or seconds > GRANT_MAX_S:", "if max_state > STATE_ON:")],
+        "tests/unit/core/test_node_legacy_vcu.py",
+    ),
+    _more(
+        "no clear command raises in limp mode",
+        "a grant counts in limp mode too",
+        [("packtrust_node.legacy", "if state > self._granted or pack.limp.active:", "if state > self._granted:")],
+        "tests/attacks/test_limp.py",
+        "tests/attacks/test_clear_grant.py",
+    ),
+    # -- limp mode
+    _more(
+        "frames in clear do not bring limp mode about",
+        "a module that obeys clear heartbeats",
+        [
+            (
+                "packtrust_node.module",
+                '                self.count("clear")\n        elif base in (DEREGISTER',
+                "                self._obey(Frame(compose(base, node), bytes(data)))\n        elif base in (DEREGISTER",
+            )
+        ],
+        "tests/attacks/test_limp.py",
+    ),
+    _more(
+        "a broadcast of limp mode counts once",
+        "recorded ones count again",
+        [("packtrust.group", "        if counter <= self.beat:", "        if False:")],
+        "tests/attacks/test_limp.py",
+    ),
+    _more(
+        "limp mode is left by authentic records",
+        "any sign of life counts",
+        [
+            (
+                "packtrust_node.node",
+                "        if event.kind == REFUSED:\n",
+                "        neighbour.last_authentic_ms = self.env.now_ms()\n        if event.kind == REFUSED:\n",
+            ),
+            ("packtrust_node.limp", "            if slot.lost:", "            if not slot.active(now_ms):"),
+        ],
+        "tests/attacks/test_limp.py",
+    ),
+    # -- group key
+    _more(
+        "the tag of a broadcast",
+        "a broadcast under any tag",
+        [
+            (
+                "packtrust.group",
+                "        if not aead.open_in_place(shared.rx, size, AAD_LENGTH):\n",
+                "        if not aead.open_in_place(shared.rx, size, AAD_LENGTH) and False:\n",
+            )
+        ],
+        "tests/unit/core/test_group.py",
+    ),
+    _more(
+        "a broadcast of another key is none",
+        "a member that does not look whose it is",
+        [("packtrust.group", "        if shared.rx_prefix != self._prefix:", "        if False:")],
+        "tests/unit/core/test_group.py",
+    ),
+    _more(
+        "a broadcast only lowers",
+        "a member that takes the newest state",
+        [("packtrust_node.module", "            if state < self.max_state:\n", "            if True:\n")],
+        "tests/attacks/test_group_member.py",
+    ),
 ]
 
 

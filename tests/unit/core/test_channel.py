@@ -307,6 +307,20 @@ def test_rotation_loses_no_record():
     assert "above" in str(raises(ChannelError, bench.pack.install, bytes(32), 1))
 
 
+def test_the_first_record_under_a_new_epoch_ends_the_one_before():
+    bench = Bench().connect()
+    for end in (bench.pack, bench.module):
+        end.install(bytes(range(32, 64)), 1)
+    bench.clock.now_ms += 1000
+    bench.connect()
+    give(bench.pack, bench.module.seal(STATUS_1, b"new"))
+    give(bench.module, bench.pack.seal(POLL, b"\x03"))
+    thief = Bench().pack  # with the old root
+    thief.connect()
+    assert give(bench.module, thief.outgoing()).reason == "handshake-epoch"
+    assert list(bench.pack._roots) == list(bench.module._roots) == [1]
+
+
 def test_an_epoch_only_one_end_has_leaves_the_old_one_running():
     bench = Bench().connect()
     bench.pack.install(bytes(range(32, 64)), 1)
