@@ -42,8 +42,6 @@ _PACKS = 16
 # A request in, its reply out. Raises NoAnswer.
 Ask = Callable[[bytes, float], bytes]
 MakeLink = Callable[[int, int], Link]
-# What a node says of itself (INFO) in, the AES backend to ask it for, None for all.
-Choose = Callable[[dict[str, Any]], str | None]
 
 
 class NodeRefused(AppError):
@@ -353,7 +351,7 @@ def verify_with(
     *,
     cases: int = CASES,
     seed: int | None = None,
-    backend: str | Choose | None = None,
+    backend: str | None = None,
     in_use: bool = False,
     timeout_s: float = ANSWER_S,
     on_case: Callable[[Case, str], None] | None = None,
@@ -362,8 +360,8 @@ def verify_with(
 
     cases    random ones an operation, AES backend and HPKE mode, besides the published vectors
     seed     of the random inputs; None: fresh
-    backend  only this AES backend of the node; None: all it has; or what decides when the node has said what it is
-    in_use   leave out those a node with little heap loads only when asked by name: its heap stays as it is
+    backend  only this AES backend of the node; None: all it has
+    in_use   only the one it takes by itself: a short check, and one that leaves the heap of a small node as it is
     on_case  called after each case with what was wrong (empty: nothing)
 
     Raises NodeRefused if the node has keys, BackendMissing, NoAnswer if it says nothing at all, BusLost. Wrong answers,
@@ -372,10 +370,10 @@ def verify_with(
     report = VerifyReport(name, secrets.randbits(32) if seed is None else seed)
     asker = _Asker(ask, report)
     report.info = _info(asker, name)
-    only = backend(report.info) if callable(backend) else backend
     present: list[str] = list(report.info["backends"])
     # What a node with little heap loads only when it is asked for by name: docs/wire.md, section 8.
-    others: list[str] = [] if in_use else list(report.info.get("others", []))
+    others: list[str] = list(report.info.get("others", []))
+    only = present[0] if in_use and present else backend  # they come best first
 
     def missing_backend() -> BackendMissing:
         known = [item for item in present + others if item != only]
@@ -434,7 +432,7 @@ def verify_with(
                 raise missing_backend()
 
     for missing, reason in broken.items():
-        if only in (None, missing):
+        if in_use or only in (None, missing):
             judge_broken(missing, "the node disabled this backend: it " + reason)
     questions = all_cases(available(), cases, report.seed)
     while True:
@@ -466,7 +464,7 @@ def verify_node(
     *,
     cases: int = CASES,
     seed: int | None = None,
-    backend: str | Choose | None = None,
+    backend: str | None = None,
     in_use: bool = False,
     make_link: MakeLink = _core_link,
     on_case: Callable[[Case, str], None] | None = None,
@@ -474,25 +472,6 @@ def verify_node(
     """Verify the node with this node byte on a python-can bus. As `verify_with`."""
     ask = BusAsk(bus, node, make_link)
     return verify_with(ask, node_name(node), cases=cases, seed=seed, backend=backend, in_use=in_use, on_case=on_case)
-
-
-class AlikeOnce:
-    """A `backend` for verifying many nodes: of those that say the same of themselves (interpreter, version, word size,
-    backends) the first is asked for every AES backend, the others for the one they take by themselves.
-
-    A pack's modules run one firmware on one kind of board; what a node computes with is asked of each of them.
-    """
-
-    def __init__(self) -> None:
-        self._asked: set[str] = set()
-
-    def __call__(self, info: dict[str, Any]) -> str | None:
-        """The backend to ask for, None for all."""
-        kind = json.dumps(info, sort_keys=True)
-        if kind not in self._asked or info.get("disabled") or not info["backends"]:
-            self._asked.add(kind)
-            return None
-        return str(info["backends"][0])  # the best, which it takes when none is named
 
 
 def verify_bus(

@@ -39,7 +39,7 @@ from packtrust_host.sim.launcher import PackProcess
 from packtrust_host.sim.nodes import NodeError
 from packtrust_host.sim.recording import Recording
 from packtrust_host.urls import BusUrlError, open_bus
-from packtrust_host.verify import AlikeOnce, discover, verify_node
+from packtrust_host.verify import discover, verify_node
 
 from . import measure
 from .buslog import BusLog, LogError, read
@@ -314,7 +314,6 @@ class DemoRun:
         self._phase("Checking the nodes' arithmetic")
         self.seen.verify_expected = self.seen.modules + 1
         before = set(self.pack.keys())
-        backend = AlikeOnce()
         # Both stay open: a pack whose VCU bus nobody acknowledges sends every frame again and again.
         with (
             self._noting("on-target check"),
@@ -323,9 +322,7 @@ class DemoRun:
         ):
             for bus, wanted in ((vcu, 1), (module, self.seen.modules)):
                 for item in self._discover(bus, wanted):
-                    report = verify_node(
-                        bus, item, cases=VERIFY_CASES, seed=self.options.seed, backend=backend, in_use=True
-                    )
+                    report = verify_node(bus, item, cases=VERIFY_CASES, seed=self.options.seed, in_use=True)
                     self.seen.verified[report.node] = report
                     version = "%(implementation)s %(version)s" % report.info
                     self.view.step(

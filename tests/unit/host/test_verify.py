@@ -15,7 +15,6 @@ from packtrust_host import verify_cases
 from packtrust_host.app.errors import AppError, BusLost, NoAnswer
 from packtrust_host.app.transport import CanIsoTp
 from packtrust_host.verify import (
-    AlikeOnce,
     BackendMissing,
     BusAsk,
     NodeRefused,
@@ -204,27 +203,17 @@ def test_backend_by_name():
         verdict(backend="quantum")
 
 
-def test_of_nodes_alike_one_is_asked_for_every_backend():
-    def aes(report):
-        return {item.variant for item in report.operations if item.name.startswith("AES")}
-
-    once = AlikeOnce()
-    first, second = verdict(backend=once), verdict(backend=once)
-    assert first.ok and second.ok
-    assert aes(first) == set(first.info["backends"]) > aes(second) == {first.info["backends"][0]}
-    assert {item.name for item in second.operations} == set(verify_cases.OPERATIONS)
-    assert once({**first.info, "version": "another"}) is None
-    assert once({**first.info, "disabled": {"pure": "fails"}}) is None
-    assert once({**first.info, "disabled": {"pure": "fails"}}) is None
+def test_what_is_in_use_alone():
+    report = verdict(in_use=True)
+    assert report.ok
+    used = {item.variant for item in report.operations if item.name.startswith("AES")}
+    assert used == {report.info["backends"][0]} < set(report.info["backends"])
+    assert {item.name for item in report.operations} == set(verify_cases.OPERATIONS)
 
 
-def test_one_flipped_bit_of_the_second_of_two_nodes_alike_is_red(monkeypatch):
-    once = AlikeOnce()
-    assert verdict(backend=once).ok
-    seal = testservice._OPERATIONS[wire.SEAL]
-    monkeypatch.setitem(testservice._OPERATIONS, wire.SEAL, lambda arguments: flip(seal(arguments)))
-    report = verdict(backend=once)
-    assert {failure.operation for failure in report.failures} == {"AES-GCM seal"}
+def test_what_is_in_use_when_another_is_disabled(monkeypatch):
+    monkeypatch.setattr(testservice, "disabled", lambda: {"pure": "fails its known-answer test"})
+    assert not verdict(in_use=True).ok
 
 
 @pytest.mark.parametrize(
