@@ -79,6 +79,8 @@ _LONG_AGO_MS = const(0x1FFFFFFF)
 
 # The stream of an ID, as small as an integer has to be to need no heap.
 _STREAM = const(0x1FFE00FF)
+# And its clear ID.
+_CLEAR = const(0x1FFC00FF)
 # In the heads of `Channel._heads`: bit 8, of the segmentation fields, says that records of this ID cite.
 _CITES = const(0x100)
 
@@ -303,19 +305,13 @@ class Channel:
         )
 
     def _refuse(self, arbitration_id: int, reason: str) -> Event:
+        """A flood of forged records ends here: it must not cost more than opening them would."""
         refused = self._refused
         if refused is None:
             refused = self._refused = {}
-        refused[reason] = refused.get(reason, 0) + 1
-        return self._event(REFUSED, clear_of(arbitration_id), 0, reason)
-
-    def _event(self, kind: str, arbitration_id: int, epoch: int, reason: str) -> Event:
+        refused[reason] = refused[reason] + 1 if reason in refused else 1
         event = self._shared.event
-        event.kind = kind
-        event.arbitration_id = arbitration_id
-        event.data = b""
-        event.counter = 0
-        event.epoch = epoch
+        event.arbitration_id = arbitration_id & _CLEAR
         event.reason = reason
         return event
 
@@ -499,7 +495,7 @@ class Channel:
             self._end(self._session)
         self._session = session
         self._counts[_SESSIONS] += 1
-        return self._event(ESTABLISHED, 0, session.epoch, "")
+        return Event(ESTABLISHED, epoch=session.epoch)
 
     def _end(self, session: "Session | None") -> None:
         """Destroy the keys of a session."""
@@ -543,16 +539,20 @@ class Channel:
         self._shared.admit(tx)
         return tx
 
-    def _opener(self, iv_base: "Buffer") -> "Opener | None":
-        """The direction that a record with this IV base is of, of a live session."""
-        for session in (self._session, self._pending, self._previous):
-            if session is not None and session.receives(iv_base):
-                rx = session.rx
-                if rx is None:
-                    rx = session.rx = Opener(session, self._binding(1 if self.role == INITIATOR else 0))
-                    self._shared.admit(rx)
-                return rx
-        return None
+    def _opener(self, record: "Buffer") -> "Opener | None":
+        """The direction that a record is of, by its IV base, of a live session. Needs no heap to find none."""
+        session = self._session
+        if session is None or not session.receives(record):
+            session = self._pending
+            if session is None or not session.receives(record):
+                session = self._previous
+                if session is None or not session.receives(record):
+                    return None
+        rx = session.rx
+        if rx is None:
+            rx = session.rx = Opener(session, self._binding(1 if self.role == INITIATOR else 0))
+            self._shared.admit(rx)
+        return rx
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -773,7 +773,7 @@ class Channel:
                 rx = None
         if rx is None:
             # Another session, a direction that is not ready for use, a counter beyond 32 bits, a long record.
-            rx = self._opener(record[:IV_BASE_LENGTH])
+            rx = self._opener(record)
             if rx is None:
                 return self._refuse(full_id, "unknown-session")
             lay_into(form, work, 0, VERSION, full_id, rx.binding, size, 0, record)

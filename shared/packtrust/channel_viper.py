@@ -179,6 +179,18 @@ def feed(self, frame):
         if counter <= int(rx.strict):
             at = 9
     if at != 8 or counter <= highest or highest == 0:
+        # What a flood is made of is refused here, for less than it costs to open a record.
+        if size >= 0:
+            at = source[0] ^ template[16] | source[1] ^ template[17]
+            at |= source[2] ^ template[18] | source[3] ^ template[19]
+            if at != 0:
+                if self._pending is _NONE:
+                    if self._previous is _NONE:
+                        return self._refuse(head, "unknown-session")
+            elif counter <= highest and source[4] | source[5] | source[6] | source[7] | source[8] >> 6 == 0:
+                reason = rx.refusal(counter)
+                if int(_len(reason)) != 0:
+                    return self._refuse(head, reason)
         return self._open(head, whole, size + 28, cites, clock)
     shared = self._shared
     buffer = shared.rx

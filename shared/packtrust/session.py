@@ -77,9 +77,15 @@ class Session:
         """Newest counter opened from the peer, 0 before the first record."""
         return self.get(_HIGHEST, 8) if self.rx is None else self.rx.highest
 
-    def receives(self, iv_base: "bytes | bytearray | memoryview") -> bool:
-        """Whether a record with this IV base is of this session, from the peer."""
-        return self.state[_RX_IV_BASE : _RX_IV_BASE + IV_BASE_LENGTH] == iv_base
+    def receives(self, record: "bytes | bytearray | memoryview") -> bool:
+        """Whether a record, at least its IV base, is of this session, from the peer. Needs no heap."""
+        state = self.state
+        at = 0
+        while at < IV_BASE_LENGTH:
+            if state[_RX_IV_BASE + at] != record[at]:
+                return False
+            at += 1
+        return True
 
     def is_fresh(self, cited: int, now_ms: int) -> bool:
         """Whether a record that cites our record `cited` may still be obeyed."""

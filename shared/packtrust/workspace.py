@@ -131,8 +131,8 @@ class Workspace:
         self.reassembler = Reassembler(streams)
         self.partials = self.reassembler.partials
         self._expired_ms = -1
-        self.event = Event("")
-        self.opened = Event(OPENED)  # of its own, for it is the usual one
+        self.event = Event(REFUSED)
+        self.opened = Event(OPENED)
         self.tx = bytearray(WORK_LENGTH)
         self.rx = bytearray(WORK_LENGTH)
         rx = memoryview(self.rx)

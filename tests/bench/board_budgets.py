@@ -121,9 +121,11 @@ def channels():
 
 
 def channel(backend):
-    """A record through both ends."""
+    """A record through both ends, and forged ones that the receiver refuses, by reason."""
     from packtrust import OPENED
+    from packtrust.arbitration import ENCRYPTED
     from packtrust.crypto import use
+    from packtrust.segmentation import Segmenter
 
     use(backend)
     pack, module = channels()
@@ -142,6 +144,26 @@ def channel(backend):
             raise ValueError("the record did not open: %r" % event)
 
     report("Channel.feed of five frames, " + backend, fed, sealed)
+    newest = bytes(frames[0].data) + bytes(frames[1].data[:4])  # the IV of the record that was opened last
+    segmenter = Segmenter()
+    for reason, head in (
+        ("tag", newest[:8] + b"\0\0\1\0"),
+        ("unknown-session", b"none" + newest[4:]),
+        ("replay", newest),
+    ):
+
+        def forged():
+            # Cut anew, for the toggle bit alternates: the same frames are what CAN itself may repeat.
+            frames.clear()
+            frames.extend(segmenter.split(STATUS | ENCRYPTED, head + bytes(24)))  # noqa: B023
+
+        def refused():
+            for frame in frames:
+                event = pack.feed(frame)
+            if event is None or event.reason != reason:  # noqa: B023
+                raise ValueError("not refused: %r" % event)
+
+        report("refused: %s, five frames, %s" % (reason, backend), refused, forged)
 
 
 def handshake(backend):
@@ -251,6 +273,26 @@ def epoch_exchange(form):
             raise ValueError("the ends do not agree")
 
     report("epoch exchange of one end, " + form, exchanged, rounds=3)
+
+
+def scrub():
+    """Overwriting a KB of free heap, in one piece and in pieces of two blocks; the search for it included."""
+    from packtrust_node.scrub import free_heap
+
+    def a_kilobyte(row):
+        ticks = count(free_heap, rounds=3) - _EMPTY
+        gc.collect()
+        _results.append({"row": row, "ticks": ticks * 1024 / gc.mem_free()})
+
+    a_kilobyte("overwriting free heap, a KB in one piece")
+    kept = []
+    between = []
+    while gc.mem_free() > 20000:
+        kept.append(bytearray(16))
+        between.append(bytearray(32))
+    between = None
+    a_kilobyte("overwriting free heap, a KB in small pieces")
+    return kept
 
 
 def reference():

@@ -19,7 +19,8 @@ Stock MicroPython on the virtual board [cortex-m4](../boards/cortex-m4/README.md
 heap (the rows of a channel, both ends of which run there, on the build with a larger one). Counts are exact (QEMU's
 `-icount`, net of an empty call); they are no times. The two columns marked ~ are estimates: instructions x {cpi}
 cycles, an assumption, for QEMU models neither flash wait states nor the pipeline; an ESP32 has another instruction
-set, and rows of kernels it cannot run have none. **Not run on hardware.**
+set, and rows of kernels it cannot run have none. **Not run on hardware.** What a look-up of a name costs depends on
+how the interpreter has numbered its names, so the rows of a channel are medians over {numberings} numberings.
 
 A seal is one AES-256-GCM record in place, 13 bytes of associated data; "of mbedTLS in C" is its count divided by that
 of mbedTLS 3.6, compiled with `-Os` and called from Python in the same run.
@@ -44,7 +45,7 @@ def page() -> str:
     others = [[name, cortex_m4.spaced(count)] for name, count in found.instructions.items() if name not in named]
     return "\n".join(
         (
-            INTRODUCTION.format(cpi=cortex_m4.CYCLES_PER_INSTRUCTION),
+            INTRODUCTION.format(cpi=cortex_m4.CYCLES_PER_INSTRUCTION, numberings=len(cortex_m4.NAMES_BEFORE)),
             table(cortex_m4.HEADINGS, [cortex_m4.cells(found, row) for row in budgeted]),
             "The board takes the backend `%s` by itself. Counted, without a gate:\n" % found.default,
             table(["path", "instructions"], others),

@@ -4,6 +4,7 @@ import gc
 import sys
 
 from channels import POLL, SECRET, STATE_CHANGE, STATUS_1, Clock, Entropy, give
+from packtrust.arbitration import ENCRYPTED, TOGGLE
 from packtrust.channel import OPENED, REFUSED, Channel
 from packtrust.errors import CryptoError
 from packtrust.handshake import INITIATOR, RESPONDER
@@ -101,27 +102,65 @@ def test_longer_records_need_heap_once():
             assert without_heap(send, data[:96]).data == data[:96]
 
 
-def test_refused_frames_need_no_heap_after_the_first():
-    clock = Clock()
-    pair = Pair(clock)
-    pair.telemetry(b"12345678")
-    pair.telemetry(b"12345678")
-    record = kept(pair.module.seal(STATUS_1, b"12345678"))
-    newest = kept(pair.module.seal(STATUS_1, b"87654321"))
-    bad = kept(newest)
-    bad[4].data = bytes(4)
-    for frames, reason in ((bad, "tag"), (newest, ""), (newest, "replay"), (record, "")):
-        event = give(pair.pack, frames)
-        assert event.reason == reason
+def test_refused_records_need_no_heap_after_the_first():
+    """Of each reason, in both forms, with one session and with one before it that lives on."""
+    for kind in (Channel, Plain):
+        clock = Clock()
+        pair = Pair(clock, kind)
+        for sessions in (1, 2):
+            for _ in range(2):
+                pair.telemetry(b"12345678")
+            old = kept(pair.module.seal(STATUS_1, b"12345678"))
+            for _ in range(70):
+                newest = kept(pair.module.seal(STATUS_1, b"87654321"))
+            assert give(pair.pack, newest).kind == OPENED
+            head = b"".join([bytes(frame.data) for frame in newest])[:12]
+            later = bytes([head[10] + 1, 0])
+            forged = (
+                ("tag", head[:10] + later + bytes(24)),
+                ("unknown-session", b"none" + head[4:] + bytes(24)),
+                ("unknown-session", b"none" + b"\xff" * 8 + bytes(24)),
+                (
+                    "tag",
+                    head[:4] + b"\xff" * 8 + bytes(24),
+                ),  # a counter that needs heap on a board: judged, not counted
+                ("short", head),
+            )
+            segmenter = Segmenter()
+            for _ in range(2):
+                for reason, record in forged:
+                    frames = kept(segmenter.split(STATUS_1 | ENCRYPTED, record))
+                    if record[4] == 0xFF and reason == "tag":
+                        assert give(pair.pack, frames).reason == reason
+                        continue
+                    refused_without_heap(pair.pack, frames, reason)
+                refused_without_heap(pair.pack, newest, "replay")
+                refused_without_heap(pair.pack, old, "old")
+            if sessions == 1:
+                pair.pack.connect()
+                clock.now_ms += 2000
+                for _ in range(3):
+                    for frame in pair.pack.outgoing():
+                        pair.module.feed(frame)
+                    for frame in pair.module.outgoing():
+                        pair.pack.feed(frame)
 
-    def again():
-        for frame in record:
-            event = pair.pack.feed(frame)
+
+def refused_without_heap(channel, frames, reason):
+    """Fed once, when a counter of refusals is made, then again with the heap locked."""
+    other = [frame.copy() for frame in frames]
+    for frame in other:
+        frame.arbitration_id ^= TOGGLE  # else the same frames are what CAN itself repeats
+
+    def again(frames):
+        for frame in frames:
+            event = channel.feed(frame)
         return event
 
-    for _ in range(2):
-        give(pair.pack, newest)
-        assert again().reason == "replay"
+    for event in (again(other), without_heap(again, frames), without_heap(again, other)):
+        assert (event.kind, event.reason) == (REFUSED, reason), event
+        assert (bytes(event.data), event.counter, event.epoch) == (b"", 0, 0)
+        assert event.arbitration_id == frames[0].arbitration_id & 0x1FFC00FF
 
 
 def test_frames_and_events_are_used_again_and_copies_stay():
