@@ -167,7 +167,7 @@ OTHERS = {
     "a whole flash copied": ("full flash copy",),
     "an honest module framed": ("framing",),
     "a man in the middle of the pair exchange": ("man in the middle of a pair",),
-    "a rotation forged": ("rotation with a stolen root", "endless rotations"),
+    "a rotation forged": ("forged rotation", "rotation with a stolen root", "endless rotations"),
     "a rotation's messages held back or played back": ("rotation held back",),
     "back to an old epoch": ("old epoch", "stale package"),
     "limits weakened by an old or foreign package": ("weaker terms",),
