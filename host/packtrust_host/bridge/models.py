@@ -8,6 +8,8 @@ from decimal import Decimal
 
 from packtrust_host.bridge.halves import wipe
 
+DEFAULT_PORT = 8080  # of the embedded bridge
+
 
 @dataclass(frozen=True)
 class Health:

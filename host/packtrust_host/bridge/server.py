@@ -32,6 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from packtrust_host.bridge.binding import BindingError, Field, bind
 from packtrust_host.bridge.faults import HALF_FIELDS, Fault, FaultKind, FaultSet
+from packtrust_host.bridge.models import DEFAULT_PORT
 from packtrust_host.bridge.service import (
     HOLD_SECONDS,
     T3,
@@ -44,7 +45,6 @@ from packtrust_host.bridge.service import (
 from packtrust_host.bridge.store import Store
 
 HOST = "127.0.0.1"
-DEFAULT_PORT = 8080
 _MAX_BODY = 1 << 20
 _START_SECONDS = 10.0
 _STOP_SECONDS = 10.0

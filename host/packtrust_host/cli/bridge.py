@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import platformdirs
 import typer
 
-from packtrust_host.bridge.server import DEFAULT_PORT, serve
-from packtrust_host.bridge.service import HalfLength
+from packtrust_host.bridge.models import DEFAULT_PORT
 
 from . import common
+
+if TYPE_CHECKING:
+    from packtrust_host.bridge.service import HalfLength
 
 
 def _database() -> Path:
@@ -33,6 +35,8 @@ def bridge(
     """Run an API-Bridge on this machine, with the real one's routes, until Ctrl-C."""
     if halves not in ("bytes64", "hex64"):
         raise typer.BadParameter("it is bytes64 or hex64", param_hint="--halves")
+    from packtrust_host.bridge.server import serve  # SQLAlchemy and the web server: no other command waits for these
+
     path = database or _database()
 
     def ready(url: str) -> None:
@@ -44,6 +48,6 @@ def bridge(
     with common.errors_told():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            serve(path, port, cast(HalfLength, halves), on_ready=ready)
+            serve(path, port, cast("HalfLength", halves), on_ready=ready)
         except KeyboardInterrupt:
             pass  # this is how it is ended

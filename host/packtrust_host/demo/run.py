@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import can
 
@@ -33,7 +33,6 @@ from packtrust_host.app.runner import Runner
 from packtrust_host.app.validate import Validator
 from packtrust_host.bridge.client import BridgeClient
 from packtrust_host.bridge.errors import BridgeError
-from packtrust_host.bridge.server import EmbeddedBridge
 from packtrust_host.keylog import KeyLogWriter
 from packtrust_host.sim.launcher import PackProcess
 from packtrust_host.sim.nodes import NodeError
@@ -51,6 +50,9 @@ from .ledger import EnergyMeter, evidence_of, settle
 from .records import MATERIAL_LENGTH, KeyRing, open_all
 from .traffic import FULL_LIMITS_MA, Plan, plan
 from .view import SilentView, Snapshot, View, refused_of, row_of
+
+if TYPE_CHECKING:
+    from packtrust_host.bridge.server import EmbeddedBridge
 
 MARKER = ".packtrust-demo"
 BUSES = ("vcu", "module")
@@ -260,6 +262,8 @@ class DemoRun:
             path.unlink()
 
     def _start(self) -> None:
+        from packtrust_host.bridge.server import EmbeddedBridge  # SQLAlchemy and the web server: for this command alone
+
         self._phase("Starting bridge and virtual pack")
         options = self.options
         duration = options.duration_s

@@ -435,6 +435,11 @@ class Bus:
         # A start at S happens once time is past S, so that all who send at S itself take part.
         return None if time >= _NEVER else max(time, self.now_ns)
 
+    @property
+    def is_in_vain(self) -> bool:
+        """Whether nothing can come of the next event: a frame that nobody is there to acknowledge goes out again."""
+        return not self._deliveries and not self._recovering and sum(node.on_bus for node in self.controllers) < 2
+
     def _next_ns(self) -> int:
         time = _NEVER
         if self._current is not None:

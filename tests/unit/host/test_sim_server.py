@@ -548,3 +548,33 @@ def test_closing_ends_everything(tmp_path):
         thread.start_control(tmp_path / "control")
     assert not os.path.lexists(link) and not os.path.exists(tmp_path / "control")
     assert node.recv(1) == b""
+
+
+def test_a_frame_that_nobody_acknowledges_is_repeated_at_wire_speed_and_costs_little(thread, monkeypatch):
+    """Thousands of repeats a second are computed some dozens at a time; who comes gets the frame with the next one."""
+    runtime = thread.call(lambda: thread.server.runtime("vcu"))
+    looked = []
+    service = runtime.service
+
+    def counting():
+        looked.append(time.monotonic())
+        service()
+
+    monkeypatch.setattr(runtime, "service", counting)
+    alone = thread.call(lambda: runtime.bus.attach("alone"))
+    enough = threading.Event()
+
+    def on_error(cause, senders, when):
+        if runtime.bus.error_frames >= 1000:
+            enough.set()
+
+    runtime.bus.error_listeners.append(on_error)
+    assert thread.call(thread.server.send, alone, Frame(1, b"hi"))
+    assert enough.wait(LIMIT)
+    assert len(looked) < 100
+    assert thread.call(runtime.time_ns) >= thread.call(lambda: runtime.bus.busy_ns)
+    port = adapter(thread)
+    bus = connect(thread, port)
+    message = bus.recv(LIMIT)
+    bus.shutdown()
+    assert (message.arbitration_id, bytes(message.data)) == (1, b"hi")
