@@ -146,12 +146,12 @@ class Bench:
                 os.close(slave)
 
 
-def rom(recorded: dict[str, Any]) -> bytes:
-    """Core, firmware, the target's modules, and the life."""
+def rom(recorded: dict[str, Any], overlays: dict[str, str] | None = None) -> bytes:
+    """Core, firmware, the target's modules, and the life. `overlays`: files of the firmware in place of its own."""
     files = core_modules()
     for path in (ROOT / "firmware").rglob("*.py"):
         name = path.relative_to(ROOT / "firmware").as_posix()
-        files["lib/" + name.removesuffix("py") + "mpy"] = compiled(path, name)
+        files["lib/" + name.removesuffix("py") + "mpy"] = compiled(Path((overlays or {}).get(name, path)), name)
     for name in ("cortex_m4_cuts", "nodebench"):
         files[name + ".mpy"] = compiled(ROOT / "tests" / (name + ".py"), name + ".py")
     files["life.json"] = json.dumps(recorded).encode()
@@ -182,19 +182,12 @@ def verdict(found: dict[str, str], old: dict[str, str], new: dict[str, str], nam
     raise AssertionError("neither old nor new: %s, not %s or %s" % (found, old, new))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(0 if FULL else 600)
-@pytest.mark.parametrize("name", ["pack", "module1"])
-def test_power_cut_at_every_commit_point_of_a_life(tmp_path, name, record_property):
-    try:
-        firmware("suite")
-        find_qemu()
-    except QemuError as error:
-        pytest.skip(str(error))
-    recorded = life(tmp_path, name)
+def sweep(folder: Path, recorded: dict[str, Any], overlays: dict[str, str] | None = None) -> tuple[Bench, Any, Any]:
+    """Cut every operation of a life: the bench, outcomes, and whether nodes were claimed. AssertionError for what is
+    neither old nor new, or no node starts from."""
     operations = recorded["operations"]
     before = list(states(operations))
-    bench = Bench(tmp_path, rom(recorded))
+    bench = Bench(folder, rom(recorded, overlays))
     flashes, counts = [], []
     with bench.boot() as call:
         call("fresh()")
@@ -222,8 +215,25 @@ def test_power_cut_at_every_commit_point_of_a_life(tmp_path, name, record_proper
                 bench.littlefs = flashes[cut[0]]
                 assert call("session(%d, %d, %r)" % cut) is None, "the cut was not reached"
                 last = cut[0]
-    assert outcomes["old"] and outcomes["new"] and claimed == {True, False}
     assert bench.kills == len(cuts)
+    return bench, outcomes, claimed
+
+
+def needs_the_board() -> None:
+    try:
+        firmware("suite")
+        find_qemu()
+    except QemuError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0 if FULL else 600)
+@pytest.mark.parametrize("name", ["pack", "module1"])
+def test_power_cut_at_every_commit_point_of_a_life(tmp_path, name, record_property):
+    needs_the_board()
+    bench, outcomes, claimed = sweep(tmp_path, life(tmp_path, name))
+    assert outcomes["old"] and outcomes["new"] and claimed == {True, False}
     which = "every flash operation" if FULL else "every commit point"
     record_property("fault", "power cut, cortex-m4: %s of a node's life" % which)
     record_property("injections", bench.kills)
@@ -235,3 +245,33 @@ def plan(operations: int) -> list[tuple[int, str]]:
     if FULL:
         return [(cut, torn) for cut in range(operations) for torn in ("before", "half", "after")]
     return [(operations // 2, "half"), (operations - 1, "after")]
+
+
+# Builds that commit in the wrong order: what FileSlots.write does in place of one write.
+THERE = """        with open(self._path(name), "wb") as file:
+            file.write(data)
+"""
+WRONG = {
+    "the old slot goes before the new one is there": "        self.remove(name)\n" + THERE,
+    "a slot is there before all of it is": """        for part in (data[: len(data) // 2], data):
+            with open(self._path(name), "wb") as file:
+                file.write(part)
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("what", WRONG)
+def test_the_sweep_finds_a_board_that_commits_in_the_wrong_order(tmp_path: Path, what: str) -> None:
+    """The control: the same sweep, of the first of a module's life, over a build with an overlay."""
+    needs_the_board()
+    name = "packtrust_node/store.py"
+    text = (ROOT / "firmware" / name).read_text()
+    assert text.count(THERE) == 1
+    overlay = tmp_path / "overlay.py"
+    overlay.write_text(text.replace(THERE, WRONG[what]))
+    recorded = life(tmp_path, "module1")
+    recorded["operations"] = recorded["operations"][:12]
+    with pytest.raises(AssertionError, match="neither old nor new"):
+        sweep(tmp_path, recorded, {name: str(overlay)})

@@ -8,7 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from packtrust_host.app.keystore import KeyStore
 from packtrust_host.app.transport import CanIsoTp
+from packtrust_host.audit.log import HOST, AuditLogs
 from packtrust_host.cli.verify import run_verify, verify
 from packtrust_host.sim.deploy import CHECKOUT, find_micropython
 from packtrust_host.sim.launcher import PackProcess
@@ -157,7 +159,7 @@ app.command()(verify)
 
 
 def packtrust_verify(*arguments: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160", "XDG_DATA_HOME": "/nonexistent"})
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.stdout, result.stderr
 
@@ -173,6 +175,27 @@ def test_command_on_a_bus(nodes: Nodes) -> None:
     assert "WRONG" in out
     assert "wrong: HKDF: RFC 5869 A.1: differs from the right answer" in out
     assert "do not use this firmware" in out
+
+
+def test_verdicts_are_in_the_audit_log_of_the_key_store_there_is(nodes: Nodes, tmp_path: Path) -> None:
+    url = "slcan:" + nodes.pack.adapter("module")
+    arguments = ["--can", url, "--cases", "1", "--seed", "7", "--store", str(tmp_path / "keys"), "--unlock", "none"]
+    good, bad = "module%d" % nodes.numbers["as it is"], "module%d" % nodes.numbers["HKDF"]
+    assert packtrust_verify(*arguments, "--node", good)[0] == 0
+    assert not (tmp_path / "keys").exists(), "none is made for it"
+    KeyStore(tmp_path / "keys").close()
+    assert packtrust_verify(*arguments, "--node", good)[0] == 0
+    assert packtrust_verify(*arguments, "--node", bad)[0] == 1
+    keys = KeyStore(tmp_path / "keys")
+    logs = AuditLogs(keys)
+    first, second = logs.entries(HOST)
+    assert (first["what"], first["ok"], first["failed"], first["wrong"]) == ("verified", True, 0, [])
+    assert (second["what"], second["ok"], second["wrong"]) == ("verified", False, ["HKDF"])
+    assert second["failed"] > 0 and second["node"] != first["node"]
+    assert {(item["bus"], item["seed"], item["implementation"]) for item in (first, second)} == {
+        (url, 7, "micropython")
+    }
+    assert logs.verify(HOST).ok
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,14 @@ def test_an_old_vcu_on_a_mixed_bus(shell):
     assert code == 0, err
     assert "raise the pack to On for 600 s" in out
 
+    code, out, err = shell.run("audit", "show", "--json")
+    assert code == 0, err
+    noted = [item for log in json.loads(out).values() for item in log if item["what"].startswith("grant")]
+    assert [(item["what"], item.get("state"), item.get("seconds"), item.get("granted")) for item in noted] == [
+        ("grant", "On", 600, None),
+        ("grant-answer", None, None, True),
+    ]
+
     states, sealed = set(), set()
     with open_bus(info["can"]["vcu"]) as vcu, open_bus(info["can"]["module"]) as module_bus:
         on = can.Message(arbitration_id=0x400, data=b"\x03" + bytes(7), is_extended_id=False)

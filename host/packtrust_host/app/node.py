@@ -116,6 +116,9 @@ class Watcher(Protocol):
     def record(self, sealed: bool, base: int, counter: int) -> None:
         """A record was sealed or opened."""
 
+    def note(self, what: str, **details: Any) -> None:
+        """Something is about to be done that is noted, or not done. Raises AppError if it cannot be."""
+
     def close(self) -> None:
         """The node ends."""
 
@@ -665,8 +668,10 @@ class AppNode:
     def grant(self, max_state: int, seconds: int, *, timeout_ms: int = TIMEOUT_MS) -> Command:
         """Let an old VCU raise the pack up to `max_state`, in clear, for so long (policy legacy-vcu); 0 s: no more.
 
-        Settled by the pack's answer.
+        Settled by the pack's answer. AppError if `watch` cannot note it: nothing is granted then.
         """
+        if self.watch is not None:
+            self.watch.note("grant", state=state_name(max_state), seconds=seconds)
         values = {"max_state": max_state, "grant_s": seconds}
         name = "grant of %s for %d s" % (state_name(max_state), seconds)
         return self._issue(name, "LEGACY_GRANT", values, [], None, None, timeout_ms)

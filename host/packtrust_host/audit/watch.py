@@ -54,6 +54,10 @@ class Watch:
         if now_ms - self._since_ms >= self._interval_ms:
             self._book(now_ms)
 
+    def note(self, what: str, **details: Any) -> None:
+        """Note at once what is about to be done, or how it ended. Raises AuditError."""
+        self._logs.append(self._name, [{"what": what, **details}])
+
     def close(self) -> None:
         """Note the rest."""
         now_ms = self._node.env.now_ms()
@@ -61,11 +65,14 @@ class Watch:
             self._flush_records(now_ms)
         self._book(now_ms)
 
-    def _write(self, entries: list[dict[str, Any]], each: bool = True) -> None:
+    @property
+    def _name(self) -> str:
         record = None if self._node.pack_number is None else self._node.store.app_pack(node=self._node.node)
-        name = name_of(None if record is None else record.unique_id_b)
+        return name_of(None if record is None else record.unique_id_b)
+
+    def _write(self, entries: list[dict[str, Any]], each: bool = True) -> None:
         try:
-            self._logs.append(name, entries, each)
+            self._logs.append(self._name, entries, each)
         except AppError as error:
             if not self.failed:
                 self._node.env.log("audit: %s" % error)

@@ -11,6 +11,8 @@ from packtrust.policy import LEGACY_VCU_PROFILE
 from packtrust_host.app.command import OBEYED
 from packtrust_host.app.model import STATE_NAMES
 from packtrust_host.app.runner import Runner
+from packtrust_host.audit.log import AuditLogs
+from packtrust_host.audit.watch import Watch
 from packtrust_host.urls import open_bus
 
 from . import common
@@ -32,8 +34,8 @@ def grant(
 ) -> None:
     """Let the pack's old VCU raise it in clear, no higher than --state and for so long.
 
-    Anybody on the VCU bus could be that VCU meanwhile. The pack's node.json has "policy": "legacy-vcu", and so has
-    this command: `packtrust --policy legacy-vcu grant`.
+    Anybody on the VCU bus could be that VCU meanwhile. It is noted in the audit log, or not done. The pack's node.json
+    has "policy": "legacy-vcu", and so has this command: `packtrust --policy legacy-vcu grant`.
     """
     highest = {name.lower(): number for number, name in STATE_NAMES.items()}.get(state.lower())
     if highest is None:
@@ -54,9 +56,12 @@ def grant(
                 "the pack does not answer with the keys this host has",
                 "check the bus, and whether its node.json has this policy",
             )
+        watch = Watch(node, AuditLogs(keys))
+        runner.call(lambda: setattr(node, "watch", watch))
         command = runner.call(lambda: node.grant(highest, seconds))
         runner.wait(lambda: command.done, _ANSWER_S)
         granted = command.state == OBEYED
+        runner.call(lambda: watch.note("grant-answer", granted=granted, detail=command.reason))
         if as_json:
             common.print_json({"ok": granted, "state": state, "seconds": seconds, "reason": command.reason})
         elif granted:

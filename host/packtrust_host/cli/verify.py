@@ -1,6 +1,8 @@
 """`packtrust verify`: does a node's interpreter compute what it should?"""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,11 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from packtrust_host.app.errors import NoAnswer
+from packtrust_host.app.keystore import default_directory
+from packtrust_host.audit.log import HOST, AuditLogs
 from packtrust_host.sim.deploy import parse_boards
 from packtrust_host.sim.launcher import PackProcess
 from packtrust_host.verify import CASES, VerifyReport, bus_at, discover, parse_node, verify_bus, verify_node
 
 from . import common
+from .common import StoreOption, UnlockOption
 
 _READY_S = 20.0
 _FAILURES_SHOWN = 20
@@ -115,6 +120,31 @@ def run_verify(
     return reports
 
 
+def _audit(stack: contextlib.ExitStack, store: Path | None, unlock: str) -> AuditLogs | None:
+    """Where the verdicts are noted: in the key store there is. None is made for that."""
+    if not ((default_directory() if store is None else store) / "state").exists():
+        return None
+    keys = common.open_store(store, unlock)
+    stack.callback(keys.close)
+    return AuditLogs(keys)
+
+
+def _entry(report: VerifyReport, bus: str) -> dict[str, Any]:
+    """A verdict for the audit log."""
+    return {
+        "what": "verified",
+        "ok": report.ok,
+        "node": report.node,
+        "bus": bus,
+        "cases": report.cases,
+        "failed": report.failed,
+        "wrong": sorted({failure.operation for failure in report.failures}),
+        "seed": report.seed,
+        "implementation": str(report.info.get("implementation")),
+        "version": str(report.info.get("version")),
+    }
+
+
 def verify(
     can: Annotated[
         str | None,
@@ -131,17 +161,22 @@ def verify(
     ] = None,
     backend: Annotated[str | None, typer.Option("--backend", help="only this AES backend of the node")] = None,
     board: Annotated[list[str] | None, typer.Option("--board", metavar="WHO=BOARD", help=common.BOARD_HELP)] = None,
+    store: StoreOption = None,
+    unlock: UnlockOption = "ask",
     as_json: Annotated[bool, typer.Option("--json", help="print the verdicts as JSON")] = False,
 ) -> None:
     """Let a node without keys compute, and compare with the host's cryptography library.
 
     HKDF, AES-GCM by each backend (forged tags must be refused; a sample of NIST CAVP's vectors included), X25519, HPKE
     in its four modes and the framing of records. Exit code 1 if any answer is wrong, or the node refuses because it has
-    keys.
+    keys. Where there is a key store, the verdicts are noted in its audit log, under "host".
     """
     out = common.console()
-    with common.errors_told():
+    with common.errors_told(), contextlib.ExitStack() as stack:
+        logs = _audit(stack, store, unlock)
         reports = run_verify(can, node, cases, seed, backend, None if as_json else out, parse_boards(board or []))
+        if logs is not None:
+            logs.append(HOST, [_entry(report, can or "virtual") for report in reports])
     ok = all(report.ok for report in reports)
     if as_json:
         common.print_json({"ok": ok, "nodes": [report.to_json() for report in reports]})

@@ -6,6 +6,7 @@ from packtrust import audit, package, provision
 from packtrust.errors import StorageError
 from packtrust_node import audit_log
 from portable import raises
+from rotation_bench import settled, use
 
 MODULE = 1
 
@@ -81,6 +82,28 @@ def test_a_new_epoch_and_the_end_of_the_old_one():
     bench.run(1500)
     assert kinds(owner.log(MODULE, 3)[0]) == ["package", "committed", "epoch-end"]
     assert owner.log(MODULE, 3)[0][2].values["epoch"] == 1
+
+
+def test_an_epoch_made_without_an_app_is_named_by_both_ends():
+    bench, owner = owned()
+    pack, module = bench.nodes["pack"], bench.nodes["module0"]
+    before, _ = owner.log(MODULE)
+    old = [named(relation.root) for relation in module.relations.values()]
+    bench.app = None  # gone: the pack rotates by itself
+    use(pack, MODULE, 6)
+    bench.until(lambda: settled(bench, 2), 10000)
+    bench.app = owner
+    roots = []
+    for target, node in ((PACK_NODE, pack), (MODULE, module)):
+        log = owner.log(target)[0]
+        found = [entry for entry in log if entry.kind == "rotated"]
+        assert len(found) == 1, kinds(log)
+        relation = next(item for item in node.relations.values() if item.node == MODULE)
+        expected = {"node": MODULE, "epoch": 2, "counter": relation.counter, "key_id": named(relation.root)}
+        assert found[0].values == expected
+        roots.append(expected["key_id"])
+    assert roots[0] == roots[1] and roots[0] not in old
+    assert len(owner.log(MODULE)[0]) > len(before)
 
 
 def test_an_aborted_package():

@@ -13,7 +13,7 @@ from packtrust.arbitration import compose
 from packtrust.frame import Frame
 from packtrust_host.app.errors import DeviceRefused, ProofFailed
 from packtrust_host.audit.collect import Collected, Collector
-from packtrust_host.audit.log import AuditLogs
+from packtrust_host.audit.log import AuditError, AuditLogs
 from packtrust_host.audit.watch import Watch
 from packtrust_node import audit_log
 from packtrust_node.store import MemorySlots
@@ -270,6 +270,35 @@ def test_the_app_notes_counts_signs_and_records(bench: AppBench) -> None:
     assert len(records) > 100 and {entry["sealed"] for entry in records} == {True, False}
     bench.node.close()
     assert logs.verify(log_name(bench)).ok
+
+
+def test_a_grant_to_an_old_vcu_is_noted_before_it_is_asked_for(bench: AppBench) -> None:
+    from packtrust.messages.table import STATE_ON
+    from packtrust_host.cli.audit import _text
+
+    logs = logs_of(bench)
+    bench.node.watch = Watch(bench.node, logs)
+    sealed: list[str] = []
+    transmit = bench.node._transmit
+
+    def watched(command: Any, counters: list[int]) -> None:
+        sealed.append(command.name)
+        transmit(command, counters)
+
+    bench.node._transmit = watched  # type: ignore[method-assign]
+    command = bench.node.grant(STATE_ON, 600)
+    entry = logs.entries(log_name(bench))[-1]
+    assert (entry["what"], entry["state"], entry["seconds"]) == ("grant", "On", 600)
+    assert "grant" in _text(entry) and "600" in _text(entry)
+    assert bench.pack.run_until(lambda: command.done, 5000) and len(sealed) == 1
+    bench.node.watch.note("grant-answer", granted=False, detail=command.reason)
+    assert logs.verify(log_name(bench)).ok
+    # A log that is not the one signed last takes no entry: nothing is granted then.
+    path = logs.log_path(log_name(bench))
+    path.write_bytes(path.read_bytes().replace(b'"seconds":600', b'"seconds":100'))
+    with pytest.raises(AuditError):
+        bench.node.grant(STATE_ON, 600)
+    assert len(sealed) == 1
 
 
 def test_the_log_is_json_a_person_can_read(bench: AppBench) -> None:
