@@ -3,10 +3,11 @@
 from packtrust import provision
 from packtrust._compat import const
 from packtrust.arbitration import ENCRYPTED, base_of
-from packtrust.channel import ESTABLISHED, OPENED, REFUSED
+from packtrust.channel import ESTABLISHED, OPENED
 from packtrust.crypto import wipe
 from packtrust.errors import PacktrustError, StorageError
 from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
+from packtrust.workspace import REFUSED
 from packtrust_node import boot_record, ondemand
 from packtrust_node import identity as identities
 from packtrust_node import relation as relations
