@@ -44,14 +44,14 @@ class Entropy:
 class Env:
     """packtrust_node.env.Env with the bench's clock and wires."""
 
-    def __init__(self, bench, name, buses, slots, entropy=None):
+    def __init__(self, bench, name, buses, slots, entropy=None, channels=32):
         self.bench = bench
         self.name = name
         self.buses = buses
         self.slots = slots
         self.urandom = entropy or Entropy(name)
         self.store = Store(slots, self.urandom, 1)
-        self.workspace = Workspace(6, 40)
+        self.workspace = Workspace(6, 40, channels)
         self.lines = []
 
     def now_ms(self):
@@ -74,7 +74,8 @@ class Env:
 class Bench:
     """Nodes by name; `run` moves time on, `deliver` frames. `spy(bus, sender, frame)` may return False to lose one."""
 
-    def __init__(self, modules=2, pack_config=None, module_config=None):
+    def __init__(self, modules=2, pack_config=None, module_config=None, channels=32):
+        self.channels = channels  # that a pack keeps whole
         self.now_ms = 1000
         self.queue = []
         self.nodes = {}
@@ -110,7 +111,7 @@ class Bench:
             self._slots[name] = slots or MemorySlots()
         buses = (VCU_BUS, MODULE_BUS) if name == "pack" else (MODULE_BUS,)
         entropy = entropy or Entropy("%s %d" % (name, self._boots))
-        env = Env(self, name, buses, self._slots[name], entropy)
+        env = Env(self, name, buses, self._slots[name], entropy, self.channels)
         if name == "pack":
             node = PackNode(env, config)
         else:

@@ -98,7 +98,7 @@ class Broadcast:
         self._state[0] = highest | (_LIMP if self.limp else 0)
         env = self._pack.env
         try:
-            base = MAX_STATE + self._pack.module_link.shift
+            base = MAX_STATE + self._pack.module_bus.link.shift
             frames = group.seal(compose(base, NODE_BROADCAST), self._state, env.fd(_PORT))
         except ChannelError:
             self._draw(env.now_ms())

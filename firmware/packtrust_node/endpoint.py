@@ -189,6 +189,7 @@ class Endpoint:
             raise Refusal(provision.REFUSED_UNKNOWN)
         if identity.claimed and sender != identity.owner_public:
             raise Refusal(provision.REFUSED_NOT_OWNER)
+        self._node.env.store.rest()
         before = ondemand.mark()
         try:
             content, package_hash, receipt_key = packages.open_sealed(
@@ -451,8 +452,7 @@ class Endpoint:
         if known is not None:
             if known.epoch >= relation.epoch:
                 raise Refusal(provision.REFUSED_STATE)
-            channel = staged.neighbour.channel
-            relation.keep_epoch_in_use(known, -1 if channel is None else channel.session_epoch)
+            relation.keep_epoch_in_use(known, staged.neighbour.session_epoch)
         record = relation.encode()
         try:
             node.env.store.write(record_name(relation.tag), record)
@@ -565,9 +565,9 @@ class Endpoint:
             if relation.node == node.own_node or relation.two_epochs or not node.usage.used(relation, limit):
                 continue
             neighbour = node.neighbour(relation.node)
-            if neighbour is None or neighbour.channel is None or self.is_staged(neighbour):
+            if neighbour is None or self.is_staged(neighbour):
                 continue
-            if neighbour.channel.session_epoch != relation.epoch:
+            if neighbour.session_epoch != relation.epoch:
                 continue
             turns = (relation.node - self._turn - 1) & 0xFF
             if turns < fewest:

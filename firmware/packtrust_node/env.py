@@ -75,6 +75,10 @@ READY_KEYS = 6
 READY_KEYS_SMALL = 2  # on a heap below SMALL_HEAP
 SMALL_HEAP = 200000
 STREAMS = 40
+STREAMS_USUAL = 12  # on a heap below SMALL_HEAP
+# Channels kept whole, of a gateway with more of them: one that is put away costs some milliseconds to fetch.
+CHANNELS = 32
+CHANNELS_SMALL = 4  # on a heap below SMALL_HEAP
 
 
 def has_small_heap() -> bool:
@@ -177,7 +181,10 @@ class Env:
     def workspace(self) -> Workspace:
         """What the node's channels share, made for the first of them."""
         if self._workspace is None:
-            self._workspace = Workspace(_ready_keys(), STREAMS)
+            if has_small_heap():
+                self._workspace = Workspace(READY_KEYS_SMALL, STREAMS, CHANNELS_SMALL, STREAMS_USUAL)
+            else:
+                self._workspace = Workspace(READY_KEYS, STREAMS, CHANNELS)
         return self._workspace
 
     def now_ms(self) -> int:

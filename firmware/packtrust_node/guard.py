@@ -165,10 +165,9 @@ class Guard:
         node = self._node
         sealed = opened = 0
         for link in node.links():
-            if link.channel is not None:
-                stats = link.channel.stats
-                sealed += stats.get("sealed", 0)
-                opened += stats.get("opened", 0)
+            records = link.records
+            opened += records[0]
+            sealed += records[1]
         from packtrust import audit as words
 
         booked = self._booked

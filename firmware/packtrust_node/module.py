@@ -54,7 +54,7 @@ from packtrust.messages.compact import decode, encode
 from packtrust.messages.table import ALL_CELLS, STATE_OFF, STATE_ON
 from packtrust.policy import DEFAULT_POLICY
 from packtrust_node.links import module_link
-from packtrust_node.neighbour import Neighbour
+from packtrust_node.neighbour import Bus, Neighbour
 from packtrust_node.node import Node
 from packtrust_node.post import Post, target_of
 from packtrust_node.telemetry import Telemetry
@@ -181,7 +181,7 @@ class ModuleNode(Node):
         if number == NODE_UNREGISTERED:
             self._pack = None
             return
-        self._pack = Neighbour(self.env, 0, number, RESPONDER, self._link)
+        self._pack = Neighbour(Bus(self.env, 0, RESPONDER, self._link), number)
 
     def _send(self, frame: Frame) -> None:
         self.env.send(0, frame)
@@ -251,12 +251,12 @@ class ModuleNode(Node):
         yield "limp", self.limp
         yield "current_ma", self.cells.current_ma
         yield "session", self._is_live
-        channel = None if self._pack is None else self._pack.channel
-        if channel is not None:
-            yield "epoch", channel.session_epoch
-            yield "records", channel.stats
-            yield "dropped", channel.dropped
-            yield "unsent", self._pack.unsent
+        pack = self._pack
+        if pack is not None and pack.keyed:
+            yield "epoch", pack.session_epoch
+            yield "records", pack.stats
+            yield "dropped", self.env.workspace.reassembler.dropped
+            yield "unsent", pack.unsent
 
     # -- frames --------------------------------------------------------------------------------------------------------
 

@@ -246,6 +246,7 @@ class Node:
             if endpoint.is_idle and now_ms - self._asked_ms >= ondemand.IDLE_MS:
                 self._endpoint = None
                 ondemand.let_go()
+        self.env.store.rest()
         ondemand.tick(now_ms)
 
     # -- counters ------------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ from packtrust_node.broadcast import Broadcast
 from packtrust_node.commands import Commands
 from packtrust_node.limp import Limp
 from packtrust_node.links import module_link, vcu_link
-from packtrust_node.neighbour import Neighbour
+from packtrust_node.neighbour import Bus, Neighbour
 from packtrust_node.node import Node
 from packtrust_node.post import Post, target_of
 from packtrust_node.slots import (
@@ -174,8 +174,8 @@ class PackNode(Node):
         self.topology = config.get("topology", aggregate.PARALLEL)
         link = vcu_link(config)
         self.vcu_policy = link.policy
-        self.app = Neighbour(env, VCU_BUS, self.own_node, RESPONDER, link)
-        self.module_link = module_link(config)
+        self.app = Neighbour(Bus(env, VCU_BUS, RESPONDER, link), self.own_node)
+        self.module_bus = Bus(env, MODULE_BUS, INITIATOR, module_link(config))
         self.slots = {}  # type: dict[int, Slot]
         self.latency = Latency()
         self.commands = Commands(self)
@@ -203,6 +203,7 @@ class PackNode(Node):
         self._announce_ms = 0
         self._request_ms = 0
         self._isolated = 0  # a bit a module number, see _isolate
+        self._waiting = 0  # a bit a module number, see _begin_round
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -225,8 +226,7 @@ class PackNode(Node):
         self.env.send(MODULE_BUS, frame)
 
     def _add_slot(self, number: int, unique_id: int) -> Slot:
-        neighbour = Neighbour(self.env, MODULE_BUS, number, INITIATOR, self.module_link)
-        slot = Slot(number, unique_id, neighbour)
+        slot = Slot(number, unique_id, Neighbour(self.module_bus, number))
         slot.seen_ms = self.env.now_ms()
         self.slots[number] = slot
         return slot
@@ -291,11 +291,10 @@ class PackNode(Node):
         """New keys: with a module, start a session under them."""
         self._order = [self.slots[number] for number in sorted(self.slots) if self.slots[number].keyed]
         if neighbour is not self.app:
-            neighbour.connect()
             slot = self.slots[neighbour.node]
             slot.bare = False
-            slot.connect_ms = self.env.now_ms()
             self._isolated &= ~(1 << slot.number - 1)
+            self._begin_round(slot, self.env.now_ms())
 
     def let_go(self) -> None:
         """Nobody will command the modules: Off, at once, and not when they miss us."""
@@ -311,6 +310,7 @@ class PackNode(Node):
             self.legacy.revoke()
         self.broadcast.forget()
         self._disowned = []
+        self._waiting = 0
         for slot in self.slots.values():
             slot.neighbour.unkey()
             slot.forget()
@@ -335,16 +335,16 @@ class PackNode(Node):
         yield "bursts_late", self.bursts_late
         yield "modules_lost", self.modules_lost
         yield "limp", self.limp.active
-        app = self.app.channel
-        if app is not None:
+        app = self.app
+        if app.keyed:
             yield (
                 "app",
                 {
                     "session": app.established,
                     "epoch": app.session_epoch,
                     "records": app.stats,
-                    "dropped": app.dropped,
-                    "unsent": self.app.unsent,
+                    "dropped": self.env.workspace.reassembler.dropped,
+                    "unsent": app.unsent,
                 },
             )
         if self.slots:
@@ -448,7 +448,7 @@ class PackNode(Node):
                     self._isolate(slot)
                 return
         if arbitration_id & ENCRYPTED:
-            if not node and self.sends(base - self.module_link.shift):
+            if not node and self.sends(base - self.module_bus.link.shift):
                 self.count("own-id")  # a broadcast
             return
         if base == ANNOUNCEMENT:
@@ -553,8 +553,9 @@ class PackNode(Node):
         slot.wanted = STATE_OFF
         slot.neighbour.seal(MAX_STATE, self.broadcast.max_state(slot))
         slot.neighbour.seal(ALL_ISOLATE, encode("ALL_ISOLATE"))
-        if slot.neighbour.channel is not None:
-            slot.neighbour.channel.disconnect()
+        channel = slot.neighbour.channel
+        if channel is not None:
+            channel.disconnect()
 
     def _register(self, wanted: int, unique_id: int) -> "Slot | None":
         number = wanted
@@ -573,8 +574,33 @@ class PackNode(Node):
         if self._isolated >> slot.number - 1 & 1:
             return
         if now_ms - slot.connect_ms >= RECONNECT_MS:
-            slot.connect_ms = now_ms
-            slot.neighbour.connect()
+            self._begin_round(slot, now_ms)
+
+    def _begin_round(self, slot: Slot, now_ms: int) -> None:
+        """Say HELLO; later, if so many others are under way that no more channels have room."""
+        bit = 1 << slot.number - 1
+        self._waiting |= bit
+        oldest = None
+        under_way = 0
+        for neighbour in self.module_bus.whole:
+            if neighbour.connecting and neighbour is not slot.neighbour:
+                under_way += 1
+                other = self.slots.get(neighbour.node)
+                if other is not None and (oldest is None or other.connect_ms - oldest.connect_ms < 0):
+                    oldest = other
+        if under_way >= self.env.workspace.channels:
+            if oldest is None or now_ms - oldest.connect_ms < RECONNECT_MS:
+                return
+            oldest.neighbour.give_up()  # it says nothing: when it is there it announces itself
+        self._waiting &= ~bit
+        slot.connect_ms = now_ms
+        slot.neighbour.connect()
+
+    def _connect_next(self, now_ms: int) -> None:
+        """Say HELLO to modules that had to wait."""
+        for slot in self._order:
+            if self._waiting >> slot.number - 1 & 1:
+                self._begin_round(slot, now_ms)
 
     def _on_session(self, slot: Slot) -> None:
         self._twin(-slot.number, _SESSIONS)
@@ -726,6 +752,8 @@ class PackNode(Node):
         self.limp.tick(now_ms)
         if self.legacy is not None:
             self.legacy.tick()
+        if self._waiting:
+            self._connect_next(now_ms)
         for slot in list(self.slots.values()):
             if slot.keyed:
                 slot.neighbour.tick()
@@ -803,11 +831,11 @@ class PackNode(Node):
         """PACK_DIAGNOSTICS: counters over all links since boot."""
         opened = refused = sessions = 0
         for link in self.links():
-            if link.channel is None:
+            if not link.keyed:
                 continue
             if link.established:
                 sessions += 1
-            for what, count in link.channel.stats.items():
+            for what, count in link.stats.items():
                 if what == "opened":
                     opened += count
                 elif what not in ("sealed", "established"):

@@ -166,8 +166,7 @@ class Rotation:
             old.component_b,
             old.lct_half,
         )
-        channel = self.neighbour.channel
-        relation.keep_epoch_in_use(old, -1 if channel is None else channel.session_epoch)
+        relation.keep_epoch_in_use(old, self.neighbour.session_epoch)
         record = relation.encode()
         try:
             # The hash first: alone it means nothing.

@@ -121,16 +121,15 @@ class Slot:
 
     def figures(self) -> "dict[str, object]":
         """For the console; no secrets."""
-        channel = self.neighbour.channel
+        neighbour = self.neighbour
         shown = {"unique_id": self.unique_id, "keyed": self.keyed}  # type: dict[str, object]
-        if channel is not None:
-            shown["session"] = channel.established
-            shown["epoch"] = channel.session_epoch
+        if neighbour.keyed:
+            shown["session"] = neighbour.established
+            shown["epoch"] = neighbour.session_epoch
             shown["state"] = self.state
             shown["wanted"] = self.wanted
-            shown["records"] = dict(channel.stats)
-            shown["dropped"] = dict(channel.dropped)
-            shown["unsent"] = self.neighbour.unsent
+            shown["records"] = neighbour.stats
+            shown["unsent"] = neighbour.unsent
         return shown
 
     def age_ms(self, now_ms: int) -> int:

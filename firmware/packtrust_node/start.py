@@ -75,8 +75,11 @@ def build():
     else:
         drivers = [board.can_port(0, MIXED_ACCEPT if config.get("mixed_bus") else MODULE_ACCEPT)]
     small = has_small_heap()
+    ondemand.begin()
     if small:
+        before = ondemand.mark()
         reserve_keys()
+        ondemand.back_to(before)  # what chooses a backend has done so
     queues = [TxQueue(driver, SMALL_LIMIT if small else LIMIT) for driver in drivers]
     if is_pack:
         # Bursts to the VCU, ten records in clear and sealed, until those are old of a second in which nobody is there.
@@ -125,7 +128,6 @@ def build():
 
     console = Console(node, config, board.console_write, figures)
     loop = Loop(node, clock, queues, service, console, board.console_in)
-    ondemand.begin()
     node.start()
     console.greet()
     return loop

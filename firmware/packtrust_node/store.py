@@ -155,6 +155,12 @@ class Store:
         wipe(key)
         return self._aead
 
+    def rest(self) -> None:
+        """Nothing is read or written just now: the key's schedule and tables give their memory back."""
+        if self._aead is not None:
+            self._aead.wipe()
+            self._aead = None
+
     def _any_record(self) -> bool:
         for name in self._slots.names():
             if name not in (_KEY_FILE, _ERASING):
@@ -294,9 +300,7 @@ class Store:
 
     def erase(self) -> None:
         """Delete everything, as one transaction; a factory reset, also of a damaged store."""
-        if self._aead is not None:
-            self._aead.wipe()
-            self._aead = None
+        self.rest()
         erase = getattr(self._slots, "erase", None)
         if erase is not None:
             erase()

@@ -10,7 +10,9 @@ from struct import unpack
 
 from packtrust import testwire as wire
 from packtrust.arbitration import canonical, compose
-from packtrust.crypto import AESGCM, backends, disabled, hkdf, hpke, others, x25519
+from packtrust.crypto import AESGCM, hkdf, hpke, x25519
+from packtrust.crypto.registry import disabled, others
+from packtrust.crypto.registry import names as backends
 from packtrust.errors import BackendUnavailable, InvalidTag, PacktrustError
 from packtrust.isotp import IsoTpLink
 from packtrust.record import IV_BASE_LENGTH, RecordCipher

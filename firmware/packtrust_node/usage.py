@@ -128,10 +128,11 @@ class Usage:
         smallest = _MOST
         for relation in self._node.relations.values():
             neighbour = self._node.neighbour(relation.node)
-            if neighbour is None or neighbour.channel is None:
+            if neighbour is None or not neighbour.keyed:
                 continue
             at = self._at(relation)
-            count = neighbour.channel.records
+            opened, sealed = neighbour.records
+            count = opened + sealed
             new = count - figures[at + _SEEN]
             if new < 0:
                 new = count  # another channel

@@ -6,7 +6,7 @@ it is full), 16 for each function. So over the whole program, which must be comp
 
 * constants are put in where they are used (`NAME = const(1)`, also across modules), and their names go;
 * messages of the table and their fields are numbers, not names (`packtrust.messages.compact`);
-* blocks under `if TYPE_CHECKING:`, docstrings, `__all__` and `__slots__` (which MicroPython ignores) go;
+* blocks under `if TYPE_CHECKING:`, docstrings, `__repr__`, `__all__` and `__slots__` (which MicroPython ignores) go;
 * functions, methods, classes and imports go whose names occur nowhere else, not even in a string;
 * the modules that are always there become one: no names that one imports from another, no 150 bytes for each module;
 * names of functions, of attributes of our own, and of arguments nobody gives by keyword become short ones, which are
@@ -150,6 +150,8 @@ def _strip(module: _Module) -> None:
             name = node.targets[0].id
             if name in ("__all__", "__slots__"):
                 module.drop(node)
+        elif isinstance(node, ast.FunctionDef) and node.name == "__repr__":
+            module.drop(node)  # for people who debug on a host
         if (
             isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
             and node.body

@@ -39,7 +39,7 @@ from packtrust.segmentation import (
     cut,
     fd_room,
 )
-from packtrust.session import SMALL, Opener, Sender, Session
+from packtrust.session import SMALL, Opener, Sender, Session, begin
 from packtrust.workspace import (
     CITATION_LENGTH,
     DATA_AT,
@@ -213,7 +213,7 @@ class Channel:
         short = (FD_PAYLOAD_MAX if fd else PAYLOAD_MAX) - OVERHEAD
         usual = 0 if fd else short + 1
         self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), usual, 0, 0, 0, 0))
-        self._refused = None  # type: dict[str, int] | None  # by reason
+        self.refused = None  # type: dict[str, int] | None  # by reason
         self._heads = {}  # type: dict[int, int]  # by clear ID, of its next record: canonical ID, toggle and _CITES
         self._out = None  # type: list[Frame] | None
         self._isotp = None  # type: IsoTpLink | None
@@ -264,14 +264,14 @@ class Channel:
         stats = {OPENED: self._counts[_OPENED], "sealed": self._counts[_SEALED]}
         if self._counts[_SESSIONS]:
             stats[ESTABLISHED] = self._counts[_SESSIONS]
-        if self._refused is not None:
-            stats.update(self._refused)
+        if self.refused is not None:
+            stats.update(self.refused)
         return stats
 
     @property
-    def records(self) -> int:
-        """How many records were opened and sealed, together."""
-        return self._counts[_OPENED] + self._counts[_SEALED]
+    def opened_and_sealed(self) -> "tuple[int, int]":
+        """How many records were opened and sealed."""
+        return self._counts[_OPENED], self._counts[_SEALED]
 
     @property
     def last_opened_ms(self) -> "int | None":
@@ -293,6 +293,19 @@ class Channel:
         return {} if self._isotp is None else self._isotp.dropped
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way, and keys are asked for: it may be put away (packtrust.cold)."""
+        return (
+            self._handshake is None
+            and not self._connecting
+            and self._pending is None
+            and self._previous is None
+            and (self._isotp is None or self._isotp.is_idle)
+            and self._out is None
+            and not isinstance(self._relationship, Relationship)
+        )
+
+    @property
     def has_outgoing(self) -> bool:
         """Whether `outgoing` has frames."""
         return self._out is not None or (self._isotp is not None and self._isotp.has_outgoing)
@@ -306,9 +319,9 @@ class Channel:
 
     def _refuse(self, arbitration_id: int, reason: str) -> Event:
         """A flood of forged records ends here: it must not cost more than opening them would."""
-        refused = self._refused
+        refused = self.refused
         if refused is None:
-            refused = self._refused = {}
+            refused = self.refused = {}
         refused[reason] = refused[reason] + 1 if reason in refused else 1
         event = self._shared.event
         event.arbitration_id = arbitration_id & _CLEAR
@@ -481,7 +494,7 @@ class Channel:
         keys = handshake.keys
         if keys is None:
             raise ChannelError("a handshake without session keys was taken for a proved one: please report this")
-        session = Session(keys, now_ms)
+        session = begin(keys, now_ms)
         pack_into("8s", self._counts, _SENDERS, keys.senders)
         keys.wipe()
         return session
@@ -535,6 +548,7 @@ class Channel:
         return bytes((direction,)) + bytes(unpack_from("4s", self._counts, _SENDERS + 4 * direction)[0])
 
     def _sender(self, session: Session) -> Sender:
+        self._shared.make_room()
         tx = session.tx = Sender(session, self._binding(0 if self.role == INITIATOR else 1))
         self._shared.admit(tx)
         return tx
@@ -550,6 +564,7 @@ class Channel:
                     return None
         rx = session.rx
         if rx is None:
+            self._shared.make_room()
             rx = session.rx = Opener(session, self._binding(1 if self.role == INITIATOR else 0))
             self._shared.admit(rx)
         return rx

@@ -75,6 +75,7 @@ class GroupKey:
         return _number(self._prefix[:KEY_ID_LENGTH], "little")
 
     def _ready(self) -> AESGCM:
+        self._shared.make_room()
         self._aead = AESGCM(memoryview(self._material)[:_KEY_LENGTH])
         self._shared.admit(self)
         return self._aead

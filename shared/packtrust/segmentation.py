@@ -133,13 +133,17 @@ class Partial:
 class Reassembler:
     """Puts payloads together, one buffer a stream, at most `streams` buffers, each made when it is first needed.
 
+    `usual`: of that many no more are made as long as one has nothing under way, and those beyond go when they are
+    silent; 0: all stay.
+
     `dropped` counts by cause: "restarted", "gap", "timeout", "malformed", "streams".
     """
 
-    def __init__(self, streams: int = 8) -> None:
+    def __init__(self, streams: int = 8, usual: int = 0) -> None:
         self.dropped = {}  # type: dict[str, int]
         self.partials = {}  # type: dict[int, Partial]
         self._cap = streams
+        self._usual = usual or streams
 
     def _drop(self, cause: str, partial: "Partial | None" = None) -> None:
         self.dropped[cause] = self.dropped.get(cause, 0) + 1
@@ -150,21 +154,22 @@ class Reassembler:
         partials = self.partials
         partial = partials.get(stream)
         if partial is None:
-            if len(partials) < self._cap:
-                partial = Partial()
-            else:
-                # Make room only by forgetting a stream that is silent: a flood of new IDs must not
-                # push out a transfer that is under way.
-                silent = -1
+            # Make room only by forgetting a stream that is silent: a flood of new IDs must not push out a transfer that
+            # is under way.
+            silent = -1
+            if len(partials) >= self._usual:
                 for other, old in partials.items():
                     if not old.marks[AWAITED] or old.is_silent(now_ms):
                         silent = other
                         break
-                if silent < 0:
-                    self._drop("streams")
-                    return None
+            if silent >= 0:
                 partial = partials.pop(silent)
                 partial.reset()
+            elif len(partials) < self._cap:
+                partial = Partial()
+            else:
+                self._drop("streams")
+                return None
             partials[stream] = partial
         return partial
 
@@ -224,6 +229,13 @@ class Reassembler:
 
     def expire(self, now_ms: int) -> None:
         """Drop what has been silent for more than 50 ms."""
-        for partial in self.partials.values():
+        partials = self.partials
+        over = len(partials) - self._usual
+        for partial in partials.values():
             if partial.marks[AWAITED] and partial.is_silent(now_ms):
                 self._drop("timeout", partial)
+        if over > 0:
+            for stream, partial in list(partials.items()):
+                if over and not partial.marks[AWAITED] and partial.is_silent(now_ms):
+                    del partials[stream]
+                    over -= 1

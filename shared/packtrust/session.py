@@ -28,7 +28,9 @@ _HIGHEST = const(80)
 _STRICT = const(88)
 _WINDOW = const(96)
 _SENT = const(104)
-_LENGTH = const(128)
+# Behind all that: what `cold` keeps of a channel nobody uses.
+CHANNEL_AT = const(125)
+STATE_LENGTH = const(170)
 
 _HIGH_HALF = b"\x00\x00\x00\x00"
 
@@ -42,17 +44,23 @@ def _template(binding: bytes, prefix: bytes) -> bytes:
     return bytes((VERSION, 0, 0, 0, 0)) + binding + bytes(AAD_ROOM - 10) + prefix
 
 
+def begin(keys: "SessionKeys", now_ms: int) -> "Session":
+    """The session of keys just agreed on."""
+    state = bytearray(STATE_LENGTH)
+    state[:_EPOCH] = keys.material
+    session = Session(state)
+    session.put(_EPOCH, 4, keys.epoch)
+    SentTimes(now_ms, state, _SENT).save()
+    return session
+
+
 class Session:
     """What a session is when nobody uses it. `tx` and `rx` are its directions ready for use, or None."""
 
-    def __init__(self, keys: "SessionKeys", now_ms: int) -> None:
-        state = bytearray(_LENGTH)
-        state[:_EPOCH] = keys.material
+    def __init__(self, state: bytearray) -> None:
         self.state = state
         self.tx = None  # type: Sender | None
         self.rx = None  # type: Opener | None
-        self.put(_EPOCH, 4, keys.epoch)
-        SentTimes(now_ms, state, _SENT).save()
 
     def get(self, at: int, size: int) -> int:
         """A number of the state."""

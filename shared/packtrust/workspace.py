@@ -125,10 +125,13 @@ class Workspace:
     ready     directions of sessions whose keys are kept ready for use, with key schedule and tables: at least 1. A
               record of another one costs a key set-up, and the direction that was not used for longest its place.
     streams   reassembly buffers: as many messages may be on their way at once. A gateway's peers send all at once.
+    channels  that a gateway keeps whole; others it puts away (packtrust.cold)
+    usual     reassembly buffers that stay when nothing is under way; 0: all
     """
 
-    def __init__(self, ready: int = 4, streams: int = 8) -> None:
-        self.reassembler = Reassembler(streams)
+    def __init__(self, ready: int = 4, streams: int = 8, channels: int = 32, usual: int = 0) -> None:
+        self.channels = channels
+        self.reassembler = Reassembler(streams, usual)
         self.partials = self.reassembler.partials
         self._expired_ms = -1
         self.event = Event(REFUSED)
@@ -211,8 +214,9 @@ class Workspace:
             self._expired_ms = now_ms
             self.reassembler.expire(now_ms)
 
-    def admit(self, direction: "Sender | Opener | GroupKey") -> None:
-        """Keep a direction ready for use; one that was not used since it was looked at last leaves for it."""
+    def make_room(self) -> None:
+        """Before another direction is made ready: one that was not used since it was looked at last leaves for it, and
+        its memory is the other one's."""
         ready = self._ready
         while len(ready) >= self._ready_max:
             oldest = ready.pop(0)
@@ -221,7 +225,11 @@ class Workspace:
                 ready.append(oldest)
             else:
                 oldest.leave()
-        ready.append(direction)
+
+    def admit(self, direction: "Sender | Opener | GroupKey") -> None:
+        """Keep a direction, for which there is room, ready for use."""
+        self.make_room()
+        self._ready.append(direction)
 
     def dismiss(self, direction: "Sender | Opener | GroupKey | None") -> None:
         """A direction has left by itself."""

@@ -87,7 +87,7 @@ def main(folder, names):
     """All of them; the exit code."""
     sys.path.insert(0, folder)
     # From the leaves up: a chain of imports from source needs more stack than the 32-bit unix port has.
-    for leaf in ("errors", "crypto.registry", "crypto", "policy", "channel"):
+    for leaf in ("errors", "crypto", "crypto.registry", "policy", "channel"):
         __import__("packtrust." + leaf)
     bad = 0
     for name in names:

@@ -139,7 +139,7 @@ FAULTS = (
         Weakening(
             (
                 "packtrust_node.rotation",
-                "        relation.keep_epoch_in_use(old, -1 if channel is None else channel.session_epoch)\n",
+                "        relation.keep_epoch_in_use(old, self.neighbour.session_epoch)\n",
                 "",
             )
         ),

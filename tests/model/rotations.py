@@ -37,7 +37,7 @@ from packtrust.segmentation import cut
 from packtrust.workspace import Terms, Workspace
 from packtrust_node import identity as identities
 from packtrust_node import rotation
-from packtrust_node.neighbour import Neighbour
+from packtrust_node.neighbour import Bus, Neighbour
 from packtrust_node.node import Node
 from packtrust_node.relation import Relation
 from packtrust_node.store import MemorySlots, Store
@@ -46,7 +46,7 @@ LCT = "lct-1"
 TAG = lct_tag(LCT)
 ROOT = bytes(range(32))
 
-SKIP = frozenset(("_refused", "_shared", "_partials", "counters", "written", "workspace", "sent"))
+SKIP = frozenset(("refused", "_refused", "_shared", "_partials", "counters", "written", "workspace", "sent"))
 SHARED = (Workspace, Terms, Policy, Link, Relationship)
 PACK_NODE = 0x40
 
@@ -120,8 +120,8 @@ class Half(Node):
         Node.__init__(self, env, {"unique_id": side + 1})
         self.device_role = (provision.ROLE_PACK, provision.ROLE_MODULE)[side]
         self.own_node = (PACK_NODE, NODE)[side]
-        self.peer = Neighbour(env, 0, NODE, (INITIATOR, RESPONDER)[side], MODULE_LINK)
-        self.app = Neighbour(env, 1, PACK_NODE, RESPONDER, MODULE_LINK)
+        self.peer = Neighbour(Bus(env, 0, (INITIATOR, RESPONDER)[side], MODULE_LINK), NODE)
+        self.app = Neighbour(Bus(env, 1, RESPONDER, MODULE_LINK), PACK_NODE)
         self.replies: list[bytes] = []
         self.endpoint.usage = Endless()
         self.guard = Quiet()

@@ -52,7 +52,7 @@ def report(path, name, start, error=None):
 def run(path):
     """Run the tests of one file; whether all were good."""
     # From the leaves up: a chain of imports from source needs more stack than the 32-bit unix port has.
-    for leaf in ("errors", "crypto.registry", "crypto", "policy"):
+    for leaf in ("errors", "crypto", "crypto.registry", "policy"):
         __import__("packtrust." + leaf)
     folder, _, module_name = path[: -len(".py")].rpartition("/")
     sys.path.insert(0, folder or ".")

@@ -20,14 +20,14 @@ is disabled, and `disabled` says why.
 
 from packtrust._compat import const
 from packtrust._compat import sha256 as _sha256
+from packtrust.crypto.backend import CHOSEN
 from packtrust.crypto.buffers import compare_digest, wipe
-from packtrust.crypto.registry import disabled, others, select, use
-from packtrust.crypto.registry import names as backends
 from packtrust.errors import BackendUnavailable, CryptoError, InvalidTag, KeyFormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust._typing import Buffer
+    from packtrust.crypto.backend import Backend
 
 __all__ = [
     "AESGCM",
@@ -56,6 +56,43 @@ _X25519_LENGTH = const(32)
 _LONGEST_EXPANSION = const(8160)  # 255 hashes (RFC 5869, 2.3)
 
 _BASE_POINT = b"\x09" + bytes(31)
+
+
+def select(backend: "str | None" = None) -> "Backend":
+    """As registry.select, which is loaded if need be."""
+    if backend is None and "" in CHOSEN:
+        return CHOSEN[""]
+    from packtrust.crypto import registry
+
+    return registry.select(backend)
+
+
+def use(name: "str | None") -> None:
+    """As registry.use."""
+    from packtrust.crypto import registry
+
+    registry.use(name)
+
+
+def backends() -> "list[str]":
+    """As registry.names."""
+    from packtrust.crypto import registry
+
+    return registry.names()
+
+
+def others() -> "list[str]":
+    """As registry.others."""
+    from packtrust.crypto import registry
+
+    return registry.others()
+
+
+def disabled() -> "dict[str, str]":
+    """As registry.disabled."""
+    from packtrust.crypto import registry
+
+    return registry.disabled()
 
 
 class AESGCM:

@@ -348,6 +348,13 @@ def shared_bytes():
     return {name: len(table) for name, table in _shared.items() if isinstance(table, bytearray)}
 
 
+def under_kernel(kernel, cipher=None):
+    """A maker of `KernelGcm`s: it gets a key. `cipher`: makes the block cipher of a kernel that has none."""
+    if cipher is None:
+        return lambda key: KernelGcm(kernel, key)
+    return lambda key: KernelGcm(kernel, key, cipher(key))
+
+
 class KernelGcm(InPlace):
     """AES-GCM under one key by a kernel, a module made by tools/gcm_kernels.py or gcm_thumb."""
 

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from packtrust.crypto.backend import Backend
 from packtrust.crypto.gcm import InPlace
-from packtrust.crypto.registry import Backend
 from packtrust.errors import InvalidTag
 
 TYPE_CHECKING = False

@@ -12,8 +12,7 @@ a PSK without its id, and those that open raise InvalidTag for what is not authe
 from struct import pack
 
 from packtrust._compat import const
-from packtrust.crypto import AESGCM, wipe, x25519, x25519_public
-from packtrust.crypto.registry import select
+from packtrust.crypto import AESGCM, select, wipe, x25519, x25519_public
 from packtrust.errors import CryptoError, KeyFormatError
 
 TYPE_CHECKING = False

@@ -1,73 +1,19 @@
-"""The backends.
+"""Which backends are here, and which one to use.
 
-Which are here, which one to use. Parts are imported when first called for: a board has little RAM.
+Needed until one is chosen: what comes of it is kept in packtrust.crypto.backend, and a board unloads this then. Parts
+are imported when first called for: a board has little RAM.
 """
 
 import gc
 import sys
 from binascii import unhexlify
 
+from packtrust.crypto.backend import BROUGHT, CHOSEN, LOADED, REFUSED, Backend
 from packtrust.errors import BackendUnavailable, InvalidTag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Protocol
-
-    from packtrust._typing import Buffer
-
-    class Aead(Protocol):
-        """AES-GCM under one key. Its caller has checked the arguments."""
-
-        def encrypt(self, nonce: Buffer, data: Buffer, aad: Buffer) -> bytes:
-            """Ciphertext and tag."""
-
-        def decrypt(self, nonce: Buffer, data: Buffer, aad: Buffer) -> bytes:
-            """Plaintext, or InvalidTag."""
-
-        def seal_in_place(self, work: bytearray, n: int, aad_length: int) -> bool | None:
-            """Encrypt the n bytes at work[28], write the tag behind them."""
-
-        def open_in_place(self, work: bytearray, n: int, aad_length: int) -> bool:
-            """Decrypt them if the tag is right; else False, and work is unchanged."""
-
-        def wipe(self) -> None:
-            """Destroy the key."""
-
-
-class Backend:
-    """What does the work. All but AES-GCM falls to our own code here; the host overrides it.
-
-    Functions of ours replace the methods at their first call: an import costs 20 000 instructions on a board.
-    """
-
-    def __init__(self, name: str, gcm: "Callable[[Buffer], Aead]") -> None:
-        self.name = name
-        self.gcm = gcm
-        if TYPE_CHECKING:
-            self.kernel: object = None  # set where AES-GCM is a module of native code: that module
-
-    def hmac(self, key: "Buffer", parts: "Sequence[Buffer]") -> bytes:
-        """HMAC-SHA-256 of the parts, one after the other."""
-        from packtrust.crypto.kdf import hmac
-
-        self.hmac = hmac  # type: ignore[method-assign]
-        return hmac(key, parts)
-
-    def expand(self, prk: "Buffer", info: "Sequence[Buffer]", length: int) -> bytes:
-        """HKDF-Expand with SHA-256, `info` in parts."""
-        from packtrust.crypto.kdf import expand
-
-        self.expand = expand  # type: ignore[method-assign]
-        return expand(prk, info, length)
-
-    def multiply(self, scalar: "Buffer", point: "Buffer") -> bytes:
-        """X25519; all zero for a point of small order."""
-        from packtrust.crypto.curve25519 import multiply
-
-        self.multiply = multiply  # type: ignore[method-assign]
-        return multiply(scalar, point)
-
+    from packtrust.crypto.backend import Aead
 
 # Each kind of interpreter has its own accelerated backends, and never tries the other's.
 _ON_A_BOARD = sys.implementation.name in ("micropython", "circuitpython")
@@ -95,10 +41,10 @@ def _needs(condition: bool) -> None:
 
 def _kernel(name: str, module: str) -> Backend:
     """A backend that is a module of native code."""
-    from packtrust.crypto.gcm_tables import KernelGcm
+    from packtrust.crypto.gcm_tables import under_kernel
 
     kernel = getattr(__import__("packtrust.crypto." + module).crypto, module)
-    backend = Backend(name, lambda key: KernelGcm(kernel, key))  # type: ignore[no-untyped-call]
+    backend = Backend(name, under_kernel(kernel))  # type: ignore[no-untyped-call]
     backend.kernel = kernel
     return backend
 
@@ -126,10 +72,10 @@ def _viper_aligned() -> Backend:
 def _cryptolib_over(module: str) -> Backend:
     """The board's AES under a GHASH kernel."""
     from packtrust.crypto.aes_cryptolib import BlockCipher
-    from packtrust.crypto.gcm_tables import KernelGcm
+    from packtrust.crypto.gcm_tables import under_kernel
 
     kernel = getattr(__import__("packtrust.crypto." + module).crypto, module)
-    backend = Backend("cryptolib", lambda key: KernelGcm(kernel, key, BlockCipher(key)))  # type: ignore[no-untyped-call]
+    backend = Backend("cryptolib", under_kernel(kernel, BlockCipher))  # type: ignore[no-untyped-call]
     backend.kernel = kernel
     return backend
 
@@ -204,11 +150,6 @@ _MAKERS = {
 # A board with little heap holds the backend in use and one other.
 _SMALL = _ON_A_BOARD and hasattr(gc, "mem_free") and gc.mem_free() + gc.mem_alloc() < 200000  # type: ignore[attr-defined]
 
-_loaded = {}  # type: dict[str, Backend]
-_brought = {}  # type: dict[str, list[str]]  # modules by backend
-_refused = {}  # type: dict[str, str]
-_chosen = {}  # type: dict[str, Backend]
-
 
 def select(name: "str | None" = None) -> Backend:
     """The named backend, or the best one here.
@@ -216,9 +157,9 @@ def select(name: "str | None" = None) -> Backend:
     BackendUnavailable if it is not here or failed its test.
     """
     if name is None:
-        if "" not in _chosen:
-            _chosen[""] = _best()
-        return _chosen[""]
+        if "" not in CHOSEN:
+            CHOSEN[""] = _best()
+        return CHOSEN[""]
     backend = _load(name)
     if backend is None:
         raise BackendUnavailable("%s: use one of %s" % (_reason(name), ", ".join(names())))
@@ -227,7 +168,7 @@ def select(name: "str | None" = None) -> Backend:
 
 def use(name: "str | None") -> None:
     """Make a backend the one that `select()` gives; None goes back to the best one."""
-    _chosen[""] = _best() if name is None else select(name)
+    CHOSEN[""] = _best() if name is None else select(name)
 
 
 def names() -> "list[str]":
@@ -241,14 +182,14 @@ def others() -> "list[str]":
     """Where there is little heap: what may be had by name besides `names()`; not tried yet, or let go of again."""
     if not _SMALL:
         return []
-    return [name for name in _ORDER if name != select().name and name not in _refused]
+    return [name for name in _ORDER if name != select().name and name not in REFUSED]
 
 
 def disabled() -> "dict[str, str]":
     """The backends, and forms of X25519 and HMAC, that are here and do not work, each with the reason."""
     from packtrust.crypto import curve25519, kdf
 
-    found = {name: reason for name, reason in _refused.items() if reason}
+    found = {name: reason for name, reason in REFUSED.items() if reason}
     for name, reason in curve25519.disabled().items():
         found["X25519 " + name] = reason
     if kdf.disabled:
@@ -265,10 +206,10 @@ def _best() -> Backend:
 
 
 def _load(name: str) -> "Backend | None":
-    """A backend after its known-answer test; None, noted in `_refused`, if absent or wrong."""
-    if name in _loaded:
-        return _loaded[name]
-    if name in _refused or name not in _MAKERS:
+    """A backend after its known-answer test; None, noted in `REFUSED`, if absent or wrong."""
+    if name in LOADED:
+        return LOADED[name]
+    if name in REFUSED or name not in _MAKERS:
         return None
     if _SMALL:
         _forget(name)
@@ -283,26 +224,26 @@ def _load(name: str) -> "Backend | None":
         return None
     except (ImportError, SyntaxError, ValueError):
         # No such module, no such emitter in the compiler, or .mpy for another core.
-        _refused[name] = ""
+        REFUSED[name] = ""
         return None
     except Exception as error:
-        _refused[name] = "cannot be loaded (%s) and is disabled" % error
+        REFUSED[name] = "cannot be loaded (%s) and is disabled" % error
         return None
     if reason:
-        _refused[name] = reason
+        REFUSED[name] = reason
         return None
-    _loaded[name] = backend
+    LOADED[name] = backend
     if _SMALL:
-        _brought[name] = [module for module in sys.modules if module not in before]
+        BROUGHT[name] = [module for module in sys.modules if module not in before]
     return backend
 
 
 def _forget(keep: str) -> None:
     """Where there is little heap: let go of what is loaded beside the one in use."""
-    for name in list(_loaded):
-        if name != keep and _loaded[name] is not _chosen.get(""):
-            del _loaded[name]
-            _unload(_brought.pop(name, []))
+    for name in list(LOADED):
+        if name != keep and LOADED[name] is not CHOSEN.get(""):
+            del LOADED[name]
+            _unload(BROUGHT.pop(name, []))
 
 
 def _unload(modules: "list[str]") -> None:
@@ -317,9 +258,9 @@ def _unload(modules: "list[str]") -> None:
 def _reason(name: str) -> str:
     if name not in _MAKERS:
         return "there is no crypto backend %r" % name
-    if name not in _refused:
+    if name not in REFUSED:
         return "crypto backend %r does not fit into the heap now" % name
-    return "crypto backend %r %s" % (name, _refused[name] or "is not on this interpreter")
+    return "crypto backend %r %s" % (name, REFUSED[name] or "is not on this interpreter")
 
 
 # McGrew and Viega, The Galois/Counter Mode of Operation, test case 16: partial blocks in text and

@@ -1,6 +1,5 @@
 """The hot path: no heap, the two forms of it agree, and what is used again is used again as documented."""
 
-import gc
 import sys
 
 from channels import POLL, SECRET, STATE_CHANGE, STATUS_1, Clock, Entropy, give
@@ -333,50 +332,3 @@ def test_the_board_uses_its_own_form_where_it_has_one():
     viper = sys.implementation.name == "micropython" and getattr(sys.implementation, "_mpy", 0) >> 10 & 15
     assert (Channel.feed is not Channel._feed) == bool(viper)
     assert (Channel.seal is not Channel._seal) == bool(viper)
-
-
-def _free():
-    gc.collect()
-    return gc.mem_free()
-
-
-def _established(count):
-    """Channels of one node to as many peers, which are gone; each had records both ways and has no keys ready."""
-    clock = Clock()
-    workspace = Workspace(ready=1, streams=2)
-    channels = []
-    for node in range(1, count + 2):
-        pair = Pair(clock, node=node, workspaces=(workspace, None))
-        for _ in range(2):
-            assert pair.telemetry(b"12345678").kind == OPENED
-            assert pair.command(b"1234").kind == OPENED
-        channels.append(pair.pack)
-    last = channels.pop()._session  # it alone has keys ready
-    assert last.tx is not None
-    for channel in channels:
-        assert channel._session.tx is None and channel._session.rx is None
-        assert channel._handshake is None and not channel.has_outgoing
-    return channels
-
-
-def test_a_cold_channel_takes_at_most_200_bytes():
-    """Its session, that is: keys, IV bases, counters, windows, sent times. The rest of the channel is counted too."""
-    channels = _established(12)
-    assert all(len(channel._session.state) == 128 for channel in channels)
-    if sys.maxsize != 0x7FFFFFFF or not hasattr(gc, "mem_free"):
-        return  # bytes of RAM are a board's: only its 32 bits can tell
-    sessions, whole = [], []
-    for channel in channels[:6]:
-        before = _free()
-        channel._session = None
-        sessions.append(_free() - before)
-    channel = None
-    while len(channels) > 6:
-        before = _free()
-        channels.pop()
-        whole.append(_free() - before)
-    sessions.sort()
-    whole.sort()
-    # The median: what a stack still points at is freed late.
-    assert 128 < sessions[len(sessions) // 2] <= 200, sessions
-    assert 200 < whole[len(whole) // 2] <= 960, whole

@@ -7,6 +7,7 @@ from packtrust.crypto import (
     BackendUnavailable,
     InvalidTag,
     KeyFormatError,
+    backend,
     backends,
     disabled,
     hmac_sha256,
@@ -17,13 +18,22 @@ from packtrust.crypto import (
 from packtrust.crypto.gcm import InPlace
 from portable import raises
 
+_FOUND = (backend.LOADED, backend.REFUSED, backend.CHOSEN)
+
+
+def _forget():
+    """Nothing is known of any backend."""
+    for table in _FOUND:
+        table.clear()
+
 
 class _Registry:
     """A fresh registry for one test, with the maker of one backend replaced."""
 
     def __init__(self, name=None, maker=None):
-        self._saved = (registry._loaded, registry._refused, registry._chosen, registry._MAKERS)
-        registry._loaded, registry._refused, registry._chosen = {}, {}, {}
+        self._saved = [dict(table) for table in _FOUND]
+        self._makers = registry._MAKERS
+        _forget()
         registry._MAKERS = dict(registry._MAKERS)
         if name:
             registry._MAKERS[name] = maker
@@ -32,7 +42,10 @@ class _Registry:
         return self
 
     def __exit__(self, *_):
-        registry._loaded, registry._refused, registry._chosen, registry._MAKERS = self._saved
+        _forget()
+        for table, saved in zip(_FOUND, self._saved):
+            table.update(saved)
+        registry._MAKERS = self._makers
 
 
 class _WrongCipher:
@@ -128,7 +141,7 @@ def test_a_wrong_backend_gives_way_to_the_next():
         for at, name in enumerate(names):
             assert AESGCM(bytes(32)).backend == name
             registry._MAKERS[name] = _wrong_aes
-            registry._loaded, registry._refused, registry._chosen = {}, {}, {}
+            _forget()
             assert backends() == names[at + 1 :]
             if at + 1 < len(names):
                 assert AESGCM(bytes(32)).backend == names[at + 1]

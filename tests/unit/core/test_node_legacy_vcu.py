@@ -229,7 +229,7 @@ def test_modules_take_nothing_in_clear_under_it():
     """The policy is for the VCU bus: the modules' policy and their sessions are as ever."""
     bench, _ = bench_of()
     assert all(slot.neighbour.established for slot in bench.nodes["pack"].keyed_slots())
-    assert bench.nodes["pack"].module_link.policy is profile("default")
+    assert bench.nodes["pack"].module_bus.link.policy is profile("default")
 
 
 def test_it_is_audited_and_reported():

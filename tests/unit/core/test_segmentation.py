@@ -1,7 +1,7 @@
 """Payloads over 8-byte frames: strict order, one buffer a stream, repeats ignored, gaps dropped."""
 
 from packtrust.frame import Frame
-from packtrust.segmentation import Reassembler, Segmenter
+from packtrust.segmentation import Reassembler, Segmenter, cut
 from portable import raises
 
 STREAM = 0x502 << 18 | 1 << 17 | 5
@@ -138,3 +138,35 @@ def test_one_can_fd_frame_carries_the_true_length_in_the_id():
     raises(ValueError, segmenter.single_fd, STREAM, bytes(65))
     assert reassembler.feed(Frame(STREAM | 60 << 8, bytes(48), True, True), 0) is None
     assert reassembler.dropped == {"malformed": 1}
+
+
+def test_buffers_beyond_the_usual_ones_are_there_while_they_are_needed():
+    """31 modules answer one command at once, their chunks mixed; before and after it a few buffers do."""
+    reassembler = Reassembler(40, 4)
+    payload = bytes(range(40))
+    sent = {}
+    for node in range(1, 32):
+        sent[node] = cut(0x502 << 18 | 0x20000 | node, payload)
+    for node in range(1, 32):  # one after another
+        done = [reassembler.feed(frame, 1000 + node) for frame in sent[node]]
+        assert bytes(done[-1]) == payload
+        assert len(reassembler.partials) <= 4
+    done = 0
+    for chunk in range(5):
+        for node in range(1, 32):
+            sent[node][chunk].arbitration_id ^= 0x10000
+            whole = reassembler.feed(sent[node][chunk], 1100)
+            if whole is not None:
+                assert bytes(whole) == payload
+                done += 1
+    assert done == 31 and reassembler.dropped == {}
+    assert len(reassembler.partials) > 20
+    reassembler.expire(1151)
+    assert len(reassembler.partials) == 4
+    # What is under way is not among those that go.
+    for node in range(1, 32):
+        assert reassembler.feed(sent[node][0], 1200) is None
+    reassembler.expire(1210)
+    assert len(reassembler.partials) == 31 and reassembler.dropped == {}
+    reassembler.expire(1300)
+    assert len(reassembler.partials) == 4 and reassembler.dropped == {"timeout": 31}
