@@ -82,7 +82,7 @@ MORE = [
     _more(
         "one reassembly buffer a stream, a cap on streams",
         "as many buffers as streams",
-        [("packtrust.segmentation", "            if len(partials) < self._cap:", "            if True:")],
+        [("packtrust.segmentation", "            elif len(partials) < self._cap:", "            elif True:")],
         "tests/attacks/test_forged_flood.py",
     ),
     _more(
@@ -422,9 +422,9 @@ MORE = [
         "an epoch that strangers use up",
         [
             (
-                "packtrust.channel",
-                "        return self._counts[_OPENED] + self._counts[_SEALED]",
-                "        return self._counts[_OPENED] + self._counts[_SEALED] + sum((self._refused or {}).values())",
+                "packtrust_node.usage",
+                "            count = opened + sealed\n",
+                "            count = sum(neighbour.stats.values())\n",
             )
         ],
         "tests/attacks/test_endless_rotations.py",

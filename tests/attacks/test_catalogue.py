@@ -2,7 +2,7 @@
 
 import pytest
 
-from attack_suite import FIELD, OTHERS, SPSEC, catalogue, files, load
+from attack_suite import FIELD, FOLDER, OTHERS, SPSEC, catalogue, files, load
 
 ATTACKS = catalogue()
 
@@ -49,3 +49,11 @@ def test_file_has_attack_control_and_words(item):
         assert len(text) > 10
     assert item.success.startswith("would be ")
     item.attack.weakening.sources()  # each place is there exactly once
+
+
+@pytest.mark.parametrize("defence", load(FOLDER / "defences.py").MORE, ids=lambda defence: defence.name)
+def test_defence_that_is_taken_out_is_there(defence):
+    """`make defences` runs on demand: that it still fits the source is seen at once."""
+    defence.weakening.sources()
+    for test in defence.tests:
+        assert (FOLDER.parents[1] / test).exists(), test

@@ -27,9 +27,9 @@ ATTACK = Attack(
     without="refused records count too; the first pair that is due is always the next, for as long as it likes",
     weakening=Weakening(
         (
-            "packtrust.channel",
-            "        return self._counts[_OPENED] + self._counts[_SEALED]",
-            "        return self._counts[_OPENED] + self._counts[_SEALED] + sum((self._refused or {}).values())",
+            "packtrust_node.usage",
+            "            count = opened + sealed\n",
+            "            count = sum(neighbour.stats.values())\n",
         ),
         ("packtrust_node.endpoint", "            self._turn = relation.node\n", ""),
         ("packtrust_node.rotation", "    following._since_ms = ours._since_ms\n", ""),

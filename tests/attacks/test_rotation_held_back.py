@@ -21,7 +21,7 @@ ATTACK = Attack(
     weakening=Weakening(
         (
             "packtrust_node.rotation",
-            "        relation.keep_epoch_in_use(old, -1 if channel is None else channel.session_epoch)\n",
+            "        relation.keep_epoch_in_use(old, self.neighbour.session_epoch)\n",
             "",
         )
     ),
