@@ -83,7 +83,7 @@ MORE = [
         "one reassembly buffer a stream, a cap on streams",
         "as many buffers as streams",
         [("packtrust.segmentation", "            elif len(partials) < self._cap:", "            elif True:")],
-        "tests/attacks/test_forged_flood.py",
+        "tests/unit/core/test_segmentation.py",
     ),
     _more(
         "chunks in order only",
