@@ -1,7 +1,6 @@
-"""`make faults`: the table is made of what happened, and its exit code is."""
+"""`make faults`: the table is made of what happened, and so is its verdict. The command: tests/pack/test_tables.py."""
 
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,13 +52,3 @@ def test_what_fails_or_was_not_injected_is_said_and_counts(capsys):
     fine, found = judged(capsys, *GOOD, report("test_gone", "skipped", ("f", 1, "Skipped: allowed: none here")))
     assert not fine and found["gone"] == ["0", "NOT INJECTED: Skipped: allowed: none here"]
     assert not judged(capsys)[0], "nothing ran"
-
-
-def test_make_faults():
-    """What the make target runs, for one fault; and that the target runs it."""
-    lines = (ROOT / "Makefile").read_text().split("\nfaults:", 1)[1].splitlines()
-    assert "tests/faults/table.py $(ARGS)" in lines[1]
-    words = [sys.executable, "tests/faults/table.py", "-k", "test_the_finished_epoch"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "the finished epoch is gone from flash  1         as it must be" in done.stdout

@@ -40,8 +40,9 @@ def test_attacks_are_printed_with_their_controls() -> None:
 
 
 def test_faults_are_printed_with_what_came_of_them() -> None:
-    shown = printed("tests/faults/table.py", "-k", "test_oversize_and_unknown")
-    assert "as it must be" in shown
+    shown = printed("tests/faults/table.py", "-k", "test_the_finished_epoch")
+    assert "the finished epoch is gone from flash  1         as it must be" in shown
+    assert "1 faults, 1 injections: 1 lived through" in shown
 
 
 def test_a_defence_taken_out_turns_something_red() -> None:
