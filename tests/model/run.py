@@ -51,7 +51,7 @@ SEARCHES = (
     Search("sessions, deep", lambda: Sessions(DEEP), DEEP, 6, 4),
     Search("sessions, random numbers repeat", lambda: Sessions(DEEP, "rng"), DEEP, 5, 3),
     Search("rotation without an app", lambda: Rotations("alone"), BUDGET, 4, 2),
-    Search("rotation by the app", lambda: Rotations("app"), APP_BUDGET, 3, 2),
+    Search("rotation by the app", lambda: Rotations("app"), APP_BUDGET, 3, 3),
 )
 
 
