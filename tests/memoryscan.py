@@ -133,6 +133,8 @@ _COMMANDS = """
             _live(self._node, self._write)
         elif text == "stale":
             self._say("stale " + _busy(self._node))
+        elif text == "loaded":
+            self._say("loaded no" if self._node._endpoint is None else "loaded yes")
         elif text == "help":
 """
 _LIVE = """
@@ -142,7 +144,9 @@ from binascii import hexlify
 def _busy(node):
     if node.ended_ms is not None:
         return "heap"
-    if node.endpoint.staged:
+    if node.env.store._aead is not None:
+        return "store"
+    if node._endpoint is not None and node._endpoint.staged:
         return "staged"
     for neighbour in %s:
         if neighbour.channel is not None and neighbour.channel._handshake is not None:
@@ -151,9 +155,12 @@ def _busy(node):
 
 
 def _live(node, write):
-    secrets = [node.identity.private, node.identity.claim_code, node.endpoint._owner_key]
-    for finished in node.endpoint._finished:
-        secrets.append(finished.receipt_key)
+    secrets = [node.identity.private, node.identity.claim_code]
+    endpoint = node._endpoint  # as it is: a board with little memory has no room to load it for this
+    if endpoint is not None:
+        secrets.append(endpoint._owner_key)
+        for finished in endpoint._finished:
+            secrets.append(finished.receipt_key)
     for relation in node.relations.values():
         secrets.append(relation.root)
         secrets.append(relation.lct_half)

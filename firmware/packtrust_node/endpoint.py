@@ -68,7 +68,7 @@ class Endpoint:
         self._node = node
         self._staged = []  # type: list[Staged]
         self._finished = []  # type: list[Finished]
-        self._owner_key = b""
+        self._owner_key = None  # type: bytearray | None
         self._rotation = None  # type: Rotation | None
         self._rotation_ms = None  # type: int | None  # when the next one may start
         self._turn = 0  # node byte of the pair that had its turn last
@@ -257,7 +257,7 @@ class Endpoint:
                 self._drop(staged)
             raise
         if not identity.claimed:
-            self._owner_key = b""
+            self.rest()
             self._node.env.log("claimed: owner pinned, claim code burnt")
         self._node.note("package", content.node, content.epoch, content.counter, package_hash)
         self._node.env.log("package %d taken: %s" % (content.counter, content.lct_id))
@@ -356,8 +356,14 @@ class Endpoint:
         for finished in self._finished:
             finished.wipe()
         self._finished = []
-        self._owner_key = b""
+        self.rest()
         self._end_rotation()
+
+    def rest(self) -> None:
+        """Forget what can be computed again: call it before the endpoint goes."""
+        if self._owner_key is not None:
+            wipe(self._owner_key)
+            self._owner_key = None
 
     def _drop(self, staged: Staged, keep_receipt_key: bool = False) -> None:
         if staged in self._staged:
@@ -480,18 +486,20 @@ class Endpoint:
 
     # -- proofs --------------------------------------------------------------------------------------------------------
 
-    def owner_key(self) -> bytes:
+    def owner_key(self) -> bytearray:
         """The key shared with the owner. Raises Refusal without an owner."""
         identity = self._node.identity
         if not identity.claimed:
             raise Refusal(provision.REFUSED_STATE)
-        if not self._owner_key:
+        if self._owner_key is None:
             try:
-                self._owner_key = provision.owner_key(
-                    identity.private,
-                    identity.owner_public,
-                    identity.fingerprint,
-                    identity.owner_fingerprint,
+                self._owner_key = bytearray(
+                    provision.owner_key(
+                        identity.private,
+                        identity.owner_public,
+                        identity.fingerprint,
+                        identity.owner_fingerprint,
+                    )
                 )
             except PacktrustError:
                 raise Refusal(provision.REFUSED_KEYS)

@@ -27,6 +27,7 @@ _WAIT_MAX_MS = const(500)
 _QUIET_MS = const(10)
 _STALE_MAX_MS = const(2000)
 _SCRUB_PAUSE_MS = const(5000)
+_SECOND_MS = const(500)
 # An answer on the console may take so long: it waits for a broadcast that others wait for.
 _CONSOLE_MS = const(100)
 
@@ -51,6 +52,7 @@ class Loop:
         self._console = console
         self._console_in = console_in
         self._due_ms = 0
+        self._is_second = False  # of two times that free memory is overwritten
         self._rest_ms = clock.now_ms()
         self._poller = None
         self._lost = []
@@ -119,8 +121,11 @@ class Loop:
             wait_ms < _QUIET_MS or (self._poller is not None and self._poller.poll(0))
         ):
             return
-        self.node.ended_ms = None
-        self._rest_ms = now_ms + _SCRUB_PAUSE_MS
+        # Twice: what a forgotten word on the stack has kept the first time is let go by then.
+        self._rest_ms = now_ms + (_SCRUB_PAUSE_MS if self._is_second else _SECOND_MS)
+        if self._is_second:
+            self.node.ended_ms = None
+        self._is_second = not self._is_second
         free_heap()
 
     def _wait(self, wait_ms: int):

@@ -244,9 +244,12 @@ class Node:
         if endpoint is not None:
             endpoint.tick(now_ms, counted)
             if endpoint.is_idle and now_ms - self._asked_ms >= ondemand.IDLE_MS:
+                endpoint.rest()
                 self._endpoint = None
                 ondemand.let_go()
-        self.env.store.rest()
+                self.keys_ended()
+        if self.env.store.rest():
+            self.keys_ended()
         ondemand.tick(now_ms)
 
     # -- counters ------------------------------------------------------------------------------------------------------

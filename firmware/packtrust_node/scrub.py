@@ -11,6 +11,15 @@ from packtrust._compat import const
 
 # Below that single blocks are faster: looking for room for more takes longer than filling it.
 _LEAST = const(2048)
+# Calls deep, which is more of the stack than a collection uses.
+_DEPTH = const(12)
+
+
+def _cover(depth: int) -> None:
+    """Lay other values over what calls before have left on the stack: the collector takes each such word for a pointer,
+    and so would keep what it once pointed to."""
+    if depth:
+        _cover(depth - 1)
 
 
 def free_heap() -> None:
@@ -21,6 +30,7 @@ def free_heap() -> None:
     free = getattr(gc, "mem_free", None)
     if free is None:
         return
+    _cover(_DEPTH)
     gc.collect()
     automatic = gc.isenabled()
     gc.disable()  # so that nothing taken is given back, though nobody holds it; and no refusal collects first

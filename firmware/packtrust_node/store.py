@@ -155,11 +155,15 @@ class Store:
         wipe(key)
         return self._aead
 
-    def rest(self) -> None:
-        """Nothing is read or written just now: the key's schedule and tables give their memory back."""
-        if self._aead is not None:
-            self._aead.wipe()
-            self._aead = None
+    def rest(self) -> bool:
+        """Nothing is read or written just now: the key's schedule and tables give their memory back. True if there were
+        any: what the key was derived from may still lie in the heap.
+        """
+        if self._aead is None:
+            return False
+        self._aead.wipe()
+        self._aead = None
+        return True
 
     def _any_record(self) -> bool:
         for name in self._slots.names():

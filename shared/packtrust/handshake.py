@@ -144,7 +144,7 @@ class Handshake:
         self._boot_counter = boot_counter
         self._nonce = bytes(nonce)
         self._key_log = key_log
-        self._mac_key = hkdf_expand(root, self._info(b"handshake"), 32)
+        self._mac_key = bytearray(hkdf_expand(root, self._info(b"handshake"), 32))
         self._transcript = b""
         self._forged = 0
 
@@ -248,7 +248,8 @@ class Handshake:
     def wipe(self, with_keys: bool = True) -> None:
         """Forget root and MAC key; the session keys too, unless they were taken over."""
         wipe(self._root)
-        self._mac_key = b""
+        wipe(self._mac_key)
+        self._mac_key = bytearray()
         if with_keys and self.keys is not None:
             self.keys.wipe()
             self.keys = None

@@ -226,8 +226,10 @@ def test_a_flood_does_not_starve_the_tick():
     without_select(run)
 
 
-def scrubs(ended_ms, due_ms, rounds=1):
-    """How often the heap is overwritten in so many rounds, if that is wanted for so long; and since when it is."""
+def scrubs(ended_ms, due_ms, rounds=1, pause_ms=0):
+    """How often the heap is overwritten in so many rounds, with pauses, if that is wanted for so long; and whether it
+    is wanted still.
+    """
     _, node, _, loop = made()
     count = [0]
     original = loops.free_heap
@@ -240,6 +242,7 @@ def scrubs(ended_ms, due_ms, rounds=1):
         for _ in range(rounds):
             if ended_ms is not None:
                 node.ended_ms = now_ms - ended_ms
+            loop._rest_ms -= pause_ms
             loop._due_ms = now_ms + due_ms
             loop.step(100)
 
@@ -248,16 +251,19 @@ def scrubs(ended_ms, due_ms, rounds=1):
         without_select(run)
     finally:
         loops.free_heap = original
-    return count[0], node.ended_ms
+    return count[0], node.ended_ms is not None
 
 
 def test_the_heap_is_overwritten_when_there_is_time():
-    assert scrubs(None, 1000) == (0, None)
-    assert scrubs(5, 1000) == (1, None)
+    assert scrubs(None, 1000) == (0, False)
+    assert scrubs(5, 1000) == (1, True)
+    # Half a second later once more, and that is it.
+    assert scrubs(5, 1000, 2, 400) == (1, True)
+    assert scrubs(5, 1000, 2, 600) == (2, False)
     # Soon there is something to do.
     assert scrubs(5, 5)[0] == 0
     # It has waited long enough.
-    assert scrubs(2500, 5) == (1, None)
+    assert scrubs(2500, 5) == (1, True)
     # Sessions that end all the time do not make the node do nothing else.
     assert scrubs(2500, 1000, 10)[0] == 1
 

@@ -1,6 +1,6 @@
 """What a node stores, queues and counts: records of identity and relationship, mailbox, slots, latency."""
 
-from nodebench import Bench
+from nodebench import App, Bench
 from packtrust.errors import CryptoError, StorageError
 from packtrust.isotp import IsoTpLink
 from packtrust.keys import SIDE_A, SIDE_B, fingerprint
@@ -343,6 +343,34 @@ def test_a_reset_at_the_console_leaves_nothing_of_the_relationships():
     node.reset()
     left = [name for name in store.names() if name.split("-")[0] in ("rel", "salt", "usage")]
     assert left == []
+
+
+def test_an_endpoint_that_goes_leaves_no_key_of_the_owner():
+    bench = Bench()
+    app = App(bench)
+    node = bench.nodes["pack"]
+    app.claim_pack(node.identity.claim_code)
+    key = node.endpoint.owner_key()
+    assert any(key)
+    bench.until(lambda: node.endpoint.is_idle, 90000)
+    node._asked_ms = bench.now_ms - 10000
+    node.ended_ms = None
+    node.tick_seldom(bench.now_ms)
+    assert node._endpoint is None and not any(key)
+    assert node.ended_ms is not None, "copies in the heap are to be overwritten"
+
+
+def test_a_store_that_rests_has_what_its_key_came_from_overwritten():
+    bench = Bench()
+    node = bench.nodes["module0"]
+    bench.run(200)
+    assert not node.env.store.rest()
+    node.ended_ms = None
+    bench.run(200)
+    assert node.ended_ms is None
+    node.env.store.read("identity")
+    bench.run(200)
+    assert node.ended_ms is not None and not node.env.store.rest()
 
 
 def test_what_a_host_asks_a_nodes_test_service_is_no_frame_of_the_packs_own():
