@@ -116,6 +116,19 @@ class MemoryRig(ProcessRig):
                 return images, live
             assert time.monotonic() < until, "the keys in use change all the time"
 
+    def left(self) -> dict[str, dict[str, str]]:
+        """What a scan finds, and still finds after memory has been overwritten again.
+
+        The collector takes every word on the stack for a pointer, so a dead object may outlive one overwriting
+        (docs/keys.md). Each scan opens the stores, whose keys then end: that is the next one.
+        """
+        found = self.scan()
+        for _ in range(2):
+            if any(found.values()):
+                again = self.scan()
+                found = {name: {what: at for what, at in found[name].items() if what in again[name]} for name in found}
+        return found
+
     def scan(self, spare: bool = True) -> dict[str, dict[str, str]]:
         """Keys found in each node's memory that are not in use, or (not `spare`) all: what -> where."""
         images, live = self._images()
@@ -174,12 +187,12 @@ def sessions(rig: MemoryRig) -> list[dict[str, Any]]:
 def test_ended_keys_are_in_no_memory(tmp_path: Path, kind: str) -> None:
     with MemoryRig(tmp_path, kind, weak=False) as rig:
         survey = rig.commission()
-        assert rig.scan() == {name: {} for name in rig.names}, "after the claim"
+        assert rig.left() == {name: {} for name in rig.names}, "after the claim"
         rotate(rig)
-        assert rig.scan() == {name: {} for name in rig.names}, "after the end of an epoch"
+        assert rig.left() == {name: {} for name in rig.names}, "after the end of an epoch"
         for device in [*survey.modules, survey.pack]:
             rig.run(rig.provisioner().release(device))
-        assert rig.scan() == {name: {} for name in rig.names}, "after the release"
+        assert rig.left() == {name: {} for name in rig.names}, "after the release"
 
 
 @pytest.mark.parametrize("kind", KINDS)
