@@ -157,6 +157,7 @@ def test_no_secret_in_repr():
     for backend in backends():
         aead = AESGCM(b"\xa5" * 32, backend)
         for text in (repr(aead), str(aead), repr(aead._aead)):
+            text = text.split(" at ")[0]  # an address is any number
             assert "a5a5" not in text.lower()
             assert "\\xa5" not in text
             assert "165" not in text
