@@ -57,7 +57,7 @@ class Guard:
         """Read what is latched."""
         node = self._node
         self._booked_ms = self._due_ms = node.env.now_ms()
-        self._interval_ms = int(node.config.get("audit_interval_s", COUNTS_MS // 1000)) * 1000
+        self.collected()
         before = ondemand.mark()
         try:
             from packtrust_node import audit_log
@@ -168,8 +168,18 @@ class Guard:
             records = link.records
             opened += records[0]
             sealed += records[1]
+        before = ondemand.mark()
+        try:
+            self._write_counts(now_ms, sealed, opened)
+        except PacktrustError as error:
+            self.failed(error)
+        finally:
+            ondemand.back_to(before)
+
+    def _write_counts(self, now_ms: int, sealed: int, opened: int) -> None:
         from packtrust import audit as words
 
+        node = self._node
         booked = self._booked
         known = words.reasons()
         refused = []
@@ -194,15 +204,9 @@ class Guard:
         if more > 0:
             # Not each by itself: who silences a module makes the pack draw another one.
             entries.append(("group-key", words.key_event(0, 0, more, key)))
-        before = ondemand.mark()
-        try:
-            from packtrust_node import audit_log
+        from packtrust_node import audit_log
 
-            audit_log.write(node, entries)
-        except PacktrustError as error:
-            self.failed(error)
-        finally:
-            ondemand.back_to(before)
+        audit_log.write(node, entries)
 
 
 def _rule(what: str) -> "tuple[int, int, bool] | None":

@@ -2,6 +2,7 @@
 
 import sys
 
+from nodebench import Bench
 from packtrust_node import ondemand
 
 
@@ -94,3 +95,24 @@ def test_nothing_is_unloaded_where_nobody_began():
         assert "pt_endpoint" in ondemand.modules and ondemand.loaded() == []
     finally:
         teardown()
+
+
+def test_what_the_entry_of_counts_needs_is_unloaded_again():
+    """Its words, imported before the mark, stayed for ever."""
+    names = ["packtrust.audit", "packtrust_node.audit_log"]
+    node = Bench().nodes["module0"]
+    node.count("clear")
+    kept = {name: sys.modules[name] for name in names if name in sys.modules}
+    ondemand._unload(list(kept))
+    ondemand._enabled = True
+    try:
+        node.guard._book(node.env.now_ms() + 60000)
+        left = [name for name in names if name in sys.modules]
+    finally:
+        teardown()
+        for name, module in kept.items():
+            sys.modules[name] = module
+            package, _, child = name.rpartition(".")
+            setattr(sys.modules[package], child, module)
+    assert left == []
+    assert not node.counters.get("audit")
