@@ -20,7 +20,7 @@ is disabled, and `disabled` says why.
 
 from packtrust._compat import const
 from packtrust._compat import sha256 as _sha256
-from packtrust.crypto.backend import CHOSEN
+from packtrust.crypto.backend import CHOSEN, LOADED
 from packtrust.crypto.buffers import compare_digest, wipe
 from packtrust.errors import BackendUnavailable, CryptoError, InvalidTag, KeyFormatError
 
@@ -59,9 +59,10 @@ _BASE_POINT = b"\x09" + bytes(31)
 
 
 def select(backend: "str | None" = None) -> "Backend":
-    """As registry.select, which is loaded if need be."""
-    if backend is None and "" in CHOSEN:
-        return CHOSEN[""]
+    """As registry.select, which is loaded if need be: an import for each key costs more than the rest of its set-up."""
+    found = CHOSEN.get("") if backend is None else LOADED.get(backend)
+    if found is not None:
+        return found
     from packtrust.crypto import registry
 
     return registry.select(backend)
