@@ -81,21 +81,18 @@ class FlashSlots:
         return (size + self._word - 1) & -self._word
 
     def _read(self, bank: int, at: int, buffer) -> None:
-        view = memoryview(buffer)
-        done = 0
-        while done < len(view):
-            block, offset = divmod(at + done, self._size)
-            count = min(len(view) - done, self._size - offset)
-            self._device.readblocks(self._first + bank * self._blocks + block, view[done : done + count], offset)
-            done += count
+        self._by_blocks(self._device.readblocks, bank, at, buffer)
 
     def _program(self, bank: int, at: int, data) -> None:
+        self._by_blocks(self._device.writeblocks, bank, at, data)
+
+    def _by_blocks(self, transfer, bank: int, at: int, data) -> None:
         view = memoryview(data)
         done = 0
         while done < len(view):
             block, offset = divmod(at + done, self._size)
             count = min(len(view) - done, self._size - offset)
-            self._device.writeblocks(self._first + bank * self._blocks + block, view[done : done + count], offset)
+            transfer(self._first + bank * self._blocks + block, view[done : done + count], offset)
             done += count
 
     def _sync(self) -> None:

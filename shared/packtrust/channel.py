@@ -37,7 +37,6 @@ from packtrust.segmentation import (
     TAKEN_MS,
     TIME_MASK,
     cut,
-    fd_room,
 )
 from packtrust.session import SMALL, Opener, Sender, Session, begin
 from packtrust.workspace import (
@@ -617,23 +616,7 @@ class Channel:
             lay_into(_WORK, work, 0, VERSION, head & _STREAM, tx.binding, size, 0, tx.prefix, counter, data)
         tx.seal(work, size, AAD_LENGTH)
         self._heads[arbitration_id] = head ^ TOGGLE
-        head &= ~_CITES
-        size += OVERHEAD
-        if self._terms.fd:
-            frames = shared.fd_frame(fd_room(size))
-            frames[0].arbitration_id = head | size << 8
-            return frames
-        last = size - 1 >> 3
-        frames = shared.frames[last] or shared.frames_of(last)
-        head |= last << 8
-        for frame in frames:
-            frame.arbitration_id = head
-            head += NEXT_CHUNK
-        lay_into("8s", shared.tail, 0, shared.chunks[last])
-        size -= last << 3
-        frame.data = shared.tails[size]
-        frame.dlc = size
-        return frames
+        return shared.lay_out(head & ~_CITES, size + OVERHEAD, self._terms.fd)
 
     _seal = seal
 

@@ -17,7 +17,6 @@ from packtrust.arbitration import TOGGLE, canonical
 from packtrust.crypto import AESGCM, hkdf_expand, wipe
 from packtrust.errors import ChannelError, KeyFormatError
 from packtrust.record import AAD_LENGTH, IV_BASE_LENGTH, OVERHEAD, VERSION
-from packtrust.segmentation import CHUNK, NEXT_CHUNK, fd_room
 from packtrust.workspace import DATA_AT
 
 TYPE_CHECKING = False
@@ -114,22 +113,7 @@ class GroupSender(GroupKey):
         aead.seal_in_place(work, size, AAD_LENGTH)
         head |= self._toggle
         self._toggle ^= TOGGLE
-        size += OVERHEAD
-        if fd:
-            frames = shared.fd_frame(fd_room(size))
-            frames[0].arbitration_id = head | size << 8
-            return frames
-        last = size - 1 >> 3
-        frames = shared.frames[last] or shared.frames_of(last)
-        head |= last << 8
-        for frame in frames:
-            frame.arbitration_id = head
-            head += NEXT_CHUNK
-        lay_into("8s", shared.tail, 0, shared.chunks[last])
-        size -= last * CHUNK
-        frame.data = shared.tails[size]
-        frame.dlc = size
-        return frames
+        return shared.lay_out(head, size + OVERHEAD, fd)
 
 
 class GroupReceiver(GroupKey):

@@ -9,10 +9,10 @@ and the event that tells of it, the reassembly buffers, and the few session keys
 workspace. A channel made without one has its own.
 """
 
-from packtrust._compat import const
+from packtrust._compat import const, lay_into
 from packtrust.frame import Frame
 from packtrust.record import AAD_ROOM, IV_LENGTH, OVERHEAD
-from packtrust.segmentation import CHUNK, FD_LENGTHS, PAYLOAD_MAX, Reassembler
+from packtrust.segmentation import CHUNK, FD_LENGTHS, NEXT_CHUNK, PAYLOAD_MAX, Reassembler, fd_room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,6 +202,24 @@ class Workspace:
         frame.dlc = room
         return self.fd_frames
 
+    def lay_out(self, head: int, size: int, fd: bool) -> "list[Frame]":
+        """The frames of the record of `size` bytes in `tx`. `head`: their ID but for index and length."""
+        if fd:
+            frames = self.fd_frame(fd_room(size))
+            frames[0].arbitration_id = head | size << 8
+            return frames
+        last = size - 1 >> 3
+        frames = self.frames[last] or self.frames_of(last)
+        head |= last << 8
+        for frame in frames:
+            frame.arbitration_id = head
+            head += NEXT_CHUNK
+        lay_into("8s", self.tail, 0, self.chunks[last])
+        size -= last << 3
+        frame.data = self.tails[size]
+        frame.dlc = size
+        return frames
+
     def terms(self, terms: Terms) -> Terms:
         """These terms, or the same ones that the channel before had."""
         if self._terms is None or not self._terms.same(terms):
@@ -227,8 +245,7 @@ class Workspace:
                 oldest.leave()
 
     def admit(self, direction: "Sender | Opener | GroupKey") -> None:
-        """Keep a direction, for which there is room, ready for use."""
-        self.make_room()
+        """Keep a direction, for which `make_room` has made room, ready for use."""
         self._ready.append(direction)
 
     def dismiss(self, direction: "Sender | Opener | GroupKey | None") -> None:
