@@ -333,6 +333,21 @@ def test_a_wiped_handshake_takes_nothing():
         assert handshake.reason == "handshake-unexpected" and not handshake.proved
 
 
+def test_a_wiped_handshake_leaves_no_key():
+    initiator, responder = (
+        Handshake(
+            role, SECRET, Relationship("pack", "module", "lct", bytes(32), bytes(32)), 1, side, bytes(32), 1, bytes(16)
+        )
+        for role, side in ((INITIATOR, SIDE_A), (RESPONDER, SIDE_A ^ 1))
+    )
+    initiator.feed(responder.feed(initiator.hello()))
+    for handshake in (initiator, responder):
+        keys = [handshake._root, handshake._mac_key, handshake.keys.material]
+        assert all([any(key) for key in keys])
+        handshake.wipe()
+        assert not any([any(key) for key in keys])
+
+
 def test_a_node_refuses_its_own_role_also_when_nothing_is_under_way():
     pair = Pair()
     pair.pack.connect()
