@@ -1,12 +1,15 @@
 """What holds for every test: markers from folders, skips that must explain themselves, and scratch files in memory."""
 
 import os
+import resource
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from packtrust_host import hardening
 
 # Other tests share the processors: how long an example takes says nothing.
 settings.register_profile("packtrust", deadline=None, print_blob=True)
@@ -43,6 +46,26 @@ def scratch_in_memory() -> None:
 
 
 scratch_in_memory()
+
+
+class _LimitsOfTests:
+    """Stands for `resource` in packtrust_host.hardening. Commands that tests run within their own process would lower
+    its hard limit for good, and so that of each process started by the tests that come after.
+    """
+
+    RLIMIT_CORE = resource.RLIMIT_CORE
+
+    @staticmethod
+    def setrlimit(which: int, limits: tuple[int, int]) -> None:
+        """Lower the soft limit alone."""
+        resource.setrlimit(which, (limits[0], resource.getrlimit(which)[1]))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _limits_can_be_raised_again() -> Generator[None, None, None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hardening, "resource", _LimitsOfTests)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -344,10 +344,14 @@ def crashed(folder: Path, code: str) -> tuple[int, bool]:
         [sys.executable, "-c", CRASHING % code],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
+    assert process.stderr is not None
+    with process.stderr as stream:
+        said = stream.read().decode()
     _, status = os.waitpid(process.pid, 0)
     process.returncode = status
+    assert os.WIFSIGNALED(status), "it ended by itself: %s" % said
     return os.WTERMSIG(status), os.WCOREDUMP(status)
 
 
