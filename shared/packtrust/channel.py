@@ -616,7 +616,7 @@ class Channel:
             lay_into(_WORK, work, 0, VERSION, head & _STREAM, tx.binding, size, 0, tx.prefix, counter, data)
         tx.seal(work, size, AAD_LENGTH)
         self._heads[arbitration_id] = head ^ TOGGLE
-        return shared.lay_out(head & ~_CITES, size + OVERHEAD, self._terms.fd)
+        return shared.cut(head & ~_CITES, size + OVERHEAD, self._terms.fd)
 
     _seal = seal
 

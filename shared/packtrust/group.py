@@ -113,7 +113,7 @@ class GroupSender(GroupKey):
         aead.seal_in_place(work, size, AAD_LENGTH)
         head |= self._toggle
         self._toggle ^= TOGGLE
-        return shared.lay_out(head, size + OVERHEAD, fd)
+        return shared.cut(head, size + OVERHEAD, fd)
 
 
 class GroupReceiver(GroupKey):

@@ -202,7 +202,7 @@ class Workspace:
         frame.dlc = room
         return self.fd_frames
 
-    def lay_out(self, head: int, size: int, fd: bool) -> "list[Frame]":
+    def cut(self, head: int, size: int, fd: bool) -> "list[Frame]":
         """The frames of the record of `size` bytes in `tx`. `head`: their ID but for index and length."""
         if fd:
             frames = self.fd_frame(fd_room(size))
