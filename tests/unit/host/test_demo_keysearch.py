@@ -45,6 +45,28 @@ def test_each_window_of_a_key_gives_it_away(at):
     assert search([Key(key(), "k")], [log]).found_keys == {"k"}
 
 
+@pytest.mark.parametrize("size", [127, 128, 129, 130, 131, 4096])
+def test_in_long_data_each_window_is_found_wherever_it_lies(size):
+    looking = KeySearch([Key(key(), "k")])
+    filler = random.Random(size).randbytes(size)
+    assert looking.in_bytes(filler) == set()
+    for part in range(25):
+        for at in (*range(9), *range(size - 16, size - 7)):
+            data = filler[:at] + key()[part : part + 8] + filler[at + 8 :]
+            assert len(data) == size
+            assert looking.in_bytes(data) == {("k", "raw")}, (part, at)
+            assert looking.in_bytes(data[: at + 4] + bytes((data[at + 4] ^ 1,)) + data[at + 5 :]) == set()
+
+
+def test_what_is_like_a_key_everywhere_hides_none():
+    """Memory full of half of a window."""
+    half = key()[:4]
+    looking = KeySearch([Key(key(), "k")])
+    assert looking.in_bytes(half * 1000) == set()
+    assert looking.in_bytes(half * 999 + key()[:8] + half) == {("k", "raw")}
+    assert looking.in_bytes(b"\0" + half * 500 + key()[2:10] + half * 500) == {("k", "raw")}
+
+
 @pytest.mark.parametrize("before", range(4))
 def test_base64_is_found_at_every_place_in_its_groups(before):
     text = base64.b64encode(bytes(before) + key()[:11] + bytes(5))
