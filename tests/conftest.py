@@ -1,5 +1,6 @@
 """What holds for every test: markers from folders, skips that must explain themselves, and scratch files in memory."""
 
+import gc
 import os
 import resource
 import tempfile
@@ -75,6 +76,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             parts = item.path.relative_to(TESTS).parts
             if len(parts) > 1:
                 item.add_marker(parts[0])
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests have been collected and stay: the garbage collector need not look through them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def skip_reason(longrepr: object) -> str:
