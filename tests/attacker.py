@@ -113,6 +113,11 @@ class Wire:
         assert self._pack.run_until(condition, ms), "not within %d ms" % ms
 
 
+def relations_of(node: Any) -> list[tuple[bytes, int]]:
+    """The relationships of a node, for comparison: what it has of them changes with the next epoch."""
+    return sorted((relation.tag, relation.epoch) for relation in node.relations.values())
+
+
 def attacker(bench: AppBench, bus: str, name: str = "attacker") -> Attacker:
     """A station of his on a bus."""
     station: Attacker = bench.pack.attach(Attacker, bus, name)
@@ -207,7 +212,7 @@ def sessions(bench: AppBench) -> bool:
     if not slots or not bench.node.established or not bench.pack.node("pack").app.established:
         return False
     modules = [node for node in modules_of(bench) if node is not None]
-    return all(slot.neighbour.established for slot in slots) and all(node.stats()["session"] for node in modules)
+    return all(slot.established for slot in slots) and all(node.stats()["session"] for node in modules)
 
 
 def unharmed(bench: AppBench) -> None:
@@ -293,7 +298,7 @@ class Secrets:
             for relation in node.relations.values():
                 self.add("root", relation.root)
         pack = bench.pack.node("pack")
-        for neighbour in [pack.app, *(slot.neighbour for slot in pack.slots.values())]:
+        for neighbour in [pack.app, *(slot for slot in pack.slots.values())]:
             if neighbour.established:
                 state = neighbour.channel._session.state
                 self.add("session key", state[:32])

@@ -187,7 +187,7 @@ def _live(node, write):
     write("\\n")
 """
 _NEIGHBOURS = {
-    "pack": "[node.app] + [slot.neighbour for slot in node.slots.values()]",
+    "pack": "[node.app] + [slot for slot in node.slots.values()]",
     "module": "[] if node._pack is None else [node._pack]",
 }
 _GROUP = {

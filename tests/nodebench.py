@@ -508,7 +508,7 @@ def keyed_bench(modules=2, scope=package.SCOPE_ALL, policy=DEFAULT_POLICY, **opt
     for name, node in list(bench.nodes.items()):
         if name != "pack":
             app.introduce(node.own_node, node.claim_code())
-    bench.until(lambda: all(slot.neighbour.established for slot in pack.keyed_slots()))
+    bench.until(lambda: all(slot.established for slot in pack.keyed_slots()))
     bench.run(1000)
     bench.sound()
     return bench, app

@@ -257,7 +257,7 @@ def _finish_alone(victim: Victim) -> None:
     bench = victim.bench
     back(victim)
     agree(bench)
-    slots = lambda: [slot for slot in bench.pack.node("pack").keyed_slots() if slot.neighbour.established]  # noqa: E731
+    slots = lambda: [slot for slot in bench.pack.node("pack").keyed_slots() if slot.established]  # noqa: E731
     assert bench.pack.run_until(lambda: bool(slots()), 40_000), "the pair is cut off"
     before = max(found.epoch for found in bench.pack.node("module1").relations.values())
     _use_up(bench)

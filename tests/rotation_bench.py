@@ -3,6 +3,7 @@
 from nodebench import keyed_bench
 from packtrust import provision, report
 from packtrust.channel import OPENED
+from packtrust_node.slots import MISSES
 from packtrust_node.store import MemorySlots
 
 ROTATION_BASES = (0x50C, 0x51C)
@@ -14,7 +15,7 @@ class Ledger:
     def __init__(self, pack, module, number=1):
         self.sealed = []
         self.opened = []
-        self._watch(pack, pack.slots[number].neighbour, 0, 1)
+        self._watch(pack, pack.slots[number], 0, 1)
         self._watch(module, module.neighbour(module.own_node), 1, 0)
 
     def _watch(self, node, neighbour, ours, theirs):
@@ -92,7 +93,7 @@ def settled(bench, epoch, number=1):
     if pack is None or module is None or number not in pack.slots:
         return False
     slot = pack.slots[number]
-    channels = (slot.neighbour.channel, module.neighbour(number).channel if module.neighbour(number) else None)
+    channels = (slot.channel, module.neighbour(number).channel if module.neighbour(number) else None)
     if channels[0] is None or channels[1] is None:
         return False
     ours, theirs = relation_of(pack, number), relation_of(module, number)
@@ -112,10 +113,10 @@ def talking(bench, number=1):
     module = bench.nodes.get(name_of(bench, number))
     slot = pack.slots.get(number)
     neighbour = None if module is None else module.neighbour(number)
-    if slot is None or neighbour is None or not slot.neighbour.established or not neighbour.established:
+    if slot is None or neighbour is None or not slot.established or not neighbour.established:
         return False
-    same = slot.neighbour.channel.session_epoch == neighbour.channel.session_epoch
-    return same and slot.active(bench.now_ms) and slot.misses == 0
+    same = slot.channel.session_epoch == neighbour.channel.session_epoch
+    return same and slot.active(bench.now_ms) and slot.row[MISSES] == 0
 
 
 def refusals(channel):

@@ -12,6 +12,7 @@ from packtrust_node.slots import (
     GOT_STATUS_2,
     GOT_STATUS_3,
     HARDWARE_AT,
+    KNOWN,
     STATUS_1_AT,
     STATUS_2_AT,
     STATUS_3_AT,
@@ -35,12 +36,12 @@ def _mean(total: int, count: int) -> int:
 
 
 def _sum(slots: "list[Slot]", place_of: int, at: int, known: int) -> int:
-    """Of a field, over the slots whose message has come: `place_of` it in the table, its message `at` in Slot.said and
+    """Of a field, over the slots whose message has come: `place_of` it in the table, its message `at` in Slot.row and
     `known` by a bit GOT_*."""
     total = 0
     for slot in slots:
-        if slot.known & known:
-            total += field_at(place_of, slot.said, at)
+        if slot.row[KNOWN] & known:
+            total += field_at(place_of, slot.row, at)
     return total
 
 
@@ -49,8 +50,8 @@ def _extreme(slots: "list[Slot]", place_of: int, at: int, known: int, highest: b
     best = 0
     owner = None
     for slot in slots:
-        if slot.known & known:
-            here = field_at(place_of, slot.said, at)
+        if slot.row[KNOWN] & known:
+            here = field_at(place_of, slot.row, at)
             if owner is None or (here > best if highest else here < best):
                 best = here
                 owner = slot
@@ -89,17 +90,17 @@ def pack_frames(slots: "list[Slot]", total: int, lost: int, topology: str) -> "l
     flags = faults = ones = mv_total = centi_c_total = 0
     balanced = FLAG_BALANCED
     for slot in slots:
-        if slot.known & GOT_FAULT:
+        if slot.row[KNOWN] & GOT_FAULT:
             faults += 1
-            flags |= field("FAULT_CODES", "fault_code", slot.said, FAULT_AT)
-            balanced &= field("FAULT_CODES", "fault_code", slot.said, FAULT_AT)
-        if slot.known & GOT_STATUS_1:
+            flags |= field("FAULT_CODES", "fault_code", slot.row, FAULT_AT)
+            balanced &= field("FAULT_CODES", "fault_code", slot.row, FAULT_AT)
+        if slot.row[KNOWN] & GOT_STATUS_1:
             ones += 1
-            count = field("STATUS_1", "cell_count", slot.said, STATUS_1_AT)
-            if slot.known & GOT_STATUS_2:
-                mv_total += count * field("STATUS_2", "cell_avg_mv", slot.said, STATUS_2_AT)
-            if slot.known & GOT_STATUS_3:
-                centi_c_total += count * field("STATUS_3", "cell_avg_centi_c", slot.said, STATUS_3_AT)
+            count = field("STATUS_1", "cell_count", slot.row, STATUS_1_AT)
+            if slot.row[KNOWN] & GOT_STATUS_2:
+                mv_total += count * field("STATUS_2", "cell_avg_mv", slot.row, STATUS_2_AT)
+            if slot.row[KNOWN] & GOT_STATUS_3:
+                centi_c_total += count * field("STATUS_3", "cell_avg_centi_c", slot.row, STATUS_3_AT)
     if not faults:
         balanced = 0
     cells = _sum(slots, place("STATUS_1", "cell_count"), STATUS_1_AT, GOT_STATUS_1)
@@ -197,20 +198,20 @@ def _cell_ids_temp(highest: "tuple[int, int]", lowest: "tuple[int, int]") -> byt
 
 def module_state(slot: "Slot", total: int, active: int) -> bytearray:
     """MODULE_STATE of a module that has sent STATUS_1."""
-    code = field("FAULT_CODES", "fault_code", slot.said, FAULT_AT) if slot.known & GOT_FAULT else 0
+    code = field("FAULT_CODES", "fault_code", slot.row, FAULT_AT) if slot.row[KNOWN] & GOT_FAULT else 0
     return encode(
         "MODULE_STATE",
         module_id=slot.number,
         state=slot.state,
-        soh_permille=field("STATUS_1", "soh_permille", slot.said, STATUS_1_AT),
-        status=field("STATUS_1", "status", slot.said, STATUS_1_AT),
+        soh_permille=field("STATUS_1", "soh_permille", slot.row, STATUS_1_AT),
+        status=field("STATUS_1", "status", slot.row, STATUS_1_AT),
         balanced=1 if code & FLAG_BALANCED else 0,
         balancing=1 if code & FLAG_BALANCING else 0,
         fault_code=code & FAULT_MASK,
-        soc_permille=field("STATUS_1", "soc_permille", slot.said, STATUS_1_AT),
+        soc_permille=field("STATUS_1", "soc_permille", slot.row, STATUS_1_AT),
         modules_total=total,
         modules_active=active,
-        cell_count=field("STATUS_1", "cell_count", slot.said, STATUS_1_AT),
+        cell_count=field("STATUS_1", "cell_count", slot.row, STATUS_1_AT),
     )
 
 
@@ -219,8 +220,8 @@ def module_power(slot: "Slot") -> bytearray:
     return encode(
         "MODULE_POWER",
         module_id=slot.number,
-        voltage_mv=field("STATUS_1", "voltage_mv", slot.said, STATUS_1_AT),
-        current_ma=field("STATUS_1", "current_ma", slot.said, STATUS_1_AT),
+        voltage_mv=field("STATUS_1", "voltage_mv", slot.row, STATUS_1_AT),
+        current_ma=field("STATUS_1", "current_ma", slot.row, STATUS_1_AT),
     )
 
 
@@ -229,9 +230,9 @@ def module_limits(slot: "Slot") -> bytearray:
     return encode(
         "MODULE_LIMITS",
         module_id=slot.number,
-        max_discharge_ma=field("HARDWARE", "max_discharge_ma", slot.said, HARDWARE_AT),
-        max_charge_ma=field("HARDWARE", "max_charge_ma", slot.said, HARDWARE_AT),
-        end_of_charge_mv=field("HARDWARE", "end_of_charge_mv", slot.said, HARDWARE_AT),
+        max_discharge_ma=field("HARDWARE", "max_discharge_ma", slot.row, HARDWARE_AT),
+        max_charge_ma=field("HARDWARE", "max_charge_ma", slot.row, HARDWARE_AT),
+        end_of_charge_mv=field("HARDWARE", "end_of_charge_mv", slot.row, HARDWARE_AT),
     )
 
 
@@ -240,10 +241,10 @@ def module_fault(slot: "Slot") -> bytearray:
     return encode(
         "MODULE_FAULT",
         module_id=slot.number,
-        fault_code=field("FAULT_CODES", "fault_code", slot.said, FAULT_AT) & FAULT_MASK,
-        first_cell=field("FAULT_CODES", "first_cell", slot.said, FAULT_AT),
-        fault_count=field("FAULT_CODES", "fault_count", slot.said, FAULT_AT),
-        changed_s=field("FAULT_CODES", "changed_ms", slot.said, FAULT_AT) // 1000,
+        fault_code=field("FAULT_CODES", "fault_code", slot.row, FAULT_AT) & FAULT_MASK,
+        first_cell=field("FAULT_CODES", "first_cell", slot.row, FAULT_AT),
+        fault_count=field("FAULT_CODES", "fault_count", slot.row, FAULT_AT),
+        changed_s=field("FAULT_CODES", "changed_ms", slot.row, FAULT_AT) // 1000,
     )
 
 
@@ -252,11 +253,11 @@ def cell_detail(slot: "Slot") -> bytearray:
     return encode(
         "CELL_DETAIL",
         module_id=slot.number,
-        cell_id=field("DETAIL", "cell_id", slot.said, DETAIL_AT),
-        cell_centi_c=field("DETAIL", "cell_centi_c", slot.said, DETAIL_AT),
-        cell_mv=field("DETAIL", "cell_mv", slot.said, DETAIL_AT),
-        soc_permille=field("DETAIL", "soc_permille", slot.said, DETAIL_AT),
-        soh_permille=field("DETAIL", "soh_permille", slot.said, DETAIL_AT),
+        cell_id=field("DETAIL", "cell_id", slot.row, DETAIL_AT),
+        cell_centi_c=field("DETAIL", "cell_centi_c", slot.row, DETAIL_AT),
+        cell_mv=field("DETAIL", "cell_mv", slot.row, DETAIL_AT),
+        soc_permille=field("DETAIL", "soc_permille", slot.row, DETAIL_AT),
+        soh_permille=field("DETAIL", "soh_permille", slot.row, DETAIL_AT),
     )
 
 
@@ -268,14 +269,14 @@ def kept_cell(slot: "Slot", cell: int) -> bytearray:
         cell_id=cell,
         cell_centi_c=slot.cell_centi_c(cell),
         cell_mv=slot.cell_mv(cell),
-        soc_permille=field("STATUS_1", "soc_permille", slot.said, STATUS_1_AT),
-        soh_permille=field("STATUS_1", "soh_permille", slot.said, STATUS_1_AT),
+        soc_permille=field("STATUS_1", "soc_permille", slot.row, STATUS_1_AT),
+        soh_permille=field("STATUS_1", "soh_permille", slot.row, STATUS_1_AT),
     )
 
 
 def module_details(slot: "Slot", total: int, active: int) -> "Iterator[tuple[int, bytearray]]":
     """What the app is told of a module after each poll, as far as it is known."""
-    known = slot.known
+    known = slot.row[KNOWN]
     if known & GOT_STATUS_1:
         yield 0x411, module_state(slot, total, active)
         yield 0x412, module_power(slot)
@@ -283,18 +284,18 @@ def module_details(slot: "Slot", total: int, active: int) -> "Iterator[tuple[int
         data = encode(
             "MODULE_CELL_VOLTAGE",
             module_id=slot.number,
-            cell_max_mv=field("STATUS_2", "cell_max_mv", slot.said, STATUS_2_AT),
-            cell_min_mv=field("STATUS_2", "cell_min_mv", slot.said, STATUS_2_AT),
-            cell_avg_mv=field("STATUS_2", "cell_avg_mv", slot.said, STATUS_2_AT),
+            cell_max_mv=field("STATUS_2", "cell_max_mv", slot.row, STATUS_2_AT),
+            cell_min_mv=field("STATUS_2", "cell_min_mv", slot.row, STATUS_2_AT),
+            cell_avg_mv=field("STATUS_2", "cell_avg_mv", slot.row, STATUS_2_AT),
         )
         yield 0x413, data
     if known & GOT_STATUS_3:
         data = encode(
             "MODULE_CELL_TEMP",
             module_id=slot.number,
-            cell_max_centi_c=field("STATUS_3", "cell_max_centi_c", slot.said, STATUS_3_AT),
-            cell_min_centi_c=field("STATUS_3", "cell_min_centi_c", slot.said, STATUS_3_AT),
-            cell_avg_centi_c=field("STATUS_3", "cell_avg_centi_c", slot.said, STATUS_3_AT),
+            cell_max_centi_c=field("STATUS_3", "cell_max_centi_c", slot.row, STATUS_3_AT),
+            cell_min_centi_c=field("STATUS_3", "cell_min_centi_c", slot.row, STATUS_3_AT),
+            cell_avg_centi_c=field("STATUS_3", "cell_avg_centi_c", slot.row, STATUS_3_AT),
         )
         yield 0x414, data
     if known & GOT_DETAIL:
@@ -306,7 +307,7 @@ def module_details(slot: "Slot", total: int, active: int) -> "Iterator[tuple[int
 def is_obeyed(slot: "Slot", charge_ma: int, discharge_ma: int) -> bool:
     """Whether the limits a module has told are not above these."""
     return (
-        slot.known & GOT_HARDWARE != 0
-        and field("HARDWARE", "max_charge_ma", slot.said, HARDWARE_AT) <= charge_ma
-        and field("HARDWARE", "max_discharge_ma", slot.said, HARDWARE_AT) <= discharge_ma
+        slot.row[KNOWN] & GOT_HARDWARE != 0
+        and field("HARDWARE", "max_charge_ma", slot.row, HARDWARE_AT) <= charge_ma
+        and field("HARDWARE", "max_discharge_ma", slot.row, HARDWARE_AT) <= discharge_ma
     )

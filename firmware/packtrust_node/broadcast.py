@@ -16,6 +16,7 @@ from packtrust.errors import ChannelError
 from packtrust.group import SECRET_LENGTH, GroupSender
 from packtrust.messages.bases import GROUP_KEY, MAX_STATE
 from packtrust.messages.table import STATE_OFF
+from packtrust_node.slots import BARE, WANTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ class Broadcast:
             return
         highest = STATE_OFF
         for slot in self._pack.keyed_slots():
-            if slot.wanted > highest:
-                highest = slot.wanted
+            if slot.row[WANTED] > highest:
+                highest = slot.row[WANTED]
         self._state[0] = highest | (_LIMP if self.limp else 0)
         env = self._pack.env
         try:
@@ -108,13 +109,13 @@ class Broadcast:
 
     def max_state(self, slot: "Slot") -> bytearray:
         """The data of MAX_STATE to one module; valid until the next call."""
-        self._state[0] = slot.wanted | (_LIMP if self.limp else 0)
+        self._state[0] = slot.row[WANTED] | (_LIMP if self.limp else 0)
         return self._state
 
     def request(self, slot: "Slot") -> bytearray:
         """The data of a STATUS_REQUEST: the highest state, and which broadcasts are old; valid until the next call."""
         beat = 0 if self._group is None else self._group.beat
-        pack_into("<BI", self._request, 0, slot.wanted | (_LIMP if self.limp else 0), beat)
+        pack_into("<BI", self._request, 0, slot.row[WANTED] | (_LIMP if self.limp else 0), beat)
         return self._request
 
     # -- the key -------------------------------------------------------------------------------------------------------
@@ -169,7 +170,7 @@ class Broadcast:
         self._cursor = 0
 
     def _is_member(self, slot: "Slot", now_ms: int) -> bool:
-        return slot.neighbour.established and not slot.bare and slot.active(now_ms)
+        return slot.established and not slot.row[BARE] and slot.active(now_ms)
 
     def _check_members(self, now_ms: int) -> None:
         """Draw a new key if one that has the present one is no member any more."""
@@ -196,7 +197,7 @@ class Broadcast:
                     return False
                 self._cursor = number
                 pack_into("<I", self._secret, 0, group.beat)
-                if slot.neighbour.seal(GROUP_KEY, self._secret):
+                if slot.seal(GROUP_KEY, self._secret):
                     self._has[number] = _GIVEN
                 return True
         return False

@@ -53,7 +53,7 @@ from packtrust.package import (
     SCOPE_TIME,
 )
 from packtrust_node.aggregate import is_obeyed, kept_cell, module_fault
-from packtrust_node.slots import GOT_FAULT, GOT_STATUS_1, UNKNOWN_MV, Pending
+from packtrust_node.slots import GOT_FAULT, GOT_STATUS_1, KNOWN, RESENDS_LEFT, UNKNOWN_MV, WANTED, Pending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ REASON_SUPERSEDED = const(4)  # another command came before the module had obeye
 
 STANDBY_MS = const(600)
 OFF_MS = const(1200)
-RESEND_MS = const(1000)
 RESENDS = const(2)
 DEADLINE_MS = const(3000)
 _CELL_MS = const(5)
@@ -94,6 +93,7 @@ class Commands:
         self._by_vcu = False  # that was an old VCU, in clear (legacy-vcu)
         self._vcu_ms = 0
         self._balancing = {}  # type: dict[int, int]
+        self._pending = {}  # type: dict[int, tuple[Pending, ...]]  # by module, where there are any
         self._cells = []  # type: list[tuple[int, int]]
         self._cells_ms = 0
 
@@ -170,7 +170,7 @@ class Commands:
         # An app needs a scope for what it changes: the message always carries both state and balancing.
         scope = SCOPE_STATE if isolation else 0
         for slot in targets:
-            if slot.wanted != state:
+            if slot.row[WANTED] != state:
                 scope |= SCOPE_STATE
             if self._balancing.get(slot.number, 0) != balance:
                 scope |= SCOPE_BALANCE
@@ -191,7 +191,7 @@ class Commands:
                 data = encode("BALANCE", on=balance)
                 self._pass_on(slot, BALANCE, data, Pending(base, counter, FAULT_CODES, self._deadline()))
             if isolation:
-                slot.neighbour.seal(ALL_ISOLATE, encode("ALL_ISOLATE"))
+                slot.seal(ALL_ISOLATE, encode("ALL_ISOLATE"))
             self._command_state(slot, state, base, counter, values["hv_bus_mv"])
 
     def _hold_polls(self, targets: "list[Slot]") -> None:
@@ -203,51 +203,57 @@ class Commands:
 
     def _command_state(self, slot: "Slot", state: int, base: int, counter: int, hv_bus_mv: int) -> None:
         self._want(slot, state, hv_bus_mv)
-        if not slot.neighbour.established:
+        if not slot.established:
             self._result(base, slot.number, RESULT_UNREACHABLE, REASON_NONE, counter)
             return
         self._wait_for(slot, Pending(base, counter, STATUS_1, self._deadline(), state))
         self._send_state(slot)
 
     def _want(self, slot: "Slot", state: int, hv_bus_mv: int) -> None:
-        if slot.wanted != state:
+        if slot.row[WANTED] != state:
             self._supersede(slot, STATUS_1)
-        slot.wanted = state
-        slot.hv_bus_mv = hv_bus_mv
-        slot.resends = RESENDS
-        slot.resend_ms = self._pack.env.now_ms() + RESEND_MS
+        slot.want(state, hv_bus_mv, RESENDS)
+        slot.resend_later(self._pack.env.now_ms())
 
     def _send_state(self, slot: "Slot") -> None:
-        if slot.wanted > slot.state:
+        if slot.row[WANTED] > slot.state:
             # The module goes no higher than the highest state it was last given.
-            slot.neighbour.seal(MAX_STATE, self._pack.broadcast.max_state(slot))
-        data = encode("STATE_CHANGE", state=slot.wanted, hv_bus_mv=slot.hv_bus_mv)
-        slot.neighbour.seal(STATE_CHANGE, data)
+            slot.seal(MAX_STATE, self._pack.broadcast.max_state(slot))
+        data = encode("STATE_CHANGE", state=slot.row[WANTED], hv_bus_mv=slot.hv_bus_mv)
+        slot.seal(STATE_CHANGE, data)
 
     def _pass_on(self, slot: "Slot", base: int, data: "bytearray", pending: Pending) -> None:
         self._supersede(slot, pending.answer)
-        if slot.neighbour.seal(base, data):
+        if slot.seal(base, data):
             self._wait_for(slot, pending)
         else:
             self._result(pending.command, slot.number, RESULT_UNREACHABLE, REASON_NONE, pending.counter)
 
     def _wait_for(self, slot: "Slot", pending: Pending) -> None:
-        if len(slot.pending) >= _PENDING_MAX:
-            self._end(slot, slot.pending[0], RESULT_REFUSED, REASON_SUPERSEDED)
-        slot.pending += (pending,)
+        others = self._pending_of(slot)
+        if len(others) >= _PENDING_MAX:
+            self._end(slot, others[0], RESULT_REFUSED, REASON_SUPERSEDED)
+        self._pending[slot.number] = self._pending_of(slot) + (pending,)
+
+    def _pending_of(self, slot: "Slot") -> "tuple[Pending, ...]":
+        return self._pending.get(slot.number, ())
 
     def _end(self, slot: "Slot", pending: Pending, result: int, reason: int = REASON_NONE) -> None:
-        slot.pending = tuple([other for other in slot.pending if other is not pending])
+        others = tuple([other for other in self._pending_of(slot) if other is not pending])
+        if others:
+            self._pending[slot.number] = others
+        else:
+            self._pending.pop(slot.number, None)
         self._result(pending.command, slot.number, result, reason, pending.counter)
 
     def _supersede(self, slot: "Slot", answer: int) -> None:
-        for pending in slot.pending:
+        for pending in self._pending_of(slot):
             if pending.answer == answer:
                 self._end(slot, pending, RESULT_REFUSED, REASON_SUPERSEDED)
 
     def shown(self, slot: "Slot", base: int) -> None:
         """An authentic message `base` of the module has been taken into `slot`."""
-        for pending in slot.pending:
+        for pending in self._pending_of(slot):
             if pending.answer == base and _is_obeyed(slot, pending):
                 self._end(slot, pending, RESULT_OBEYED)
 
@@ -278,7 +284,7 @@ class Commands:
         """Give a module the time, if it is known."""
         time_s = self._pack.time_s()
         if time_s:
-            slot.neighbour.seal(SET_TIME, encode("SET_TIME", time_s=time_s, valid=1))
+            slot.seal(SET_TIME, encode("SET_TIME", time_s=time_s, valid=1))
 
     def _send_list(self) -> None:
         mask = 0
@@ -298,7 +304,7 @@ class Commands:
             self._result(DIAGNOSTICS_REQUEST, module, RESULT_REFUSED, reason, counter)
             return
         for slot in targets:
-            if what == ASK_FAULT and slot.known & GOT_FAULT:
+            if what == ASK_FAULT and slot.row[KNOWN] & GOT_FAULT:
                 self._pack.app.seal(MODULE_FAULT, module_fault(slot))
             elif what == ASK_CELLS:
                 # Out of what the polls have brought, a few at a time: a hundred cells are 500 frames.
@@ -333,7 +339,7 @@ class Commands:
         self._guarded = state > STATE_STANDBY
         self._by_vcu = True
         for slot in self._pack.keyed_slots():
-            if slot.wanted < state:
+            if slot.row[WANTED] < state:
                 self._want(slot, state, hv_bus_mv)
                 self._send_state(slot)
 
@@ -343,6 +349,7 @@ class Commands:
         """The app's keys are gone."""
         self._guarded = False
         self._balancing = {}
+        self._pending = {}
         self._cells = []
 
     def tick(self, now_ms: int) -> int:
@@ -355,14 +362,17 @@ class Commands:
             elif silent_ms > STANDBY_MS:
                 self._lose(STATE_STANDBY)
         for slot in self._pack.keyed_slots():
-            for pending in slot.pending:
+            for pending in self._pending_of(slot):
                 if now_ms - pending.deadline_ms >= 0:
                     self._end(slot, pending, RESULT_TIMEOUT)
-            if slot.resends and slot.wanted == slot.state:
-                slot.resends = 0
-            elif slot.resends and now_ms - slot.resend_ms >= 0:
-                slot.resends -= 1
-                slot.resend_ms = now_ms + RESEND_MS
+            row = slot.row
+            if not row[RESENDS_LEFT]:
+                continue
+            if row[WANTED] == slot.state:
+                row[RESENDS_LEFT] = 0
+            elif slot.resend_due(now_ms):
+                row[RESENDS_LEFT] -= 1
+                slot.resend_later(now_ms)
                 self._send_state(slot)
         if not self._cells:
             return 50
@@ -379,22 +389,22 @@ class Commands:
 
     def lower(self, state: int) -> bool:
         """No module above `state`, from now on; whether one was."""
-        lowered = [slot for slot in self._pack.keyed_slots() if slot.wanted > state]
+        lowered = [slot for slot in self._pack.keyed_slots() if slot.row[WANTED] > state]
         if lowered:
             for slot in lowered:
-                slot.wanted = state
+                slot.row[WANTED] = state
             # One record for all, and then to each under its own keys, for whoever does not hold the group's.
             self._pack.broadcast.send()
             for slot in lowered:
-                slot.resends = 0
+                slot.row[RESENDS_LEFT] = 0
                 self._supersede(slot, STATUS_1)
-                slot.neighbour.seal(MAX_STATE, self._pack.broadcast.max_state(slot))
+                slot.seal(MAX_STATE, self._pack.broadcast.max_state(slot))
         return len(lowered) > 0
 
     def _send_cell(self) -> None:
         number, cell = self._cells.pop(0)
         for slot in self._targets(number):
-            if slot.known & GOT_STATUS_1 and cell < slot.cell_count and slot.cell_mv(cell) != UNKNOWN_MV:
+            if slot.row[KNOWN] & GOT_STATUS_1 and cell < slot.cell_count and slot.cell_mv(cell) != UNKNOWN_MV:
                 self._pack.app.seal(CELL_DETAIL, kept_cell(slot, cell))
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from packtrust.channel import Event
     from packtrust_node.neighbour import Neighbour
     from packtrust_node.node import Node
-    from packtrust_node.relation import Relation
+    from packtrust_node.relation import Terms
     from packtrust_node.rotation import Rotation  # noqa: F401 - in a type comment
 
 STAGED_MAX = const(2)
@@ -285,7 +285,7 @@ class Endpoint:
             raise Refusal(provision.REFUSED_NO_ROUTE)
         if content.peer_public == node.identity.public:
             raise Refusal(provision.REFUSED_KEYS)
-        known = node.relations.get(lct_tag(content.lct_id))
+        known = self._known(lct_tag(content.lct_id))
         if known is not None:
             if content.epoch <= known.epoch:
                 raise Refusal(provision.REFUSED_ROLLBACK)
@@ -320,6 +320,13 @@ class Endpoint:
         self._staged.append(staged)
         neighbour.listen(True)
         return staged
+
+    def _known(self, tag: bytes) -> "Terms | None":
+        """The relationship with this `lct_tag`, if there is one."""
+        for relation in self._node.relations.values():
+            if relation.tag == tag:
+                return relation
+        return None
 
     def _write_identity(self, identity: identities.Identity) -> None:
         try:
@@ -454,7 +461,7 @@ class Endpoint:
         if node.neighbour(staged.package.node) is not staged.neighbour:
             raise Refusal(provision.REFUSED_STATE)  # registered anew under another number
         relation = staged.relation(node.unique_id_of(staged.package.node))
-        known = node.relations.get(relation.tag)
+        known = self._known(relation.tag)
         if known is not None:
             if known.epoch >= relation.epoch:
                 raise Refusal(provision.REFUSED_STATE)
@@ -561,7 +568,7 @@ class Endpoint:
                 return True
         return False
 
-    def _due(self, now_ms: int) -> "Relation | None":
+    def _due(self, now_ms: int) -> "Terms | None":
         """The next pair of a pack and a module whose epoch the pack must replace itself: one that fails, by its
         module's will or not, does not keep the others from their turn.
         """

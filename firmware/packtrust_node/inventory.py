@@ -3,6 +3,7 @@
 from packtrust import provision
 from packtrust._compat import const
 from packtrust_node.endpoint import Refusal
+from packtrust_node.slots import BARE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def answer(pack: "PackNode", kind: int, body: bytes) -> "tuple[int, bytes]":
         entries = []
         for number in sorted(pack.slots):
             slot = pack.slots[number]
-            flags = provision.FLAG_KEYED if slot.keyed and not slot.bare else 0
-            if slot.neighbour.established:
+            flags = provision.FLAG_KEYED if slot.keyed and not slot.row[BARE] else 0
+            if slot.established:
                 flags |= FLAG_LIVE
             entries.append((number, slot.unique_id, flags))
         return provision.MODULES, provision.encode_entries(provision.MODULE_ENTRY, entries)
@@ -36,17 +37,14 @@ def _attest(pack: "PackNode", nonce: bytes) -> bytes:
     now_ms = pack.env.now_ms()
     entries = []
     for slot in pack.keyed_slots():
-        relation = slot.neighbour.relation
-        if relation is None:
-            continue
         age_ms = slot.age_ms(now_ms)
         entries.append(
             (
                 slot.number,
                 slot.unique_id,
-                relation.peer_fingerprint,
-                relation.tag,
-                relation.epoch,
+                slot.peer_fingerprint,
+                slot.tag,
+                slot.epoch,
                 _NEVER if age_ms < 0 else min(age_ms, _NEVER - 1),
             )
         )

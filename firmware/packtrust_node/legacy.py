@@ -9,6 +9,7 @@ from packtrust._compat import const
 from packtrust.messages.bases import COMMAND
 from packtrust.messages.compact import decode
 from packtrust.messages.table import STATE_OFF, STATE_ON
+from packtrust_node.slots import WANTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ class LegacyVcu:
         state = STATE_OFF if values["isolation"] else values["contactor_state"]
         lower = raised = False
         for slot in pack.keyed_slots():
-            lower = lower or slot.wanted > state
-            raised = raised or slot.wanted < state
+            lower = lower or slot.row[WANTED] > state
+            raised = raised or slot.row[WANTED] < state
         if lower:
             self._changed("lowered", state)
             pack.commands.lower(state)

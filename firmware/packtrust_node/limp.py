@@ -8,6 +8,7 @@ heard for 10 s without a break; limits are then as the app set them, and states 
 
 from packtrust._compat import const
 from packtrust.messages.table import STATE_STANDBY
+from packtrust_node.slots import LOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Limp:
         lost = 0
         slots = pack.keyed_slots()
         for slot in slots:
-            if slot.lost:
+            if slot.row[LOST]:
                 lost += 1
         if lost and 2 * lost >= len(slots):
             self._silent_ms = now_ms

@@ -175,7 +175,7 @@ class ModuleNode(Node):
         if number == self.own_node:
             return
         if self._pack is not None:
-            self._pack.unkey()
+            self._pack.close()  # its relationship is of the number it had
         self._drop_group()
         self.own_node = number
         if number == NODE_UNREGISTERED:
@@ -635,9 +635,9 @@ class ModuleNode(Node):
     def _check_loss(self, now_ms: int) -> bool:
         """Off when nothing authentic has come for too long: an attacker's frames keep no module alive."""
         pack = self._pack
-        if pack is None or pack.last_authentic_ms is None:
+        if pack is None or pack.heard_ms is None:
             return False
-        silent_ms = now_ms - pack.last_authentic_ms
+        silent_ms = now_ms - pack.heard_ms
         if silent_ms > LIMP_MS:
             self._set_limp(True)  # until the next poll
         if silent_ms <= PACK_LOSS_MS:

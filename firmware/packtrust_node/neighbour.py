@@ -7,18 +7,15 @@ from packtrust.errors import PacktrustError
 from packtrust.handshake import INITIATOR, is_pairing
 from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
 from packtrust.segmentation import Reassembler, Segmenter
+from packtrust_node.relation import TERMS_LENGTH, Terms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust._typing import Buffer, FrameLike
-    from packtrust.channel import Event, Keys, Link
+    from packtrust.channel import Event, Link
+    from packtrust.keys import Relationship
     from packtrust_node.env import Env
-    from packtrust_node.relation import Kept
-
-
-def _keys_of(relation: "Kept", own_fingerprint: bytes) -> "Keys":
-    """What a channel asks for the root of an epoch: it is read from the store for each handshake."""
-    return lambda epoch: relation.keys_of(own_fingerprint, epoch)
+    from packtrust_node.store import Store
 
 
 class Bus:
@@ -34,6 +31,7 @@ class Bus:
         self.whole = []  # type: list[Neighbour]  # whose channels are not put away, in the order they were fetched
         self.exchanges = {}  # type: dict[int, Reassembler]  # pair exchanges that are expected, by node byte
         self.segmenter = None  # type: Segmenter | None  # for them
+        self.refused = {}  # type: dict[int, dict[str, int]]  # by channels that are put away, by node byte and reason
 
     def make_room(self) -> None:
         """One more channel is going to be whole: others are put away as long as there are too many."""
@@ -47,24 +45,30 @@ class Bus:
                         break
 
 
-class Neighbour:
-    """Who is reached on a bus with node byte `node`.
+class Neighbour(Terms):
+    """Who is reached on a bus with node byte `node`, and the terms of the relationship with it, if there is one.
 
-    relation   None while there are no keys with it
+    heard_ms   when something authentic of it came; None: nothing yet
     channel    made of what was put away, if it was; so nobody keeps it from one event to the next
+
+    What seldom differs is in the object only where it does: of the other 30 it takes no RAM.
     """
 
-    def __init__(self, bus: Bus, node: int) -> None:
+    spent = False  # the session has sealed all it may: it takes a new one
+    unsent = 0  # records that could not be sealed
+    used_up = False  # the epoch: only a rotation goes on under it
+
+    def __init__(self, bus: Bus, node: int, length: int = TERMS_LENGTH) -> None:
         self.node = node
-        self.relation = None  # type: Kept | None
-        self.last_authentic_ms = None  # type: int | None
-        self.spent = False  # the session has sealed all it may: it takes a new one
-        self.unsent = 0  # records that could not be sealed
-        self.used_up = False  # the epoch: only a rotation goes on under it
+        self.row = bytearray(length)
+        self.heard_ms = None  # type: int | None
         self._bus = bus
-        self._channel = None  # type: Channel | None
-        self._state = None  # type: bytearray | None  # of the channel that was put away
-        self._refused = None  # type: dict[str, int] | None  # by it
+        self._held = None  # type: Channel | bytearray | None  # the channel, or its state while it is put away
+
+    @property
+    def store(self) -> "Store":
+        """Where the whole relationship is."""
+        return self._bus.env.store
 
     @property
     def role(self) -> int:
@@ -72,38 +76,45 @@ class Neighbour:
         return self._bus.role
 
     @property
-    def keyed(self) -> bool:
-        """Whether there are keys with it."""
-        return self.relation is not None
+    def relation(self) -> "Terms | None":
+        """The terms of the relationship with it."""
+        return self if self.keyed else None
+
+    @property
+    def _channel(self) -> "Channel | None":
+        """The channel, if it is whole."""
+        held = self._held
+        return None if isinstance(held, bytearray) else held
 
     @property
     def established(self) -> bool:
         """Whether there is a session with it."""
-        channel = self._channel
-        if channel is not None:
-            return channel.established
-        return self._state is not None and cold.in_session(self._state)
+        held = self._held
+        if held is None:
+            return False
+        return cold.in_session(held) if isinstance(held, bytearray) else held.established
 
     @property
     def connecting(self) -> bool:
         """Whether a round of handshakes goes on."""
-        return self._channel is not None and self._channel.connecting
+        channel = self._channel
+        return channel is not None and channel.connecting
 
     @property
     def session_epoch(self) -> int:
         """Epoch of the session, -1 without one."""
-        channel = self._channel
-        if channel is not None:
-            return channel.session_epoch
-        return -1 if self._state is None else cold.session_epoch(self._state)
+        held = self._held
+        if held is None:
+            return -1
+        return cold.session_epoch(held) if isinstance(held, bytearray) else held.session_epoch
 
     @property
     def records(self) -> "tuple[int, int]":
         """How many records its channel has opened and sealed."""
-        channel = self._channel
-        if channel is not None:
-            return channel.opened_and_sealed
-        return (0, 0) if self._state is None else cold.opened_and_sealed(self._state)
+        held = self._held
+        if held is None:
+            return (0, 0)
+        return cold.opened_and_sealed(held) if isinstance(held, bytearray) else held.opened_and_sealed
 
     @property
     def stats(self) -> "dict[str, int]":
@@ -113,8 +124,7 @@ class Neighbour:
             return channel.stats
         opened, sealed = self.records
         stats = {OPENED: opened, "sealed": sealed}
-        if self._refused is not None:
-            stats.update(self._refused)
+        stats.update(self._bus.refused.get(self.node, {}))
         return stats
 
     # -- the channel ---------------------------------------------------------------------------------------------------
@@ -122,90 +132,100 @@ class Neighbour:
     @property
     def channel(self) -> "Channel | None":
         """See the class."""
-        if self._channel is None and self._state is not None:
-            self._fetch()
-        return self._channel
+        held = self._held
+        return self._fetch(held) if isinstance(held, bytearray) else held
+
+    def _root_of(self, epoch: int) -> "tuple[bytearray, Relationship] | None":
+        """What a channel asks for the root of an epoch: it is read from the store for each handshake."""
+        return self.keys_of(self._bus.own_fingerprint, epoch)
 
     def _make(self, epoch: int) -> Channel:
         bus = self._bus
         env = bus.env
-        relation = self.relation
-        assert relation is not None
         return Channel(
-            _keys_of(relation, bus.own_fingerprint),
+            self._root_of,
             bus.role,
             self.node,
             clock=env.now_ms,
             urandom=env.urandom,
-            side=relation.side,
+            side=self.side,
             epoch=epoch,
             policy=bus.link.policy,
             link=bus.link,
             boot_counter=bus.boot_counter,
             fd=env.fd(bus.port),
-            max_records=relation.max_records,
+            max_records=self.max_records,
             workspace=env.workspace,
         )
 
-    def _fetch(self) -> None:
-        state = self._state
-        assert state is not None
-        self._bus.make_room()
+    def _fetch(self, state: bytearray) -> Channel:
+        bus = self._bus
+        bus.make_room()
         channel = self._make(cold.older_epoch(state))
-        channel.refused = self._refused
+        channel.refused = bus.refused.get(self.node)
         cold.fetch(channel, state)
-        self._bus.whole.append(self)
+        bus.whole.append(self)
         # From here on nothing needs heap: it is the one or the other.
-        self._channel = channel
-        self._state = self._refused = None
+        self._held = channel
+        if channel.refused is not None:
+            del bus.refused[self.node]
+        return channel
 
     def put_away(self) -> bool:
         """Keep no more of its channel than is needed; False if something is under way there."""
         channel = self._channel
         if channel is None:
             return False
+        if channel.refused is not None:
+            self._bus.refused[self.node] = channel.refused
         state = cold.put_away(channel)
         if state is None:
             return False
-        self._refused = channel.refused
-        self._state = state
-        self._channel = None
+        self._held = state
         self._bus.whole.remove(self)
         return True
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 
-    def key(self, relation: "Kept", own_fingerprint: bytes, boot_counter: int) -> None:
+    def key(self, relation: Terms, own_fingerprint: bytes, boot_counter: int) -> None:
         """Take the keys of a relation: a new epoch of the one there is, or another one in its place."""
+        bus = self._bus
+        bus.own_fingerprint = own_fingerprint
+        bus.boot_counter = boot_counter
+        terms = relation.row[:TERMS_LENGTH]
         channel = self.channel
-        self._bus.own_fingerprint = own_fingerprint
-        self._bus.boot_counter = boot_counter
-        if channel is not None and self.relation is not None and self.relation.tag == relation.tag:
-            self.relation = relation
-            channel.install(_keys_of(relation, own_fingerprint), relation.epoch)
+        if channel is not None and self.tag == relation.tag:
+            self.row[:TERMS_LENGTH] = terms
+            channel.install(self._root_of, relation.epoch)
             return
         self.unkey()
-        self.relation = relation
-        previous = relation.previous if relation.two_epochs else None
-        self._bus.make_room()
-        channel = self._make(relation.epoch if previous is None else previous[0])
-        self._bus.whole.append(self)
-        self._channel = channel
+        self.row[:TERMS_LENGTH] = terms
+        previous = self.previous if self.two_epochs else None
+        bus.make_room()
+        channel = self._make(self.epoch if previous is None else previous[0])
+        bus.whole.append(self)
+        self._held = channel
         if previous is not None:
-            channel.install(_keys_of(relation, own_fingerprint), relation.epoch)
+            channel.install(self._root_of, self.epoch)
+
+    def close(self) -> None:
+        """Destroy the keys in use; the terms stay as they are."""
+        held = self._held
+        self._held = None
+        if isinstance(held, bytearray):
+            cold.close(held)
+        elif held is not None:
+            held.close()
+            self._bus.whole.remove(self)
+        self._bus.refused.pop(self.node, None)
 
     def unkey(self) -> None:
         """Destroy the keys there are."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-            self._bus.whole.remove(self)
-        if self._state is not None:
-            cold.close(self._state)
-            self._state = self._refused = None
-        self.relation = None
-        self.last_authentic_ms = None
-        self.spent = False
+        self.close()
+        self.row[:TERMS_LENGTH] = bytes(TERMS_LENGTH)
+        self.heard_ms = None
+        if self.spent:
+            self.spent = False
 
     def connect(self) -> None:
         """Start a round of handshakes; a HELLO on its way is left alone."""
@@ -216,8 +236,9 @@ class Neighbour:
 
     def give_up(self) -> None:
         """End a round of handshakes."""
-        if self._channel is not None:
-            self._channel.give_up()
+        channel = self._channel
+        if channel is not None:
+            channel.give_up()
 
     # -- pair exchange -------------------------------------------------------------------------------------------------
 
@@ -298,8 +319,9 @@ class Neighbour:
 
     def tick(self) -> None:
         """Call every 10..100 ms."""
-        if self._channel is not None:
-            self._channel.tick()
+        channel = self._channel
+        if channel is not None:
+            channel.tick()
             self.flush()
 
     def flush(self) -> None:

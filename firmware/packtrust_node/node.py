@@ -58,7 +58,7 @@ class Node:
         self.counters = {"internal": 0}  # type: dict[str, int]
         self.identity = None  # type: identities.Identity | None
         self.boot_counter = 0
-        self.relations = {}  # type: dict[bytes, relations.Kept]
+        self.relations = {}  # type: dict[int, relations.Terms]  # by node byte; the neighbour, where there is one
         self._endpoint = None  # type: Endpoint | None  # while it is needed
         self._asked_ms = 0  # when it was asked for last
         self.usage = Usage(self)
@@ -290,14 +290,15 @@ class Node:
                 self.stale(neighbour)
             return False
         if event.kind == ESTABLISHED:
-            neighbour.spent = False
+            if neighbour.spent:
+                neighbour.spent = False
             self.keys_ended()
             self.count("sessions")
             self.env.log("session with node 0x%02x, epoch %d" % (neighbour.node, event.epoch))
             return False
         if event.kind != OPENED:
             return False
-        neighbour.last_authentic_ms = self.env.now_ms()
+        neighbour.heard_ms = self.env.now_ms()
         relation = neighbour.relation
         if relation is not None and relation.two_epochs and event.epoch == relation.epoch:
             self._drop_previous(relation)
@@ -307,9 +308,9 @@ class Node:
             return False
         return True
 
-    def _drop_previous(self, kept: "relations.Kept") -> None:
+    def _drop_previous(self, kept: "relations.Terms") -> None:
         """The new epoch has proved itself: the one before it is deleted."""
-        kept.two_epochs = False
+        kept.one_epoch()
         try:
             relation = kept.full()
             if relation.previous is not None:
@@ -411,7 +412,7 @@ class Node:
     def _load_relations(self) -> None:
         if self.identity is None:
             return  # what belongs to it stays as it is
-        newest = {}  # type: dict[int, relations.Kept]
+        newest = {}  # type: dict[int, tuple[int, relations.Kept]]  # with the counters of their packages
         try:
             for name in self.env.store.names():
                 if name.startswith(relations.PREFIX):
@@ -420,18 +421,18 @@ class Node:
                     self.env.store.remove(name)  # a release was cut off by a power loss
         except PacktrustError as error:
             self._storage_error("relationships", error)
-        for found in newest.values():
-            if found.counter > self.identity.counter:
+        for counter, _ in newest.values():
+            if counter > self.identity.counter:
                 # The package's counter is stored before anything it brings.
                 self.evidence(ROLLED_BACK)
                 wipe(self.identity.private)
                 self.identity = None
                 self._no_identity(StorageError("it is older than its relationships: reset the node and claim it again"))
                 return
-        for found in newest.values():
-            self.relations[found.tag] = found
+        for node, found in newest.items():
+            self.relations[node] = found[1]
 
-    def _load_relation(self, name: str, newest: "dict[int, relations.Kept]") -> None:
+    def _load_relation(self, name: str, newest: "dict[int, tuple[int, relations.Kept]]") -> None:
         store = self.env.store
         try:
             raw = store.read(name)
@@ -451,11 +452,11 @@ class Node:
             other = newest.get(found.node)
             if other is not None:
                 # The record of a relationship that was replaced, left by a power loss.
-                loser = other if kept.counter > other.counter else kept
+                loser = other[1] if found.counter > other[0] else kept
                 store.remove(relations.record_name(loser.tag))
                 if loser is kept:
                     return
-            newest[kept.node] = kept
+            newest[kept.node] = (found.counter, kept)
         except PacktrustError as error:
             self._storage_error("relationships", error)
 
@@ -473,17 +474,18 @@ class Node:
             relation = relations.Kept(whole, self.env.store)
             whole.wipe()
             ondemand.tidy()  # the channel stays
-        for tag, other in list(self.relations.items()):
-            if other.node == relation.node and tag != relation.tag:
-                del self.relations[tag]
-                try:
-                    self.env.store.remove(relations.record_name(tag))
-                except StorageError as error:
-                    self._storage_error("storage", error)
-        self.relations[relation.tag] = relation
-        neighbour = self.neighbour(relation.node)
+        node = relation.node
+        other = self.relations.get(node)
+        if other is not None and other.tag != relation.tag:
+            try:
+                self.env.store.remove(relations.record_name(other.tag))
+            except StorageError as error:
+                self._storage_error("storage", error)
+        self.relations[node] = relation
+        neighbour = self.neighbour(node)
         if neighbour is not None and self.identity is not None:
             neighbour.key(relation, self.identity.fingerprint, self.boot_counter)
+            self.relations[node] = neighbour
             self.keyed(neighbour)
 
     def forget(self, counter: int, kind: str = "released") -> None:

@@ -73,6 +73,8 @@ from packtrust_node.node import Node
 from packtrust_node.post import Post, target_of
 from packtrust_node.slots import (
     ABSENT_MS,
+    BARE,
+    GOT,
     GOT_ALL,
     GOT_COMM,
     GOT_DETAIL,
@@ -81,7 +83,11 @@ from packtrust_node.slots import (
     GOT_STATUS_1,
     GOT_STATUS_2,
     GOT_STATUS_3,
+    KNOWN,
+    LOST,
+    MISSES,
     REPEATED,
+    WANTED,
     Latency,
     Slot,
     free_number,
@@ -101,8 +107,6 @@ MODULE_BUS = const(1)
 
 POLL_MS = const(100)
 BURST_MS = const(500)
-BACK_OFF_MS = const(1000)
-MISSES_TO_BACK_OFF = const(3)
 RECONNECT_MS = const(1100)
 # A poll without an answer by then is given up for lost.
 _ANSWER_MS = const(400)
@@ -226,9 +230,7 @@ class PackNode(Node):
         self.env.send(MODULE_BUS, frame)
 
     def _add_slot(self, number: int, unique_id: int) -> Slot:
-        slot = Slot(number, unique_id, Neighbour(self.module_bus, number))
-        slot.seen_ms = self.env.now_ms()
-        self.slots[number] = slot
+        slot = self.slots[number] = Slot(self.module_bus, number, unique_id, self.env.now_ms())
         return slot
 
     # -- what Node asks for --------------------------------------------------------------------------------------------
@@ -237,8 +239,7 @@ class PackNode(Node):
         """The app, or a module that is registered."""
         if node == self.own_node:
             return self.app
-        slot = self.slots.get(node)
-        return None if slot is None else slot.neighbour
+        return self.slots.get(node)
 
     def unique_id_of(self, node: int) -> int:
         """Unique id of a registered module, else 0."""
@@ -268,10 +269,7 @@ class PackNode(Node):
 
     def links(self) -> "list[Neighbour]":
         """The app and the modules."""
-        links = [self.app]
-        for slot in self.slots.values():
-            links.append(slot.neighbour)
-        return links
+        return [self.app] + list(self.slots.values())
 
     def group_key(self) -> "tuple[int, Buffer]":
         """As Node.group_key."""
@@ -292,18 +290,19 @@ class PackNode(Node):
         self._order = [self.slots[number] for number in sorted(self.slots) if self.slots[number].keyed]
         if neighbour is not self.app:
             slot = self.slots[neighbour.node]
-            slot.bare = False
+            slot.row[BARE] = 0
             self._isolated &= ~(1 << slot.number - 1)
             self._begin_round(slot, self.env.now_ms())
 
     def let_go(self) -> None:
         """Nobody will command the modules: Off, at once, and not when they miss us."""
         for slot in self._order:
-            slot.wanted = STATE_OFF
-            slot.neighbour.seal(MAX_STATE, self.broadcast.max_state(slot))
+            slot.row[WANTED] = STATE_OFF
+            slot.seal(MAX_STATE, self.broadcast.max_state(slot))
 
     def unkeyed(self) -> None:
         """Nobody's pack: the modules keep their numbers, and nothing else."""
+        now_ms = self.env.now_ms()
         self.app.unkey()
         self.commands.forget()
         if self.legacy is not None:
@@ -312,10 +311,9 @@ class PackNode(Node):
         self._disowned = []
         self._waiting = 0
         for slot in self.slots.values():
-            slot.neighbour.unkey()
-            slot.forget()
+            slot.forget(now_ms)
         self._order = []
-        self._announce_ms = self.env.now_ms()
+        self._announce_ms = now_ms
 
     def keyed_slots(self) -> "list[Slot]":
         """Modules we have keys with, by number."""
@@ -433,14 +431,14 @@ class PackNode(Node):
                     if payload is not None:
                         self._relay_back(slot, payload)
                 return
-            pairing = slot.neighbour.pairing(frame)
+            pairing = slot.pairing(frame)
             if pairing is not None:
-                self.endpoint.on_pairing(slot.neighbour, pairing)
+                self.endpoint.on_pairing(slot, pairing)
             if arbitration_id & ENCRYPTED or base == MODULE_LINK.handshake[1]:
-                event = slot.neighbour.feed(frame)
+                event = slot.feed(frame)
                 if event is None:
                     return
-                if self.observe(slot.neighbour, event):
+                if self.observe(slot, event):
                     self._on_record(slot, event)
                 elif event.kind == ESTABLISHED:
                     self._on_session(slot)
@@ -480,7 +478,8 @@ class PackNode(Node):
         if target_of(payload) != slot.number:
             self.count("relay")
             return
-        slot.seen_ms = self.env.now_ms()
+        if not slot.keyed:
+            slot.heard_ms = self.env.now_ms()
         self.reply(payload)
 
     # -- registration --------------------------------------------------------------------------------------------------
@@ -502,22 +501,23 @@ class PackNode(Node):
                 self.count("full")
                 self.env.log("module %d cannot be registered: all numbers are in use" % unique_id)
                 return
-        slot.seen_ms = now_ms
-        if slot.keyed and node == slot.number:
-            slot.bare = False
-            if slot.neighbour.established and not slot.misses:
+        if not slot.keyed:
+            slot.heard_ms = now_ms
+        elif node == slot.number:
+            slot.row[BARE] = 0
+            if slot.established and not slot.row[MISSES]:
                 self._twin(node, _ANNOUNCEMENTS)
                 self._challenge(slot, now_ms)
             # A module in session with us has said something in it before it announces.
-            if not slot.neighbour.established or slot.misses:
+            if not slot.established or slot.row[MISSES]:
                 self._connect(slot)
             return
         if node == slot.number:
             return  # registered, and only asked whether it is there
-        slot.bare = slot.keyed
+        slot.row[BARE] = slot.keyed
         if slot.keyed and slot.number not in self._disowned:
             # It had an owner, and says it has none: it, or somebody in its name while it answers our polls.
-            if slot.neighbour.established:
+            if slot.established:
                 self._disowned.append(slot.number)
             else:
                 self.count("factory")
@@ -542,7 +542,7 @@ class PackNode(Node):
         """A module that answers us has announced itself unasked: the first time after a request is the answer to that,
         however late a disturbed bus has brought it. Anybody can say that; who has its keys answers a HELLO, and a
         second one that does so is found. Not at every word, for a handshake costs both ends work."""
-        if self._heard[slot.number] > 1 and now_ms - slot.connect_ms >= CHALLENGE_MS:
+        if self._heard[slot.number] > 1 and slot.connecting_for_ms(now_ms) >= CHALLENGE_MS:
             self._connect(slot)
 
     def _isolate(self, slot: Slot) -> None:
@@ -550,10 +550,10 @@ class PackNode(Node):
         self._isolated |= 1 << slot.number - 1
         self.count("twin")
         self.env.log("module %d: another station has its keys too; isolated until it is keyed anew" % slot.number)
-        slot.wanted = STATE_OFF
-        slot.neighbour.seal(MAX_STATE, self.broadcast.max_state(slot))
-        slot.neighbour.seal(ALL_ISOLATE, encode("ALL_ISOLATE"))
-        channel = slot.neighbour.channel
+        slot.row[WANTED] = STATE_OFF
+        slot.seal(MAX_STATE, self.broadcast.max_state(slot))
+        slot.seal(ALL_ISOLATE, encode("ALL_ISOLATE"))
+        channel = slot.channel
         if channel is not None:
             channel.disconnect()
 
@@ -573,7 +573,7 @@ class PackNode(Node):
         now_ms = self.env.now_ms()
         if self._isolated >> slot.number - 1 & 1:
             return
-        if now_ms - slot.connect_ms >= RECONNECT_MS:
+        if slot.connecting_for_ms(now_ms) >= RECONNECT_MS:
             self._begin_round(slot, now_ms)
 
     def _begin_round(self, slot: Slot, now_ms: int) -> None:
@@ -581,20 +581,22 @@ class PackNode(Node):
         bit = 1 << slot.number - 1
         self._waiting |= bit
         oldest = None
+        oldest_ms = -1
         under_way = 0
         for neighbour in self.module_bus.whole:
-            if neighbour.connecting and neighbour is not slot.neighbour:
+            if neighbour.connecting and neighbour is not slot:
                 under_way += 1
                 other = self.slots.get(neighbour.node)
-                if other is not None and (oldest is None or other.connect_ms - oldest.connect_ms < 0):
+                if other is not None and other.connecting_for_ms(now_ms) > oldest_ms:
                     oldest = other
+                    oldest_ms = other.connecting_for_ms(now_ms)
         if under_way >= self.env.workspace.channels:
-            if oldest is None or now_ms - oldest.connect_ms < RECONNECT_MS:
+            if oldest is None or oldest_ms < RECONNECT_MS:
                 return
-            oldest.neighbour.give_up()  # it says nothing: when it is there it announces itself
+            oldest.give_up()  # it says nothing: when it is there it announces itself
         self._waiting &= ~bit
-        slot.connect_ms = now_ms
-        slot.neighbour.connect()
+        slot.connect_at(now_ms)
+        slot.connect()
 
     def _connect_next(self, now_ms: int) -> None:
         """Say HELLO to modules that had to wait."""
@@ -604,11 +606,10 @@ class PackNode(Node):
 
     def _on_session(self, slot: Slot) -> None:
         self._twin(-slot.number, _SESSIONS)
-        slot.misses = 0
+        slot.row[MISSES] = 0
         slot.poll_ms = None
-        slot.next_poll_ms = 0
         self.broadcast.join(slot.number)
-        slot.neighbour.seal(HARDWARE_REQUEST, encode("HARDWARE_REQUEST"))
+        slot.seal(HARDWARE_REQUEST, encode("HARDWARE_REQUEST"))
         self.commands.send_time(slot)
 
     def _on_record(self, slot: Slot, event: "Event") -> None:
@@ -621,12 +622,10 @@ class PackNode(Node):
             else:
                 self.count("unsupported")
             return
-        slot.seen_ms = self.env.now_ms()
-        if slot.misses:
-            slot.misses = 0
-            slot.next_poll_ms = slot.seen_ms
-        if slot.lost:
-            slot.lost = False
+        row = slot.row
+        row[MISSES] = 0
+        if row[LOST]:
+            row[LOST] = 0
             self.env.log("module %d is back" % slot.number)
         got = _BITS.get(base, 0)
         state = slot.state
@@ -637,7 +636,7 @@ class PackNode(Node):
             if state != slot.state or slot.poll_ms is None:
                 self._send_state(slot)
         elif got == GOT_FAULT:
-            if slot.poll_ms is None and slot.known & GOT_STATUS_1:
+            if slot.poll_ms is None and slot.row[KNOWN] & GOT_STATUS_1:
                 self._send_state(slot)
         elif got == GOT_HARDWARE:
             self.app.seal(MODULE_LIMITS, aggregate.module_limits(slot))
@@ -645,11 +644,10 @@ class PackNode(Node):
             self.commands.send_time(slot)
         elif base == GROUP_STATUS:
             self.broadcast.reported(slot.number, decode("GROUP_STATUS", event.data))
-        if slot.pending:
-            self.commands.shown(slot, base)
+        self.commands.shown(slot, base)
         if got & GOT_ALL and slot.poll_ms is not None:
-            slot.got |= got
-            if slot.got & GOT_ALL == GOT_ALL:
+            slot.row[GOT] |= got
+            if slot.row[GOT] & GOT_ALL == GOT_ALL:
                 self._poll_answered(slot)
 
     def _send_state(self, slot: Slot) -> None:
@@ -670,10 +668,10 @@ class PackNode(Node):
     def _poll_answered(self, slot: Slot) -> None:
         self.latency.add(self.env.now_ms() - (slot.poll_ms or 0))
         slot.poll_ms = None
-        slot.misses = 0
+        slot.row[MISSES] = 0
         if self._disowned and slot.number in self._disowned:
             self._disowned.remove(slot.number)
-            slot.bare = False
+            slot.row[BARE] = 0
             self.count("twin")  # it is there and has its keys
         if self.app.established:
             total, active = self._totals()
@@ -688,7 +686,7 @@ class PackNode(Node):
             start += 1
         for step in range(count):
             slot = self._order[(start + step) % count]
-            if slot.neighbour.established and now_ms - slot.next_poll_ms >= 0:
+            if slot.established and slot.poll_due(now_ms):
                 self._polled = slot.number
                 self._poll(slot, now_ms)
                 return
@@ -696,31 +694,29 @@ class PackNode(Node):
     def _poll(self, slot: Slot, now_ms: int) -> None:
         if slot.poll_ms is not None:
             self.latency.missed += 1
-            if not slot.got & GOT_ALL:
-                slot.misses += 1
-                if slot.misses >= MISSES_TO_BACK_OFF:
-                    slot.next_poll_ms = now_ms + BACK_OFF_MS
+            if not slot.row[GOT] & GOT_ALL:
+                slot.row[MISSES] = min(255, slot.row[MISSES] + 1)
         slot.poll_ms = now_ms
-        slot.got = 0
+        slot.row[GOT] = 0
         self._ask(slot)
 
     def _repeat(self, slot: Slot, now_ms: int) -> None:
         """Poll again, once a turn and out of it, where the next turn would come too late: nothing of the module can be
         cited by then. Or at once where nothing could be cited before: it has said something now."""
-        if slot.got:
-            wanted = slot.got == GOT_STATUS_1
+        got = slot.row[GOT]
+        if got:
+            wanted = got == GOT_STATUS_1
         else:
             age_ms = slot.age_ms(now_ms)
             wanted = 0 <= age_ms < CITATION_MAX_AGE_MS <= age_ms + POLL_MS * len(self._order) + STEP_MS
         if wanted:
-            slot.got |= REPEATED
+            slot.row[GOT] = got | REPEATED
             self._ask(slot)
 
     def _ask(self, slot: Slot) -> None:
-        neighbour = slot.neighbour
-        neighbour.seal(STATUS_REQUEST, self.broadcast.request(slot))
-        neighbour.seal(DETAIL_REQUEST, encode("DETAIL_REQUEST", cell_id=slot.next_cell()))
-        if neighbour.spent:
+        slot.seal(STATUS_REQUEST, self.broadcast.request(slot))
+        slot.seal(DETAIL_REQUEST, encode("DETAIL_REQUEST", cell_id=slot.next_cell()))
+        if slot.spent:
             self._connect(slot)
 
     # -- time ----------------------------------------------------------------------------------------------------------
@@ -756,11 +752,11 @@ class PackNode(Node):
             self._connect_next(now_ms)
         for slot in list(self.slots.values()):
             if slot.keyed:
-                slot.neighbour.tick()
+                slot.tick()
                 if slot.poll_ms is not None and now_ms - slot.poll_ms >= _ANSWER_MS:
                     self._repeat(slot, now_ms)
                 self._check_lost(slot, now_ms)
-            elif now_ms - slot.seen_ms > ABSENT_MS:
+            elif slot.silent_ms(now_ms) > ABSENT_MS:
                 del self.slots[slot.number]
         if now_ms - self._announce_ms >= 0:
             self._announce_ms = now_ms + (_SLOW_MS if self.app.keyed else _FAST_MS)
@@ -773,8 +769,8 @@ class PackNode(Node):
             self._send_module(Frame(compose(ANNOUNCE_REQUEST, NODE_UNREGISTERED), bytes(data)))
 
     def _check_lost(self, slot: Slot, now_ms: int) -> None:
-        if not slot.lost and slot.known & GOT_STATUS_1 and not slot.active(now_ms):
-            slot.lost = True
+        if not slot.row[LOST] and slot.row[KNOWN] & GOT_STATUS_1 and not slot.active(now_ms):
+            slot.row[LOST] = 1
             self.modules_lost += 1
             self.count("module-lost")
             if slot.number in self._disowned:

@@ -5,7 +5,7 @@ from struct import pack, unpack_from
 from packtrust._compat import const
 from packtrust.crypto import wipe
 from packtrust.errors import StorageError
-from packtrust.keys import SIDE_A, Relationship, fingerprint, lct_tag, terms
+from packtrust.keys import SIDE_A, SIDE_B, Relationship, fingerprint, lct_tag, terms
 from packtrust_node.store import newer_error
 
 TYPE_CHECKING = False
@@ -155,37 +155,88 @@ class Relation:
         return out
 
 
-class Kept:
-    """What a node keeps of a relationship in RAM: its terms, and no secret. All else is read from the store when it is
-    asked for, by `full()` several things at once; StorageError if the store fails.
+# What stays in RAM of a relationship, at the beginning of `Terms.row`; no secret.
+_TERMS = ">8sIIIHB"  # lct_tag, epoch, max_records, max_age_s, scope, flags
+TERMS_LENGTH = const(23)
+_EPOCH_AT = const(8)
+_MAX_RECORDS_AT = const(12)
+_MAX_AGE_S_AT = const(16)
+_SCOPE_AT = const(20)
+_FLAGS_AT = const(22)
+# In the flags.
+_KEYED = const(1)
+_SIDE_B = const(2)
+_TWO_EPOCHS = const(4)
 
-    two_epochs   whether the epoch before is still there
+
+class Terms:
+    """The terms of a relationship, packed: of 32 of them, a pack's RAM holds 23 bytes each. All else is read from the
+    store when it is asked for, by `full()` several things at once; StorageError if the store fails.
+
+    row     begins with the terms; all zero without keys
+    store   where the whole relationship is
+
+    Whoever wants to keep them keeps a `Kept`: a Neighbour's change with its next epoch.
     """
 
-    def __init__(self, relation: Relation, store: "Store") -> None:
-        self.counter = relation.counter
-        self.epoch = relation.epoch
-        self.node = relation.node
-        self.scope = relation.scope
-        self.side = relation.side
-        self.max_records = relation.max_records
-        self.max_age_s = relation.max_age_s
-        self.tag = relation.tag
-        self.two_epochs = relation.previous is not None
-        self._store = store
+    if TYPE_CHECKING:
+        row: bytearray
+        node: int
 
-    def __repr__(self) -> str:
-        return "<Kept node 0x%02x epoch %d>" % (self.node, self.epoch)
+        @property
+        def store(self) -> Store:
+            """See the class."""
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Kept) and (self.tag, self.epoch) == (other.tag, other.epoch)
+    @property
+    def keyed(self) -> bool:
+        """Whether there are keys."""
+        return self.row[_FLAGS_AT] != 0
 
-    def __hash__(self) -> int:
-        return hash(self.tag)
+    @property
+    def tag(self) -> bytes:
+        """The `lct_tag`."""
+        return bytes(self.row[:_EPOCH_AT])
+
+    @property
+    def epoch(self) -> int:
+        """The newest one."""
+        return self._number(_EPOCH_AT)
+
+    @property
+    def max_records(self) -> int:
+        """Of an epoch."""
+        return self._number(_MAX_RECORDS_AT)
+
+    @property
+    def max_age_s(self) -> int:
+        """Of an epoch."""
+        return self._number(_MAX_AGE_S_AT)
+
+    @property
+    def scope(self) -> int:
+        """What the app may do."""
+        return int(unpack_from(">H", self.row, _SCOPE_AT)[0])
+
+    @property
+    def side(self) -> int:
+        """Ours: SIDE_A or SIDE_B."""
+        return SIDE_B if self.row[_FLAGS_AT] & _SIDE_B else SIDE_A
+
+    @property
+    def two_epochs(self) -> bool:
+        """Whether the epoch before is still there."""
+        return self.row[_FLAGS_AT] & _TWO_EPOCHS != 0
+
+    def one_epoch(self) -> None:
+        """The epoch before is over."""
+        self.row[_FLAGS_AT] &= ~_TWO_EPOCHS
+
+    def _number(self, at: int) -> int:
+        return int(unpack_from(">I", self.row, at)[0])
 
     def full(self) -> Relation:
         """The whole relationship, the caller's own: wipe it after use."""
-        raw = self._store.read(record_name(self.tag))
+        raw = self.store.read(record_name(self.tag))
         if raw is None:
             raise StorageError("the record of a relationship is gone: claim and provision the node again")
         found = decode(raw)
@@ -229,6 +280,33 @@ class Kept:
             if name.startswith("__"):
                 raise AttributeError(name)
             return getattr(self.full(), name)
+
+
+class Kept(Terms):
+    """The terms of a relationship that no neighbour has taken yet."""
+
+    def __init__(self, relation: Relation, store: "Store") -> None:
+        self.node = relation.node
+        self.store = store  # type: ignore[misc]  # a neighbour has it from its bus
+        flags = _KEYED
+        if relation.side == SIDE_B:
+            flags |= _SIDE_B
+        if relation.previous is not None:
+            flags |= _TWO_EPOCHS
+        self.row = bytearray(
+            pack(
+                _TERMS,
+                relation.tag,
+                relation.epoch,
+                relation.max_records,
+                relation.max_age_s,
+                relation.scope,
+                flags,
+            )
+        )
+
+    def __repr__(self) -> str:
+        return "<Kept node 0x%02x epoch %d>" % (self.node, self.epoch)
 
 
 def make_relationship(

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust_node.neighbour import Neighbour
     from packtrust_node.node import Node
-    from packtrust_node.relation import Kept
+    from packtrust_node.relation import Terms
 
 TIMEOUT_MS = const(10000)
 REPEAT_MS = const(1000)
@@ -193,7 +193,7 @@ class Rotation:
         node.env.log("epoch %d of %s, made without an app" % (relation.epoch, relation.lct_id))
 
 
-def begin(node: "Node", relation: "Kept | Relation") -> "Rotation | None":
+def begin(node: "Node", relation: "Terms | Relation") -> "Rotation | None":
     """The pack's part in a rotation of a pair with a module, started. Raises PacktrustError without entropy."""
     neighbour = node.neighbour(relation.node)
     if neighbour is None:

@@ -1,16 +1,18 @@
 """The pack's picture of its modules: who they are, what they last said, and how they answer polls."""
 
 from array import array
+from struct import pack_into, unpack_from
 
 from packtrust._compat import const
 from packtrust.arbitration import NODE_MODULE_MAX
 from packtrust.messages.compact import field
 from packtrust.messages.table import STATE_OFF
+from packtrust_node.neighbour import Neighbour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust._typing import Buffer
-    from packtrust_node.neighbour import Neighbour
+    from packtrust_node.neighbour import Bus
 
 # A module that was not heard for this long counts as off.
 TIMEOUT_MS = const(4000)
@@ -18,39 +20,60 @@ TIMEOUT_MS = const(4000)
 FORGET_MS = const(11100)
 # And one that has not answered two requests to announce is no longer listed.
 ABSENT_MS = const(25000)
+# A module that has not answered this many polls in a row is polled only so often.
+MISSES_TO_BACK_OFF = const(3)
+BACK_OFF_MS = const(1000)
+# A command that the module has not shown to be obeyed is sent again after this many steps of 64 ms, about a second.
+RESEND_STEPS = const(16)
 
 # Answers of a poll, as bits.
 GOT_STATUS_1 = const(1)
 GOT_STATUS_2 = const(2)
 GOT_STATUS_3 = const(4)
-GOT_COMM = const(8)
-GOT_FAULT = const(16)
-GOT_DETAIL = const(32)
-GOT_ALL = const(63)
-GOT_HARDWARE = const(64)
-# In `Slot.got`, beside them: the poll was sent twice.
+GOT_FAULT = const(8)
+GOT_DETAIL = const(16)
+GOT_HARDWARE = const(32)
+GOT_COMM = const(64)
+GOT_ALL = const(95)  # all but HARDWARE, which is asked for once
+# In the byte GOT, beside them: the poll was sent twice.
 REPEATED = const(128)
 
-# Where `Slot.said` has the newest message of each kind: 8 bytes, in the order of the bits above.
-STATUS_1_AT = const(0)
-STATUS_2_AT = const(8)
-STATUS_3_AT = const(16)
-COMM_AT = const(24)
-FAULT_AT = const(32)
-DETAIL_AT = const(40)
-HARDWARE_AT = const(48)
-_SAID_LENGTH = const(56)
+# A slot's row, behind the terms of the relationship (relation.TERMS_LENGTH):
+# what the pack wants of the module
+WANTED = const(23)  # state
+RESENDS_LEFT = const(24)  # of the command for it that are left
+_RESEND_AT = const(25)  # when the next one is due, in steps of 64 ms
+_HV_BUS_MV = const(26)  # u32, with the command
+# polls
+MISSES = const(30)  # in a row to which nothing came, 255 at most
+GOT = const(31)  # GOT_*, and REPEATED: what has come to the last one
+_CELL = const(32)  # the one the next poll asks for
+# what is known of it
+KNOWN = const(33)  # GOT_*: of which messages below there is one
+LOST = const(34)  # 1: it fell silent and was counted as off
+BARE = const(35)  # 1: it announces as unregistered though we hold keys with it: it was released
+_CONNECT_MS = const(36)  # u32, when the last handshake was started
+_UNIQUE_ID = const(40)  # u32
+# data of its newest authentic messages, 8 bytes each, in the order of the bits above
+STATUS_1_AT = const(44)
+STATUS_2_AT = const(52)
+STATUS_3_AT = const(60)
+FAULT_AT = const(68)
+DETAIL_AT = const(76)
+HARDWARE_AT = const(84)
+# of each cell so far: mV, and centi-degrees above -327.68, u16 each; all zero while it has told nothing
+_CELLS_AT = const(92)
 
 _CELLS_MAX = const(192)
+_CELL_LENGTH = const(4)
 
 # A cell nobody has asked for yet.
 UNKNOWN_MV = const(0)
 UNKNOWN_CENTI_C = const(-32768)
 _CENTI_C_OFFSET = const(32768)
 
-
-_NOTHING = bytearray()
-_NOBODY = ()
+_STEP_BITS = const(6)
+_U32 = const(0xFFFFFFFF)
 
 
 class Pending:
@@ -78,133 +101,168 @@ class Pending:
         self.limits = limits
 
 
-class Slot:
-    """One module by its number. A gateway has 31 of them: what a module says is kept as it came.
+class Slot(Neighbour):
+    """One module by its number. A gateway has 31 of them, so nearly all of it is one row of bytes, as laid out above;
+    what a module says is kept as it came.
 
-    said    data of its newest authentic messages (STATUS_1_AT, ..), each 8 bytes; `known`: GOT_* of those that came
-    cells   of each cell so far: mV, and centi-degrees above -327.68
+    heard_ms   as Neighbour; while there are no keys with it: when it announced
+    poll_ms    when the poll that is not answered yet was sent, or None
     """
 
-    def __init__(self, number: int, unique_id: int, neighbour: "Neighbour") -> None:
-        self.number = number
-        self.unique_id = unique_id
-        self.neighbour = neighbour
-        self.seen_ms = 0  # when it announced, or said anything authentic
-        self.bare = False  # it announces as unregistered though we hold keys with it: it was released
-        self.said = _NOTHING
-        self.known = 0
-        self.cells = array("H")
-        # what the pack wants of it
-        self.wanted = STATE_OFF
-        self.hv_bus_mv = 0
-        self.resend_ms = 0
-        self.resends = 0
-        self.pending = _NOBODY  # type: tuple[Pending, ...]
-        self.lost = False
-        # polls
-        self.poll_ms = None  # type: int | None  # when the unanswered poll was sent
-        self.next_poll_ms = 0
-        self.got = 0
-        self.misses = 0  # polls in a row to which nothing came
-        self.cell = 0
-        self.connect_ms = -1000  # when the last handshake was started
+    def __init__(self, bus: "Bus", number: int, unique_id: int, now_ms: int) -> None:
+        Neighbour.__init__(self, bus, number, _CELLS_AT)
+        self.heard_ms = now_ms
+        self.poll_ms = None  # type: int | None
+        pack_into("<I", self.row, _UNIQUE_ID, unique_id)
+        self.connect_at(now_ms - 1000)
+        self.row[WANTED] = STATE_OFF
 
     @property
-    def keyed(self) -> bool:
-        """Whether there are keys with it."""
-        return self.neighbour.keyed
+    def number(self) -> int:
+        """Its node byte."""
+        return self.node
+
+    @property
+    def unique_id(self) -> int:
+        """Of the module that announced itself."""
+        return int(unpack_from("<I", self.row, _UNIQUE_ID)[0])
 
     @property
     def state(self) -> int:
         """The state it last showed."""
-        return field("STATUS_1", "state", self.said, STATUS_1_AT) if self.known & GOT_STATUS_1 else STATE_OFF
+        row = self.row
+        return field("STATUS_1", "state", row, STATUS_1_AT) if row[KNOWN] & GOT_STATUS_1 else STATE_OFF
 
     def figures(self) -> "dict[str, object]":
         """For the console; no secrets."""
-        neighbour = self.neighbour
         shown = {"unique_id": self.unique_id, "keyed": self.keyed}  # type: dict[str, object]
-        if neighbour.keyed:
-            shown["session"] = neighbour.established
-            shown["epoch"] = neighbour.session_epoch
+        if self.keyed:
+            shown["session"] = self.established
+            shown["epoch"] = self.session_epoch
             shown["state"] = self.state
-            shown["wanted"] = self.wanted
-            shown["records"] = neighbour.stats
-            shown["unsent"] = neighbour.unsent
+            shown["wanted"] = self.row[WANTED]
+            shown["records"] = self.stats
+            shown["unsent"] = self.unsent
         return shown
+
+    # -- times ---------------------------------------------------------------------------------------------------------
 
     def age_ms(self, now_ms: int) -> int:
         """How long ago its last authentic record came, -1 for never."""
-        last = self.neighbour.last_authentic_ms
-        return -1 if last is None else now_ms - last
+        return -1 if self.heard_ms is None or not self.keyed else now_ms - self.heard_ms
 
     def active(self, now_ms: int) -> bool:
         """Whether it was heard, authentically, within the time-out."""
         return 0 <= self.age_ms(now_ms) <= TIMEOUT_MS
 
+    def silent_ms(self, now_ms: int) -> int:
+        """How long a module without keys has not announced itself."""
+        return now_ms - (self.heard_ms or 0)
+
+    def poll_due(self, now_ms: int) -> bool:
+        """Whether it may be polled: one that does not answer is so less often."""
+        return self.row[MISSES] < MISSES_TO_BACK_OFF or self.poll_ms is None or now_ms - self.poll_ms >= BACK_OFF_MS
+
+    def connecting_for_ms(self, now_ms: int) -> int:
+        """How long ago the last handshake was started."""
+        return now_ms - unpack_from("<I", self.row, _CONNECT_MS)[0] & _U32
+
+    def connect_at(self, now_ms: int) -> None:
+        """A handshake is started."""
+        pack_into("<I", self.row, _CONNECT_MS, now_ms & _U32)
+
+    # -- what the pack wants of it -------------------------------------------------------------------------------------
+
+    @property
+    def hv_bus_mv(self) -> int:
+        """What the command for the state it is to have says of the bus."""
+        return int(unpack_from("<I", self.row, _HV_BUS_MV)[0])
+
+    def want(self, state: int, hv_bus_mv: int, resends: int) -> None:
+        """Keep a command."""
+        row = self.row
+        row[WANTED] = state
+        row[RESENDS_LEFT] = resends
+        pack_into("<I", row, _HV_BUS_MV, hv_bus_mv)
+
+    def resend_later(self, now_ms: int) -> None:
+        """The command has been sent."""
+        self.row[_RESEND_AT] = (now_ms >> _STEP_BITS) + RESEND_STEPS & 0xFF
+
+    def resend_due(self, now_ms: int) -> bool:
+        """Whether the command is to be sent again; to be asked every few seconds."""
+        return (now_ms >> _STEP_BITS) - self.row[_RESEND_AT] & 0xFF < 128
+
+    # -- what it says --------------------------------------------------------------------------------------------------
+
     def take(self, got: int, data: "Buffer") -> None:
         """Keep a message; `got` is its bit, one of GOT_*."""
-        if not self.known:
-            self.said = bytearray(_SAID_LENGTH)
-        said = self.said
-        self.known |= got
-        at = 0
+        row = self.row
+        row[KNOWN] |= got
+        if got == GOT_COMM:
+            return  # only that it came
+        at = STATUS_1_AT
         while got > 1:
             got >>= 1
             at += 8
         for index in range(8):
-            said[at + index] = data[index] if index < len(data) else 0
+            row[at + index] = data[index] if index < len(data) else 0
         if at == DETAIL_AT:
             self._take_detail()
 
     def _take_detail(self) -> None:
         """Keep the values of one cell."""
-        cell = field("DETAIL", "cell_id", self.said, DETAIL_AT)
+        row = self.row
+        cell = field("DETAIL", "cell_id", row, DETAIL_AT)
         if cell >= _CELLS_MAX:
             return
-        cells = self.cells
-        while len(cells) <= 2 * cell:
-            cells.append(UNKNOWN_MV)
-            cells.append(UNKNOWN_CENTI_C + _CENTI_C_OFFSET)
-        cells[2 * cell] = field("DETAIL", "cell_mv", self.said, DETAIL_AT)
-        centi_c = field("DETAIL", "cell_centi_c", self.said, DETAIL_AT)
-        cells[2 * cell + 1] = max(-32768, min(32767, centi_c)) + _CENTI_C_OFFSET
+        at = _CELLS_AT + _CELL_LENGTH * cell
+        if len(row) <= at:
+            row.extend(bytes(at + _CELL_LENGTH - len(row)))
+        centi_c = max(-32768, min(32767, field("DETAIL", "cell_centi_c", row, DETAIL_AT)))
+        pack_into("<HH", row, at, field("DETAIL", "cell_mv", row, DETAIL_AT), centi_c + _CENTI_C_OFFSET)
 
     @property
     def cell_count(self) -> int:
         """How many cells have told something."""
-        return len(self.cells) // 2
+        return (len(self.row) - _CELLS_AT) // _CELL_LENGTH
+
+    def _cell_value(self, at: int) -> int:
+        row = self.row
+        return row[_CELLS_AT + at] | row[_CELLS_AT + at + 1] << 8
 
     def cell_mv(self, cell: int) -> int:
         """Voltage of a cell, UNKNOWN_MV before it was told."""
-        return self.cells[2 * cell]
+        return self._cell_value(_CELL_LENGTH * cell)
 
     def cell_centi_c(self, cell: int) -> int:
         """Temperature of a cell, UNKNOWN_CENTI_C before it was told."""
-        return self.cells[2 * cell + 1] - _CENTI_C_OFFSET
+        return self._cell_value(_CELL_LENGTH * cell + 2) - _CENTI_C_OFFSET
 
     def next_cell(self) -> int:
         """The cell the next poll asks for."""
-        count = field("STATUS_1", "cell_count", self.said, STATUS_1_AT) if self.known & GOT_STATUS_1 else 0
-        cell = self.cell
-        self.cell = (cell + 1) % count if count else 0
+        row = self.row
+        count = field("STATUS_1", "cell_count", row, STATUS_1_AT) if row[KNOWN] & GOT_STATUS_1 else 0
+        cell = row[_CELL]
+        row[_CELL] = (cell + 1) % count if count else 0
         return cell if cell < count else 0
 
-    def forget(self) -> None:
+    def forget(self, now_ms: int) -> None:
         """Its keys are gone: what it said under them is no more than history."""
-        self.said = _NOTHING
-        self.known = 0
-        self.cells = array("H")
-        self.wanted = STATE_OFF
-        self.pending = _NOBODY
+        self.unkey()
+        self.heard_ms = now_ms
         self.poll_ms = None
-        self.misses = 0
+        row = bytearray(_CELLS_AT)
+        row[_CONNECT_MS:STATUS_1_AT] = self.row[_CONNECT_MS:STATUS_1_AT]
+        row[LOST : BARE + 1] = self.row[LOST : BARE + 1]
+        self.row = row
 
 
 def free_number(slots: "dict[int, Slot]", now_ms: int) -> int:
     """The lowest number that is free, or taken by an unkeyed module that is gone; 0 if all are in use."""
     for number in range(1, NODE_MODULE_MAX + 1):
         slot = slots.get(number)
-        if slot is None or (not slot.keyed and now_ms - slot.seen_ms > FORGET_MS):
+        if slot is None or (not slot.keyed and slot.silent_ms(now_ms) > FORGET_MS):
             return number
     return 0
 

@@ -16,7 +16,7 @@ from packtrust_node.store import newer_error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust_node.node import Node
-    from packtrust_node.relation import Kept, Relation
+    from packtrust_node.relation import Relation, Terms
 
 RECORD = "usage"
 
@@ -61,7 +61,7 @@ class Usage:
         self._unsaved = 0
         self._kept = False  # what newer firmware has stored: nothing is stored over it
 
-    def _at(self, relation: "Kept | Relation") -> int:
+    def _at(self, relation: "Terms | Relation") -> int:
         """Where its figures are: the node's own link first, the modules by number."""
         node = relation.node
         at = 0 if node == self._node.own_node else _FIGURES * (node & 31)
@@ -69,15 +69,15 @@ class Usage:
             self._figures.append(0)
         return at
 
-    def records(self, relation: "Kept | Relation") -> int:
+    def records(self, relation: "Terms | Relation") -> int:
         """Records of its epoch so far."""
         return self._figures[self._at(relation)]
 
-    def age_s(self, relation: "Kept | Relation") -> int:
+    def age_s(self, relation: "Terms | Relation") -> int:
         """Seconds with power since its epoch began."""
         return self._figures[self._at(relation) + _AGE_S]
 
-    def used(self, relation: "Kept | Relation", eighths: int) -> bool:
+    def used(self, relation: "Terms | Relation", eighths: int) -> bool:
         """Whether so much of its epoch is used, by either limit; all of it by the records alone."""
         if self.records(relation) >= (relation.max_records * eighths) >> 3:
             return True
@@ -86,7 +86,7 @@ class Usage:
     def limit(self, now_ms: int) -> int:
         """From how many eighths on a pack must replace an epoch itself: an app that is there is given time to do it."""
         app = self._node.neighbour(self._node.own_node)
-        there = app is not None and app.established and now_ms - (app.last_authentic_ms or 0) < APP_GONE_MS
+        there = app is not None and app.established and now_ms - (app.heard_ms or 0) < APP_GONE_MS
         return OVERDUE if there else DUE
 
     def is_due(self, now_ms: int) -> bool:
@@ -100,13 +100,13 @@ class Usage:
                 return True
         return False
 
-    def begin(self, relation: "Kept | Relation") -> None:
+    def begin(self, relation: "Terms | Relation") -> None:
         """A new epoch is in force."""
         at = self._at(relation)
         self._figures[at] = self._figures[at + _AGE_S] = 0
         self._save_s = 0
         neighbour = self._node.neighbour(relation.node)
-        if neighbour is not None:
+        if neighbour is not None and neighbour.used_up:
             neighbour.used_up = False
 
     def forget(self) -> None:

@@ -160,8 +160,8 @@ MORE = [
         [
             (
                 "packtrust_node.broadcast",
-                "        return slot.neighbour.established and not slot.bare and slot.active(now_ms)",
-                "        return slot.neighbour is not None",
+                "        return slot.established and not slot.row[BARE] and slot.active(now_ms)",
+                "        return slot is not None",
             )
         ],
         "tests/unit/core/test_node_broadcast.py",
@@ -601,9 +601,9 @@ MORE = [
             (
                 "packtrust_node.node",
                 "        if event.kind == REFUSED:\n",
-                "        neighbour.last_authentic_ms = self.env.now_ms()\n        if event.kind == REFUSED:\n",
+                "        neighbour.heard_ms = self.env.now_ms()\n        if event.kind == REFUSED:\n",
             ),
-            ("packtrust_node.limp", "            if slot.lost:", "            if not slot.active(now_ms):"),
+            ("packtrust_node.limp", "            if slot.row[LOST]:", "            if not slot.active(now_ms):"),
         ],
         "tests/attacks/test_limp.py",
     ),

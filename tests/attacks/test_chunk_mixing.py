@@ -39,8 +39,8 @@ def carry_out(bench):
             records[key][-1].append(frame)
     bench.pack.module_bus.faults.clear()
     bench.pack.power_off("module1")
-    opened = slot.neighbour.channel.stats["opened"]
-    tags = slot.neighbour.channel.stats.get("tag", 0)
+    opened = slot.channel.stats["opened"]
+    tags = slot.channel.stats.get("tag", 0)
     station = attacker(bench, "module")
     mixed = 0
     for found in records.values():
@@ -50,8 +50,8 @@ def carry_out(bench):
                 bench.pack.run_for(5)
                 mixed += 1
     assert mixed > 3
-    count = slot.neighbour.channel.stats["opened"] - opened
-    assert count or slot.neighbour.channel.stats["tag"] > tags
+    count = slot.channel.stats["opened"] - opened
+    assert count or slot.channel.stats["tag"] > tags
     return "%d mixed records are opened" % count if count else ""
 
 

@@ -17,6 +17,7 @@ from attacker import (
     modules_of,
     nodes_of,
     obeyed,
+    relations_of,
     sessions,
     total,
     unharmed,
@@ -26,6 +27,7 @@ from packtrust.frame import Frame
 from packtrust.messages import MESSAGES, standard_id
 from packtrust.messages.table import STATE_OFF, STATE_ON
 from packtrust.policy import DEFAULT_POLICY
+from packtrust_node.slots import WANTED
 from weakening import Weakening
 
 ATTACK = Attack(
@@ -58,8 +60,8 @@ def snapshot(bench):
             (node.own_node, node.state, node.max_state, node.limits, node.balancing, len(node.relations), node.time_s)
             for node in modules_of(bench)
         ],
-        "wanted": [(slot.number, slot.unique_id, slot.wanted, slot.keyed) for slot in pack.keyed_slots()],
-        "relations": [sorted(node.relations) for node in nodes_of(bench)],
+        "wanted": [(slot.number, slot.unique_id, slot.row[WANTED], slot.keyed) for slot in pack.keyed_slots()],
+        "relations": [relations_of(node) for node in nodes_of(bench)],
         "owners": [bytes(node.identity.owner_public) for node in nodes_of(bench)],
     }
 

@@ -44,7 +44,7 @@ def strangers(bench, pack):
     usage = pack.usage
     usage._figures[usage._at(relation)] -= MARGIN
     recorded = [frame.copy() for _, bus, _, frame in bench.log if bus == MODULE_BUS]
-    node = pack.slots[1].neighbour
+    node = pack.slots[1]
     iv_base = bytes(node.channel._session.state[68:72])
     segmenter = Segmenter()
     for number in range(1200):

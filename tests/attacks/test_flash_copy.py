@@ -39,9 +39,9 @@ def copy_of(bench, name):
 def module(bench, found_ms=FOUND_MS):
     slot = slot_of(bench, "module1")
     copy_of(bench, "module1")
-    found = bench.pack.run_until(lambda: not slot.neighbour.established, found_ms)
+    found = bench.pack.run_until(lambda: not slot.established, found_ms)
     bench.pack.run_for(1000)
-    if not found or slot.neighbour.established:
+    if not found or slot.established:
         return "the pack goes on with two modules of one identity"
     given = command(bench, bench.node.set_state(STATE_ON))
     bench.pack.run_for(11_100)
@@ -55,7 +55,7 @@ def both_at_once(bench):
     bench.pack.power_cycle("pack")
     bench.pack.run_for(8000)
     pack = bench.pack.node("pack")
-    if slot_of(bench, "module1").neighbour.established or not total(pack, "twin"):
+    if slot_of(bench, "module1").established or not total(pack, "twin"):
         return "the pack boots into a session with one of two modules"
     return ""
 
@@ -100,7 +100,7 @@ def test_new_keys_without_the_copy_end_the_isolation(keyed):
     keyed.pack.run_for(YOUNG_MS)
     assert module(keyed) == ""
     leave(keyed, "copy")
-    assert not slot_of(keyed, "module1").neighbour.established
+    assert not slot_of(keyed, "module1").established
     for lct_id, record in list(keyed.store.relationships.items()):
         if record.unique_id_b == keyed.pack.configs["module1"]["unique_id"]:
             keyed.run(keyed.provisioner().install(lct_id))

@@ -15,7 +15,19 @@ import pytest
 import packtrust
 import packtrust_node
 from attack_suite import Attack
-from attacker import PACK, attacker, leave, modules_of, nodes_of, obeyed, opening, sessions, total, unharmed
+from attacker import (
+    PACK,
+    attacker,
+    leave,
+    modules_of,
+    nodes_of,
+    obeyed,
+    opening,
+    relations_of,
+    sessions,
+    total,
+    unharmed,
+)
 from packtrust.arbitration import ENCRYPTED, TOGGLE, compose
 from packtrust.frame import Frame
 from packtrust.messages import MESSAGES
@@ -46,7 +58,7 @@ SEALABLE = [row.base for row in MESSAGES if DEFAULT_POLICY.is_sealable(row.base)
 def channels_of(bench):
     pack = bench.pack.node("pack")
     found = [bench.node.channel, pack.app.channel]
-    found += [slot.neighbour.channel for slot in pack.keyed_slots()]
+    found += [slot.channel for slot in pack.keyed_slots()]
     return found + [node._pack.channel for node in modules_of(bench)]
 
 
@@ -137,7 +149,7 @@ FLOODS = {
 def test_flood(keyed, kind):
     bus, make = FLOODS[kind]
     rng = random.Random(kind)
-    before = [(bytes(node.identity.owner_public), sorted(node.relations)) for node in nodes_of(keyed)]
+    before = [(bytes(node.identity.owner_public), relations_of(node)) for node in nodes_of(keyed)]
     opened_by_modules = {}
     for node in modules_of(keyed):
         opened_by_modules[node.unique_id] = node.state
@@ -147,7 +159,7 @@ def test_flood(keyed, kind):
     keyed.pack.run_for(1500)
     # A second flood of the same size leaves no more behind than the first.
     assert held(keyed) <= max(middle, 200)
-    assert [(bytes(node.identity.owner_public), sorted(node.relations)) for node in nodes_of(keyed)] == before
+    assert [(bytes(node.identity.owner_public), relations_of(node)) for node in nodes_of(keyed)] == before
     assert {node.unique_id: node.state for node in modules_of(keyed)} == opened_by_modules
     for node in nodes_of(keyed):
         assert node.endpoint.staged == 0

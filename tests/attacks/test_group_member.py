@@ -21,7 +21,7 @@ ATTACK = Attack(
         (
             "packtrust_node.module",
             "            if state < self.max_state:\n                self._lower(state)\n",
-            "            self._pack.last_authentic_ms = self.env.now_ms()\n            self._lower(state)\n",
+            "            self._pack.heard_ms = self.env.now_ms()\n            self._lower(state)\n",
         )
     ),
 )

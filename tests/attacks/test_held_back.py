@@ -11,6 +11,7 @@ import pytest
 from attack_suite import Attack
 from attacker import command, modules_of, obeyed, total, unharmed
 from packtrust.messages.table import STATE_OFF, STATE_ON
+from packtrust_node.slots import WANTED
 from weakening import Weakening
 
 ATTACK = Attack(
@@ -99,7 +100,7 @@ def test_a_command_to_the_pack_late(keyed, base):
     keyed.pack.run_until(lambda: given.done, 30_000)
     assert given.state != "obeyed"
     assert watch(keyed, 8, lambda: all_off(keyed)) == []
-    assert all(slot.wanted == STATE_OFF for slot in pack.keyed_slots())
+    assert all(slot.row[WANTED] == STATE_OFF for slot in pack.keyed_slots())
     assert total(pack, "replay", "old", "stale") > 0
     keyed.pack.vcu.faults.clear()
     keyed.pack.run_for(6000)

@@ -55,7 +55,7 @@ def sealed(module, full_id, data, ahead=5):
 def test_his_records_under_another_ones_number(insider):
     bench, one, two, station = insider
     pack = bench.pack.node("pack")
-    other = pack.slots[two.own_node].neighbour.channel
+    other = pack.slots[two.own_node].channel
     opened = other.stats["opened"]
     unknown = other.stats.get("unknown-session", 0)
     bench.pack.power_off("module2")
@@ -99,7 +99,7 @@ def test_a_true_record_moved_to_another_id(insider, kind):
     """A record of module 2 that the pack has not got yet (he is faster, or it was lost there), under another ID."""
     bench, one, two, station = insider
     pack = bench.pack.node("pack")
-    channel = pack.slots[two.own_node].neighbour.channel
+    channel = pack.slots[two.own_node].channel
     bench.pack.add_fault("module", kind="loss", receiver="pack", sender="module2", extended=True, count=400)
     tap = Tap(bench, "module")
     bench.pack.run_for(1500)
@@ -107,7 +107,7 @@ def test_a_true_record_moved_to_another_id(insider, kind):
     assert len(recorded) > 50
     bench.pack.module_bus.faults.clear()
     opened, refused = channel.stats["opened"], channel.stats.get("tag", 0)
-    mine = pack.slots[one.own_node].neighbour.channel
+    mine = pack.slots[one.own_node].channel
     unknown = mine.stats.get("unknown-session", 0)
     bench.pack.power_off("module2")
     for frame in recorded:

@@ -23,7 +23,7 @@ ATTACK = Attack(
         (
             "packtrust_node.node",
             "        if event.kind == REFUSED:\n",
-            "        neighbour.last_authentic_ms = self.env.now_ms()\n        if event.kind == REFUSED:\n",
+            "        neighbour.heard_ms = self.env.now_ms()\n        if event.kind == REFUSED:\n",
         ),
     ),
 )

@@ -40,9 +40,9 @@ ATTACK = Attack(
         (
             "packtrust_node.node",
             "        if event.kind == REFUSED:\n",
-            "        neighbour.last_authentic_ms = self.env.now_ms()\n        if event.kind == REFUSED:\n",
+            "        neighbour.heard_ms = self.env.now_ms()\n        if event.kind == REFUSED:\n",
         ),
-        ("packtrust_node.limp", "            if slot.lost:", "            if not slot.active(now_ms):"),
+        ("packtrust_node.limp", "            if slot.row[LOST]:", "            if not slot.active(now_ms):"),
         ("packtrust_node.legacy", "if state > self._granted or pack.limp.active:", "if state > self._granted:"),
     ),
 )
@@ -90,7 +90,7 @@ def forced_in_again(bench, app):
 
 def left(bench, app):
     """Forged signs of life of the module that is gone, and a member's broadcast that says it is over."""
-    iv_base = bytes(bench.nodes["pack"].slots[2].neighbour.channel._session.state[68:72])
+    iv_base = bytes(bench.nodes["pack"].slots[2].channel._session.state[68:72])
     in_limp_mode(bench, app)
     pack, one = bench.nodes["pack"], modules_of(bench)[0]
     segmenter = Segmenter()

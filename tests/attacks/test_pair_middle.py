@@ -124,7 +124,7 @@ def test_attack():
     assert not module.relations and len(pack.relations) == 1  # that of the app
     bench.run(61_000)
     app.introduce(1)
-    bench.until(lambda: pack.slots[1].neighbour.established, 10_000)
+    bench.until(lambda: pack.slots[1].established, 10_000)
     assert relation_of(pack, 1).root == relation_of(module, 1).root
     bench.sound()
 

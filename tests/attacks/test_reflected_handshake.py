@@ -30,7 +30,7 @@ ATTACK = Attack(
 def carry_out(bench):
     slot = slot_of(bench, "module1")
     bench.pack.power_off("module1")
-    count = slot.neighbour.channel.stats["established"]
+    count = slot.channel.stats["established"]
     station = attacker(bench, "module")
     for step in range(4000):
         del station.heard[:]
@@ -40,7 +40,7 @@ def carry_out(bench):
         for frame in station.heard:
             if frame.arbitration_id >> 18 == 0x539 and frame.arbitration_id & 0xFF == slot.number:
                 station.send(Frame(compose(0x531, 0) | frame.arbitration_id & 0x3FFFF, frame.data))
-    made = slot.neighbour.channel.stats["established"] - count
+    made = slot.channel.stats["established"] - count
     return "the pack holds a session with itself" if made else ""
 
 

@@ -40,7 +40,7 @@ def opened(bench):
     pack = bench.pack.node("pack")
     channels = [bench.node.channel, pack.app.channel]
     for slot in pack.keyed_slots():
-        channels.append(slot.neighbour.channel)
+        channels.append(slot.channel)
     channels += [node._pack.channel for node in modules_of(bench)]
     return channels, [channel.stats["opened"] for channel in channels]
 
@@ -130,7 +130,7 @@ def test_no_record_is_opened_twice(recorded):
     pack = bench.pack.node("pack")
     bench.pack.power_off("module1")
     bench.pack.power_off("app")
-    channels = {slot.number: slot.neighbour.channel for slot in pack.keyed_slots()}
+    channels = {slot.number: slot.channel for slot in pack.keyed_slots()}
     gone = next(
         number for number, slot in pack.slots.items() if slot.unique_id == bench.pack.configs["module1"]["unique_id"]
     )
@@ -165,13 +165,13 @@ def carry_out(bench):
     unique_id = bench.pack.configs["module1"]["unique_id"]
     gone = next(slot for slot in pack.slots.values() if slot.unique_id == unique_id)
     bench.pack.run_for(100)
-    opened_before = gone.neighbour.channel.stats["opened"]
+    opened_before = gone.channel.stats["opened"]
     station = attacker(bench, "module", "replay")
     for _, sender, frame in module:
         if sender == "module1":
             station.send(frame)
             bench.pack.run_for(1)
-    count = gone.neighbour.channel.stats["opened"] - opened_before
+    count = gone.channel.stats["opened"] - opened_before
     return "%d records of a module without power are opened" % count if count else ""
 
 

@@ -39,7 +39,7 @@ def keys_in_use(bench):
     """IV base -> key, of the sessions that seal now."""
     found = {}
     pack = bench.pack.node("pack")
-    for neighbour in [pack.app, *(slot.neighbour for slot in pack.slots.values())]:
+    for neighbour in [pack.app, *(slot for slot in pack.slots.values())]:
         if neighbour.established:
             state = neighbour.channel._session.state
             found[bytes(state[64:68])] = bytes(state[:32])

@@ -9,7 +9,7 @@ Success    would be a device that pins the rogue as owner, takes keys from it, o
 import pytest
 
 from attack_suite import Attack
-from attacker import PACK, Tap, commission, modules_of, nodes_of, rogue_app, total, unharmed
+from attacker import PACK, Tap, commission, modules_of, nodes_of, relations_of, rogue_app, total, unharmed
 from packtrust import package, provision
 from packtrust.crypto import hpke
 from weakening import Weakening
@@ -96,11 +96,11 @@ def test_the_burnt_code_is_of_no_use(keyed):
     assert set(fresh_codes.values()) == {b""}
     rogue = rogue_app(keyed)
     for target, node in targets(keyed):
-        before = dict(node.relations)
+        before = relations_of(node)
         reasons = try_everything(rogue, target, node, GUESSES)
         assert 0 not in reasons
         assert node.identity.owner_public == keyed.store.public_key
-        assert node.relations == before
+        assert relations_of(node) == before
     unharmed(keyed)
 
 
@@ -122,14 +122,14 @@ def test_the_owners_packages_played_again(fresh):
     transfers = [frame for frame in recorded if frame.is_extended_id and frame.arbitration_id == 0x431 << 18 | PACK]
     assert len(transfers) > 200
     fresh.pack.run_for(60_000)  # what was answered twice within 30 s would be the owner's own repeat
-    before = {node.unique_id: (node.identity.counter, dict(node.relations)) for node in nodes_of(fresh)}
+    before = {node.unique_id: (node.identity.counter, relations_of(node)) for node in nodes_of(fresh)}
     refused = sum(total(node, "rollback", "not-owner", "state", "keys") for node in nodes_of(fresh))
     rogue = rogue_app(fresh)
     for frame in transfers:
         rogue.send(frame)
         fresh.pack.run_for(1)
     fresh.pack.run_for(2000)
-    assert before == {node.unique_id: (node.identity.counter, dict(node.relations)) for node in nodes_of(fresh)}
+    assert before == {node.unique_id: (node.identity.counter, relations_of(node)) for node in nodes_of(fresh)}
     assert sum(total(node, "rollback", "not-owner", "state", "keys") for node in nodes_of(fresh)) > refused
     assert all(node.endpoint.staged == 0 for node in nodes_of(fresh))
     unharmed(fresh)

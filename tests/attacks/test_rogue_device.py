@@ -91,9 +91,9 @@ def test_an_impostor_of_a_keyed_module_gets_no_session(keyed):
     slot = pack.slots[number]
     real = swap(keyed, "module1")
     impostor = keyed.pack.node("module1")
-    opened = slot.neighbour.channel.stats["opened"]
+    opened = slot.channel.stats["opened"]
     keyed.pack.run_for(15_000)
-    assert slot.neighbour.channel.stats["opened"] == opened
+    assert slot.channel.stats["opened"] == opened
     assert impostor.relations == {}
     assert number not in keyed.node.model.online(keyed.pack.now_ms)
     with pytest.raises(ProofFailed, match="another binding key than the one it proved before"):
@@ -153,7 +153,7 @@ def test_announcements_of_strangers_displace_nobody(keyed):
     assert len(pack.slots) <= 31
     for number, unique_id in before.items():
         assert pack.slots[number].unique_id == unique_id
-        assert pack.slots[number].neighbour.established
+        assert pack.slots[number].established
     assert {node.own_node for node in map(keyed.pack.node, ("module1", "module2"))} == set(before)
     unharmed(keyed)
 
@@ -165,7 +165,7 @@ def carry_out(bench):
     bench.pack.power_off("module1")
     unique_id = bench.pack.configs["module1"]["unique_id"]
     slot = next(slot for slot in pack.slots.values() if slot.unique_id == unique_id)
-    count = slot.neighbour.channel.stats["established"]
+    count = slot.channel.stats["established"]
     station = attacker(bench, "module")
     answer = Segmenter()
     for step in range(60):
@@ -174,9 +174,9 @@ def carry_out(bench):
             station.send(announcement(slot))
         bench.pack.run_for(100)
         if any(frame.arbitration_id >> 18 == 0x539 for frame in station.heard):
-            reply = bytes((2,)) + slot.neighbour.channel.epoch.to_bytes(4, "big") + bytes(4) + bytes(16) + bytes(32)
+            reply = bytes((2,)) + slot.channel.epoch.to_bytes(4, "big") + bytes(4) + bytes(16) + bytes(32)
             station.send(*answer.split(compose(0x531, slot.number), reply))
-    sessions_made = slot.neighbour.channel.stats["established"] - count
+    sessions_made = slot.channel.stats["established"] - count
     return "the pack holds a session with a board that has no keys" if sessions_made else ""
 
 

@@ -27,10 +27,10 @@ ATTACK = Attack(
             "packtrust_node.pack",
             "            if arbitration_id & ENCRYPTED or base == MODULE_LINK.handshake[1]:\n",
             "            if base == 0x50C and not arbitration_id & ENCRYPTED:\n"
-            "                clear = slot.neighbour.channel._shared.event\n"
+            "                clear = slot.channel._shared.event\n"
             "                clear.data = bytes(frame.data)\n"
-            "                clear.epoch = slot.neighbour.channel.session_epoch\n"
-            "                self.endpoint.on_rotation(slot.neighbour, base, clear)\n"
+            "                clear.epoch = slot.channel.session_epoch\n"
+            "                self.endpoint.on_rotation(slot, base, clear)\n"
             "            if arbitration_id & ENCRYPTED or base == MODULE_LINK.handshake[1]:\n",
         )
     ),
@@ -60,7 +60,7 @@ def carry_out():
         number += 1
         ivs = {}
         for base, channel in (
-            (ROTATION_FROM_MODULE, pack.slots[1].neighbour.channel),
+            (ROTATION_FROM_MODULE, pack.slots[1].channel),
             (ROTATION_TO_MODULE, module.neighbour(1).channel),
         ):
             ivs[base] = b"" if channel._session is None else bytes(channel._session.state[68:72])

@@ -37,7 +37,7 @@ class Thief:
     """Speaks to module 1 under the pack's session."""
 
     def __init__(self, bench, pack, module):
-        channel = pack.slots[1].neighbour.channel
+        channel = pack.slots[1].channel
         self._bench = bench
         self._module = module
         self._seals, self._opens = sealing(channel), opening(channel)

@@ -49,7 +49,7 @@ def everything(bench, rounds=40):
     node = module.own_node
     live = {
         0x512: opening(module._pack.channel).iv_base,
-        0x502: opening(pack.keyed_slots()[0].neighbour.channel).iv_base,
+        0x502: opening(pack.keyed_slots()[0].channel).iv_base,
     }
     vcu_iv = {0x400: opening(pack.app.channel).iv_base, 0x410: opening(bench.node.channel).iv_base}
     for _ in range(rounds):

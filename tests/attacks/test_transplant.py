@@ -62,8 +62,8 @@ def carry_out(bench, way):
     victim = slot_of(bench, "module2")
     other = slot_of(bench, "module1")
     frames = fresh_records(bench)
-    opened = victim.neighbour.channel.stats["opened"]
-    foreign = other.neighbour.channel.stats.get("unknown-session", 0)
+    opened = victim.channel.stats["opened"]
+    foreign = other.channel.stats.get("unknown-session", 0)
     station = attacker(bench, "module")
     for frame in frames:
         base = frame.arbitration_id >> 18
@@ -75,10 +75,10 @@ def carry_out(bench, way):
         station.send(Frame(moved, frame.data))
         bench.pack.run_for(1)
     bench.pack.run_for(50)
-    count = victim.neighbour.channel.stats["opened"] - opened
+    count = victim.channel.stats["opened"] - opened
     if way == "another base":
         return "%d records are opened as another message" % count if count else ""
-    refused = other.neighbour.channel.stats.get("unknown-session", 0) - foreign
+    refused = other.channel.stats.get("unknown-session", 0) - foreign
     assert refused > 3
     return ""
 

@@ -66,13 +66,13 @@ def carry_out(bench):
     bench.pack.module_bus.faults.clear()
     bench.pack.power_off("module2")
     assert len(frames) > 30
-    before = dict(one.neighbour.channel.stats)
+    before = dict(one.channel.stats)
     station = attacker(bench, "module")
     for frame in frames:
         station.send(Frame(frame.arbitration_id & ~0xFF | one.number, frame.data))
         bench.pack.run_for(1)
     bench.pack.run_for(50)
-    after = one.neighbour.channel.stats
+    after = one.channel.stats
     return {reason: count - before.get(reason, 0) for reason, count in after.items() if count != before.get(reason, 0)}
 
 

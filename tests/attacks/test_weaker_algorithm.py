@@ -62,7 +62,7 @@ def test_a_shorter_tag_opens_nothing(keyed):
     """Sealed with the session's true keys, and the tag cut to what the field's addendum thinks enough."""
     module = keyed.pack.node("module1")
     slot = next(item for item in keyed.pack.node("pack").keyed_slots() if item.number == module.own_node)
-    channel = slot.neighbour.channel
+    channel = slot.channel
     keyed.pack.power_off("pack")
     station = attacker(keyed, "module")
     segmenter = Segmenter()

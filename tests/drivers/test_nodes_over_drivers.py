@@ -16,6 +16,7 @@ from packtrust_node.can_mcp2515 import Mcp2515
 from packtrust_node.can_mcp2518fd import Mcp2518fd
 from packtrust_node.can_slcan import MODULE_ACCEPT
 from packtrust_node.can_spi import MachineSpi
+from packtrust_node.slots import MISSES
 from packtrust_node.txqueue import TxQueue
 
 
@@ -226,7 +227,7 @@ def check_bus_off(port, victim, seconds):
     bench.run(2500)
     assert station.driver.state == "active"
     assert station.driver.counters["opened"] > opened or not hasattr(station.chip, "errors")
-    assert all(slot.misses == 0 and slot.active(bench.now_ms) for slot in pack.keyed_slots())
+    assert all(slot.row[MISSES] == 0 and slot.active(bench.now_ms) for slot in pack.keyed_slots())
     app.seal("COMMAND", contactor_state=STATE_ON)
     bench.run(300)
     assert [node.state for name, node in bench.nodes.items() if name != "pack"] == [STATE_ON] * 2
@@ -267,7 +268,7 @@ def test_sleep_of_hours_with_ram_kept_needs_no_handshake():
                 while station.driver.recv() is not None:
                     pass
         bench.run(3000)
-        assert all(slot.misses == 0 and slot.active(bench.now_ms) for slot in pack.keyed_slots()), sleeper
+        assert all(slot.row[MISSES] == 0 and slot.active(bench.now_ms) for slot in pack.keyed_slots()), sleeper
         app.seal("COMMAND", contactor_state=STATE_ON)
         bench.run(300)
         assert [node.state for name, node in bench.nodes.items() if name != "pack"] == [STATE_ON] * 2, sleeper

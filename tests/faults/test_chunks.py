@@ -70,7 +70,7 @@ def test_what_was_changed_is_counted(keyed):
     pack = keyed.pack.node("pack")
     keyed.pack.add_fault("module", kind="corrupt", receiver="pack", sender="module1", code=0x20000, mask=0x20000)
     number = keyed.pack.node("module1").own_node
-    channel = pack.slots[number].neighbour.channel
+    channel = pack.slots[number].channel
     opened = channel.stats["opened"]
     keyed.pack.run_for(2000)
     assert channel.stats["opened"] == opened
@@ -115,7 +115,7 @@ def test_one_chunk_missing_of_every_record(keyed, chunk):
         extended=True,
     )
     keyed.pack.run_for(50)
-    channel = pack.slots[number].neighbour.channel
+    channel = pack.slots[number].channel
     opened = channel.stats["opened"]
     keyed.pack.run_for(1000)
     assert channel.stats["opened"] == opened

@@ -7,7 +7,7 @@ end never had, and nothing half written is read. Then the same call, run again, 
 import pytest
 
 from app_bench import AppBench
-from attacker import commission, nodes_of, obeyed, sessions, unharmed
+from attacker import commission, nodes_of, obeyed, relations_of, sessions, unharmed
 from packtrust.messages.table import STATE_OFF, STATE_ON
 from packtrust_host.app.errors import AppError
 from packtrust_host.app.keystore import ACTIVE
@@ -138,10 +138,10 @@ def test_a_device_dies_while_keys_rotate(tmp_path, victim, after):
 
 def test_power_fails_again_and_again(keyed):
     """Twenty cuts of everything, at odd times: keys, owner and numbers are still there."""
-    before = {node.unique_id: sorted(node.relations) for node in nodes_of(keyed)}
+    before = {node.unique_id: relations_of(node) for node in nodes_of(keyed)}
     for turn in range(20):
         name = ("pack", "module1", "module2")[turn % 3]
         keyed.pack.power_cycle(name, 1 + 7 * turn)
         keyed.pack.run_for(13 * turn)
-    assert {node.unique_id: sorted(node.relations) for node in nodes_of(keyed)} == before
+    assert {node.unique_id: relations_of(node) for node in nodes_of(keyed)} == before
     unharmed(keyed)

@@ -63,6 +63,6 @@ def test_hundreds_of_rotations_cost_nothing():
         assert sorted(found.files) == files[name]
         assert sum(map(len, found.files.values())) <= size[name] + 64
         assert found.writes <= WRITES_MAX * count, (name, found.writes / count)
-    for channel in (pack.slots[1].neighbour.channel, module.neighbour(1).channel):
+    for channel in (pack.slots[1].channel, module.neighbour(1).channel):
         assert channel._previous is None and channel._pending is None
     print("%d rotations, %d records, %d bytes" % (ROTATIONS, records, grown), {n: s.writes for n, s in slots.items()})

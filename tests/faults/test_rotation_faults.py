@@ -22,11 +22,11 @@ def test_records_of_both_directions_and_all_sessions_count():
     bench, pack, module = alone()
     relation = relation_of(pack, 1)
     usage = pack.usage
-    channel = pack.slots[1].neighbour.channel
+    channel = pack.slots[1].channel
     bench.run(1000)
     assert abs(usage.records(relation) - sum(channel.opened_and_sealed)) < 120
     before = usage.records(relation)
-    pack.slots[1].neighbour.connect()
+    pack.slots[1].connect()
     bench.run(3000)
     assert channel.stats["established"] == 2
     assert usage.records(relation) > before + 60
@@ -91,7 +91,7 @@ def test_used_up_epoch_seals_nothing_but_its_rotation():
     pack.endpoint._rotation_ms = bench.now_ms + 20000  # the pack tried a moment ago
     use(pack, 1, 8)
     bench.run(2000)
-    neighbour = pack.slots[1].neighbour
+    neighbour = pack.slots[1]
     assert neighbour.used_up and pack.counters["epoch-used-up"] == 1
     sealed = len(ledger.sealed)
     assert not neighbour.seal(0x517, b"\x03")

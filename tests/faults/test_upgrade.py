@@ -35,10 +35,10 @@ def test_nodes_of_any_format_start_and_talk(image):
         assert not [what for what in node.counters if what.startswith(("store-", "storage", "identity"))]
     keyed = bool(image["nodes"]["module1"]["relations"])
     if keyed:
-        slot = lambda: [slot for slot in pack.node("pack").keyed_slots() if slot.neighbour.established]  # noqa: E731
+        slot = lambda: [slot for slot in pack.node("pack").keyed_slots() if slot.established]  # noqa: E731
         assert pack.run_until(lambda: bool(slot()), 20_000)
         pack.run_for(3000)
-        assert slot()[0].neighbour.channel.session_epoch == image["nodes"]["module1"]["relations"][0]["epoch"]
+        assert slot()[0].channel.session_epoch == image["nodes"]["module1"]["relations"][0]["epoch"]
         # The new epoch has proved itself: the old one is gone from RAM and from flash.
         for node in (pack.node("pack"), pack.node("module1")):
             assert all(relation.previous is None for relation in node.relations.values() if relation.node < 0x40)

@@ -268,7 +268,7 @@ class Rotations(Sessions):
 
     def _agree(self, state: State) -> None:
         """Roots of one epoch are one root, and the initiator has none that the responder has not."""
-        first, second = [node.relations.get(TAG) for node in state.nodes]
+        first, second = [node.relations.get(NODE) for node in state.nodes]
         known = []
         for relation in (first, second):
             roots = {} if relation is None else {relation.epoch: bytes(relation.root)}
@@ -316,7 +316,7 @@ class Rotations(Sessions):
 
     def _begin(self, state: State) -> State:
         def act(node: Half) -> None:
-            node.endpoint._rotation = rotation.begin(node, node.relations[TAG])
+            node.endpoint._rotation = rotation.begin(node, node.relations[NODE])
             node.work()
 
         made: State = self.step(state, A, "begin", act)[0]

@@ -9,6 +9,7 @@ from nodebench import MODULE_BUS, PACK_NODE, VCU_BUS, App, Bench, keyed_bench
 from packtrust import provision
 from packtrust.frame import Frame
 from packtrust.messages import MESSAGES
+from packtrust_node.slots import MISSES
 
 BASES = [row.base for row in MESSAGES] + [0, 0x7FF, 0x3F1]
 
@@ -39,7 +40,7 @@ def snapshot(bench):
             node.identity.owner_public,
             bytes(node.identity.claim_code),
             node.identity.counter,
-            sorted((tag, relation.epoch) for tag, relation in node.relations.items()),
+            sorted((relation.tag, relation.epoch) for relation in node.relations.values()),
         )
         for node in bench.nodes.values()
     ]
@@ -68,7 +69,7 @@ def test_random_frames_change_nothing_and_raise_nothing(seed):
     if seed % 2:
         assert [module.state for module in modules_of(bench)] == [3, 3]
         bench.run(1500)
-        assert all(slot.neighbour.established and not slot.misses for slot in bench.nodes["pack"].keyed_slots())
+        assert all(slot.established and not slot.row[MISSES] for slot in bench.nodes["pack"].keyed_slots())
         assert app.channel.established
 
 
@@ -103,7 +104,7 @@ def test_damaged_and_moved_frames_of_real_traffic(seed):
     bench.sound()
     assert snapshot(bench) == before
     assert [module.state for module in modules_of(bench)] == [1, 1]
-    assert all(slot.neighbour.established and not slot.misses for slot in bench.nodes["pack"].keyed_slots())
+    assert all(slot.established and not slot.row[MISSES] for slot in bench.nodes["pack"].keyed_slots())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -153,7 +154,7 @@ def test_lost_and_repeated_frames_end_in_the_same_state(loss):
     assert missed > 0
     bench.spy = None
     bench.run(3000)
-    assert all(slot.neighbour.established and not slot.misses for slot in pack.keyed_slots())
+    assert all(slot.established and not slot.row[MISSES] for slot in pack.keyed_slots())
     app.seal("COMMAND", contactor_state=3)
     bench.run(300)
     assert [module.state for module in modules_of(bench)] == [3, 3, 3]

@@ -212,10 +212,10 @@ def test_a_pack_that_keeps_one_channel_whole_serves_all():
     bus = pack.module_bus
     bench.run(2000)
     assert len(bus.whole) == 1
-    put_away = [slot.neighbour for slot in pack.keyed_slots() if slot.neighbour._state is not None]
+    put_away = [slot for slot in pack.keyed_slots() if isinstance(slot._held, bytearray)]
     assert len(put_away) == 2 and all(neighbour.established for neighbour in put_away)
     missed = pack.latency.missed
-    records = [slot.neighbour.records for slot in pack.keyed_slots()]
+    records = [slot.records for slot in pack.keyed_slots()]
     app.seal("COMMAND", contactor_state=STATE_ON)
     bench.run(3000)
     for module in bench.nodes.values():
@@ -223,11 +223,11 @@ def test_a_pack_that_keeps_one_channel_whole_serves_all():
     assert [result[2] for result in app.results if result[0] == 0] == [RESULT_OBEYED] * 3
     assert pack.latency.missed == missed and len(bus.whole) == 1
     for slot, before in zip(pack.keyed_slots(), records):
-        assert slot.neighbour.records[0] > before[0] and slot.neighbour.records[1] > before[1]
-        assert slot.neighbour.stats["opened"] == slot.neighbour.records[0]
-        assert slot.neighbour.session_epoch == 1
+        assert slot.records[0] > before[0] and slot.records[1] > before[1]
+        assert slot.stats["opened"] == slot.records[0]
+        assert slot.session_epoch == 1
     pack.reset()
-    assert not bus.whole and not any(slot.keyed or slot.neighbour._state for slot in pack.slots.values())
+    assert not bus.whole and not any(slot.keyed or slot._held for slot in pack.slots.values())
     bench.sound()
 
 
@@ -241,8 +241,8 @@ def test_modules_that_are_not_there_leave_room_for_those_that_are():
     most = [0]
 
     def last_is_there():
-        most[0] = max(most[0], len([slot for slot in pack.slots.values() if slot.neighbour.connecting]))
-        return pack.slots[there].neighbour.established
+        most[0] = max(most[0], len([slot for slot in pack.slots.values() if slot.connecting]))
+        return pack.slots[there].established
 
     bench.until(last_is_there, 8000)
     assert 1 <= most[0] <= 2
@@ -251,7 +251,7 @@ def test_modules_that_are_not_there_leave_room_for_those_that_are():
         assert len(pack.module_bus.whole) <= 3
     for number in range(4):
         bench.boot("module%d" % number)
-    bench.until(lambda: all(slot.neighbour.established for slot in pack.slots.values()), 20000)
+    bench.until(lambda: all(slot.established for slot in pack.slots.values()), 20000)
     bench.sound()
 
 
@@ -267,5 +267,5 @@ def test_refusals_are_counted_for_each_though_it_was_put_away():
             for frame in frames:
                 bench.inject(1, frame)
     for slot in pack.keyed_slots():
-        assert slot.neighbour.stats["tag"] == 3
+        assert slot.stats["tag"] == 3
         assert slot.figures()["records"]["tag"] == 3

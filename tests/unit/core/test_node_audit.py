@@ -38,7 +38,7 @@ def owned(modules=1, **options):
     for name, node in list(bench.nodes.items()):
         if name != "pack":
             owner.introduce(node.own_node, node.claim_code())
-    bench.until(lambda: all(slot.neighbour.established for slot in pack.keyed_slots()))
+    bench.until(lambda: all(slot.established for slot in pack.keyed_slots()))
     bench.run(1000)
     return bench, owner
 

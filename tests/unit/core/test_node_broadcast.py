@@ -29,7 +29,7 @@ def test_a_lost_key_is_given_again():
     hold(bench, lambda frame: frame.arbitration_id >> 18 == 0x51B)
     number = bench.nodes["module1"].own_node
     bench.boot("module1")
-    bench.until(lambda: pack.slots[number].neighbour.established and pack.broadcast._has[number] == 1)
+    bench.until(lambda: pack.slots[number].established and pack.broadcast._has[number] == 1)
     assert modules_of(bench)[1]._group is None
     bench.spy = None
     bench.until(lambda: pack.broadcast.members == 2, 2500)
@@ -100,7 +100,7 @@ def test_the_key_changes_when_the_keys_with_a_member_are_gone():
     bench, _ = keyed_bench(2)
     pack = bench.nodes["pack"]
     old = pack.broadcast._group.key_id
-    pack.slots[2].neighbour.unkey()
+    pack.slots[2].unkey()
     bench.run(250)
     assert pack.broadcast._group.key_id != old
     bench.until(lambda: pack.broadcast.members == 1, 1000)
@@ -228,10 +228,10 @@ def test_what_a_member_forges_only_lowers():
     bench, app = keyed_bench(2)
     switch_on(bench, app)
     one, two = modules_of(bench)
-    alive_ms = two._pack.last_authentic_ms
+    alive_ms = two._pack.heard_ms
     play(bench, forged(one, STATE_STANDBY), "module0")
     assert two.state == STATE_STANDBY
-    assert two._pack.last_authentic_ms == alive_ms
+    assert two._pack.heard_ms == alive_ms
     bench.run(2500)
     # Its poll gives it its highest state again, and the app's command, repeated, its state.
     assert two.max_state == STATE_ON
@@ -350,7 +350,7 @@ def test_a_new_session_is_given_the_key_again():
     bench, _ = keyed_bench(1)
     pack = bench.nodes["pack"]
     before = bench.nodes["module0"]._group
-    pack.slots[1].neighbour.connect()
+    pack.slots[1].connect()
     bench.until(lambda: bench.nodes["module0"]._group is not before, 1000)
     bench.run(100)
     assert pack.broadcast.members == 1 and pack.broadcast.rekeyed == 1
@@ -362,7 +362,7 @@ def test_who_may_have_kept_the_key_through_a_new_session_is_still_a_holder():
     pack = bench.nodes["pack"]
     old = pack.broadcast._group.key_id
     hold(bench, lambda frame: frame.arbitration_id >> 18 == 0x51B)
-    pack.slots[bench.nodes["module1"].own_node].neighbour.connect()
+    pack.slots[bench.nodes["module1"].own_node].connect()
     bench.run(300)
     bench.off("module1")
     bench.spy = None

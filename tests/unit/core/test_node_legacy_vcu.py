@@ -156,7 +156,7 @@ def test_a_grant_ends_with_the_packs_power_and_its_owner():
     bench, app = bench_of()
     assert granted(bench, app) == (RESULT_OBEYED, 0)
     pack = bench.boot("pack")
-    bench.until(lambda: all(slot.neighbour.established for slot in pack.keyed_slots()), 5000)
+    bench.until(lambda: all(slot.established for slot in pack.keyed_slots()), 5000)
     drive(bench, 500, STATE_ON)
     assert states(bench) == [STATE_OFF, STATE_OFF]
     assert pack.legacy.grant(STATE_ON, 60)
@@ -228,7 +228,7 @@ def test_everything_else_in_clear_is_refused_as_ever():
 def test_modules_take_nothing_in_clear_under_it():
     """The policy is for the VCU bus: the modules' policy and their sessions are as ever."""
     bench, _ = bench_of()
-    assert all(slot.neighbour.established for slot in bench.nodes["pack"].keyed_slots())
+    assert all(slot.established for slot in bench.nodes["pack"].keyed_slots())
     assert bench.nodes["pack"].module_bus.link.policy is profile("default")
 
 

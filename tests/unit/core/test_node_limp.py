@@ -5,6 +5,7 @@ from nodebench import MODULE_BUS, VCU_BUS, clear_frame, keyed_bench
 from packtrust.frame import Frame
 from packtrust.messages.table import STATE_OFF, STATE_ON, STATE_STANDBY
 from packtrust_node.limp import LEAVE_MS, STANDBY_MS
+from packtrust_node.slots import LOST
 
 LIMP_MA = -42000 // 4
 
@@ -64,7 +65,7 @@ def test_limp_mode_is_left_when_more_than_half_are_back():
     lose(bench, app, ["module1"])
     assert pack.limp.active and current(modules_of(bench)[0]) == LIMP_MA
     bench.boot("module1")
-    bench.until(lambda: not pack._order[0].lost and not pack._order[1].lost, 5000)
+    bench.until(lambda: not pack._order[0].row[LOST] and not pack._order[1].row[LOST], 5000)
     bench.run(LEAVE_MS - 500)
     assert pack.limp.active
     bench.run(1000)

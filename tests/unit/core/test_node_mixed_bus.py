@@ -95,7 +95,7 @@ def test_both_ends_must_be_told():
     bench.run(5000)
     slot = bench.nodes["pack"].slots[1]
     assert not bench.nodes["module0"]._is_live
-    assert slot.neighbour.channel.stats["handshake-mac"] >= 1
+    assert slot.channel.stats["handshake-mac"] >= 1
     bench._configs["module0"]["mixed_bus"] = True
     bench.boot("module0")
     bench.until(lambda: bench.nodes["module0"]._is_live, 5000)

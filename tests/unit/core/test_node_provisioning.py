@@ -16,6 +16,7 @@ from packtrust.provision import (
     REFUSED_UNKNOWN,
 )
 from packtrust_node import boot_record
+from packtrust_node.slots import BARE, MISSES
 from packtrust_node.store import MemorySlots
 
 
@@ -78,12 +79,12 @@ def test_boot_counter_does_not_wrap():
     # Sessions of boots with one counter are kept apart by their nonces.
     app.claim_pack(pack.claim_code())
     app.introduce(1, bench.nodes["module0"].claim_code())
-    bench.until(lambda: pack.slots[1].neighbour.established)
-    keys = bytes(pack.slots[1].neighbour.channel._session.state[:72])
+    bench.until(lambda: pack.slots[1].established)
+    keys = bytes(pack.slots[1].channel._session.state[:72])
     pack = bench.boot("pack")
-    bench.until(lambda: pack.slots[1].neighbour.established)
+    bench.until(lambda: pack.slots[1].established)
     assert pack.boot_counter == 0xFFFFFFFF
-    assert bytes(pack.slots[1].neighbour.channel._session.state[:72]) != keys
+    assert bytes(pack.slots[1].channel._session.state[:72]) != keys
     bench.sound()
 
 
@@ -374,7 +375,7 @@ def test_pack_and_module_agree_though_frames_are_lost():
 
     bench.spy = sometimes_not
     app.introduce(1, bench.nodes["module0"].claim_code())
-    bench.until(lambda: pack.slots[1].neighbour.established)
+    bench.until(lambda: pack.slots[1].established)
     assert lost[0] > 41
     bench.sound()
 
@@ -398,7 +399,7 @@ def test_wrong_pair_does_not_agree():
     assert pack.endpoint.staged == 0 and module.endpoint.staged == 0
     # The owner's next try, with the right halves, works.
     app.introduce(1)
-    bench.until(lambda: pack.slots[1].neighbour.established)
+    bench.until(lambda: pack.slots[1].established)
     bench.sound()
 
 
@@ -461,7 +462,7 @@ def test_module_reboots_half_way_and_the_second_try_works():
     assert not module.relations and module.identity.claimed
     bench.until(lambda: module.own_node == 1)
     app.introduce(1)
-    bench.until(lambda: pack.slots[1].neighbour.established)
+    bench.until(lambda: pack.slots[1].established)
     bench.sound()
 
 
@@ -472,10 +473,10 @@ def test_rotation_of_pack_and_module():
     for epoch in (2, 3):
         app.introduce(1)
         bench.run(1500)  # one HELLO a second is answered
-        assert pack.slots[1].neighbour.channel.session_epoch == epoch
+        assert pack.slots[1].channel.session_epoch == epoch
         assert [relation.epoch for relation in module.relations.values()] == [epoch]
         assert [relation.previous for relation in module.relations.values()] == [None]
-        assert pack.slots[1].neighbour.relation.previous is None
+        assert pack.slots[1].relation.previous is None
     assert pack.latency.missed == 0
     bench.sound()
 
@@ -497,17 +498,17 @@ def test_pack_that_dies_between_two_commits_is_still_understood():
     _, to_module = app.introduce(1, commit=False)
     assert app.order(to_module, provision.COMMIT) == 0
     pack = bench.boot("pack")
-    bench.until(lambda: pack.slots[1].neighbour.established)
-    assert pack.slots[1].neighbour.channel.session_epoch == 1
+    bench.until(lambda: pack.slots[1].established)
+    assert pack.slots[1].channel.session_epoch == 1
     # So does the module after its own reboot: it kept both.
     module = bench.boot("module0")
-    bench.until(lambda: pack.slots[1].misses == 0 and module.stats()["session"])
+    bench.until(lambda: pack.slots[1].row[MISSES] == 0 and module.stats()["session"])
     assert module.relations and [relation.previous[0] for relation in module.relations.values()] == [1]
     # And the owner's third try brings them together.
     app.epochs["lct-1"] = 2
     app.claim_pack(b"")
     app.introduce(1)
-    bench.until(lambda: pack.slots[1].neighbour.channel.session_epoch == 3)
+    bench.until(lambda: pack.slots[1].channel.session_epoch == 3)
     bench.run(500)
     assert [relation.previous for relation in module.relations.values()] == [None]
     bench.sound()
@@ -521,8 +522,8 @@ def test_rotation_after_a_half_rotation_keeps_the_epoch_in_use():
         assert app.order(to_module, provision.COMMIT) == 0
         bench.run(31000)  # the pack's half times out
     pack = bench.boot("pack")
-    bench.until(lambda: pack.slots[1].neighbour.established)
-    assert pack.slots[1].neighbour.channel.session_epoch == 1
+    bench.until(lambda: pack.slots[1].established)
+    assert pack.slots[1].channel.session_epoch == 1
     bench.sound()
 
 
@@ -533,7 +534,7 @@ def test_new_lct_for_a_number_replaces_the_old_one():
     bench, app = keyed_bench(1)
     pack = bench.nodes["pack"]
     module = bench.nodes["module0"]
-    old = next(iter(module.relations))
+    old = next(iter(module.relations.values())).tag
     make = app.make_package
 
     def renamed(identity, target, lct_id, peer_public, **fields):
@@ -544,12 +545,12 @@ def test_new_lct_for_a_number_replaces_the_old_one():
     app.introduce(1)
     bench.run(500)
     for node in (pack, module):
-        assert old not in node.relations
+        assert old not in [relation.tag for relation in node.relations.values()]
     assert len(module.relations) == 1 and len(pack.relations) == 2
-    assert pack.slots[1].neighbour.established
+    assert pack.slots[1].established
     assert len([name for name in bench.envs["module0"].store.names() if name.startswith("rel-")]) == 1
     module = bench.boot("module0")
-    assert list(module.relations) != [old] and len(module.relations) == 1
+    assert len(module.relations) == 1 and next(iter(module.relations.values())).tag != old
     bench.sound()
 
 
@@ -592,7 +593,7 @@ def test_pack_attests_its_modules():
     for number, unique_id, peer, tag, epoch, seen_ms in got.entries:
         module = module_of(bench, number)
         assert unique_id == module.unique_id and peer == module.identity.fingerprint
-        assert tag in module.relations and epoch == 1 and seen_ms < 500
+        assert tag == module.relations[number].tag and epoch == 1 and seen_ms < 500
     # The LCT half's MAC, for who holds that half.
     lct_half = Entropy("lct half")(64)
     again = provision.attestation_body(got.statement, key, lct_half, nonce)
@@ -628,7 +629,7 @@ def test_release_makes_the_device_nobodys():
     assert other.give(1, content, identity, module.claim_code(), check=False) == REFUSED_ROLLBACK
     content = other.make_package(identity, 1, "lct-9", other.public, counter=app.counter + 1)
     other.give(1, content, identity, module.claim_code())
-    assert pack.slots[1].bare is False or pack.slots[1].keyed
+    assert not pack.slots[1].row[BARE] or pack.slots[1].keyed
     bench.sound()
 
 
@@ -648,7 +649,7 @@ def test_released_module_gets_its_number_again():
     bench.run(1500)
     entries = provision.parse_entries(provision.MODULE_ENTRY, app.ask(PACK_NODE, provision.LIST).body)
     assert entries[1][2] == provision.FLAG_KEYED | 4
-    assert pack.slots[2].neighbour.channel.session_epoch == 2
+    assert pack.slots[2].channel.session_epoch == 2
     bench.sound()
 
 
@@ -690,7 +691,7 @@ def test_reset_at_the_console():
     # The module still belongs to the owner: with the next package both are one again.
     app.epochs["lct-1"] = 1
     app.introduce(1)
-    bench.until(lambda: pack.slots[1].neighbour.established)
+    bench.until(lambda: pack.slots[1].established)
     bench.sound()
 
 

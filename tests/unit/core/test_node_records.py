@@ -1,7 +1,9 @@
 """What a node stores, queues and counts: records of identity and relationship, mailbox, slots, latency."""
 
 from nodebench import App, Bench
+from packtrust.channel import MODULE_LINK
 from packtrust.errors import CryptoError, StorageError
+from packtrust.handshake import INITIATOR
 from packtrust.isotp import IsoTpLink
 from packtrust.keys import SIDE_A, SIDE_B, fingerprint
 from packtrust.messages.compact import encode
@@ -9,6 +11,7 @@ from packtrust.package import KeyPackage
 from packtrust_node import identity, relation
 from packtrust_node.aggregate import pack_frames, pack_state
 from packtrust_node.mailbox import Mailbox
+from packtrust_node.neighbour import Bus
 from packtrust_node.slots import (
     GOT_DETAIL,
     GOT_FAULT,
@@ -200,29 +203,28 @@ def test_mailbox_gives_up_and_goes_on():
     assert bytes(sent[1].data) == b"\x01b"
 
 
-class NoKeys:
-    keyed = False
-    last_authentic_ms = None
-
-
-class Keys:
-    keyed = True
-    last_authentic_ms = 100
+def slot_of(number, keyed=True):
+    """A module by its number; one with keys was heard at 100 ms."""
+    slot = Slot(Bus(None, 1, INITIATOR, MODULE_LINK), number, number, 0)
+    if keyed:
+        slot.row[relation.TERMS_LENGTH - 1] = 1  # the flags: keyed
+        slot.heard_ms = 100
+    return slot
 
 
 def test_numbers_are_given_lowest_first_and_keyed_ones_are_kept():
     slots = {}
     assert free_number(slots, 0) == 1
     for number in range(1, 32):
-        slots[number] = Slot(number, number, Keys() if number == 1 else NoKeys())
+        slots[number] = slot_of(number, number == 1)
     assert free_number(slots, 0) == 0
     assert free_number(slots, 11101) == 2  # number 1 is keyed: never given away
-    slots[2].seen_ms = 11101
+    slots[2].heard_ms = 11101
     assert free_number(slots, 11101) == 3
 
 
 def test_slot_asks_for_cell_after_cell():
-    slot = Slot(1, 1, Keys())
+    slot = slot_of(1)
     assert slot.next_cell() == 0 and slot.next_cell() == 0
     slot.take(GOT_STATUS_1, encode("STATUS_1", cell_count=3, state=2))
     assert [slot.next_cell() for _ in range(4)] == [0, 1, 2, 0]
@@ -231,7 +233,7 @@ def test_slot_asks_for_cell_after_cell():
 
 
 def test_slot_ignores_a_cell_number_no_module_has():
-    slot = Slot(1, 1, Keys())
+    slot = slot_of(1)
     slot.take(GOT_DETAIL, encode("DETAIL", cell_id=255, cell_mv=1, cell_centi_c=1))
     assert slot.cell_count == 0
     slot.take(GOT_DETAIL, encode("DETAIL", cell_id=2, cell_mv=3700, cell_centi_c=-500))
@@ -251,7 +253,7 @@ def test_latency_percentiles():
 
 
 def filled(number, state, current_ma, voltage_mv, soc, soh, cells_mv, cells_centi_c):
-    slot = Slot(number, number, Keys())
+    slot = slot_of(number)
     count = len(cells_mv)
     data = encode(
         "STATUS_1",

@@ -22,6 +22,7 @@ from packtrust.messages.table import (
 from packtrust_node.cells import EcmCells
 from packtrust_node.commands import REASON_MODULE, REASON_SCOPE, REASON_SUPERSEDED, REASON_VALUE
 from packtrust_node.module import ModuleNode
+from packtrust_node.slots import LOST, MISSES
 from portable import raises
 
 ENCRYPTED = 0x20000
@@ -111,7 +112,7 @@ def test_flood_of_announcements_takes_no_keyed_number_and_ends():
     assert len(pack.slots) == 31 and pack.counters["full"] > 0 and pack.counters["number-taken"] > 0
     assert {slot.number: slot.unique_id for slot in pack.keyed_slots()} == keyed
     bench.run(500)
-    assert all(slot.neighbour.established for slot in pack.keyed_slots())
+    assert all(slot.established for slot in pack.keyed_slots())
     # When the intruders are silent their numbers are free again, and then they are forgotten.
     bench.run(12000)
     assert len(pack.slots) == 31
@@ -402,7 +403,7 @@ def test_scope_is_enforced_by_the_pack():
 def test_state_change_goes_no_higher_than_the_highest_state():
     bench, _ = keyed_bench(1)
     module = modules_of(bench)[0]
-    neighbour = bench.nodes["pack"].slots[1].neighbour
+    neighbour = bench.nodes["pack"].slots[1]
     neighbour.seal(0x514, b"\x00\x03\x00\x00")
     bench.deliver()
     assert module.state == STATE_OFF
@@ -432,7 +433,7 @@ def test_module_that_does_not_answer_is_unreachable():
     bench.off("module1")
     pack = bench.nodes["pack"]
     app.channel.connect()
-    bench.until(lambda: pack.app.established and len([s for s in pack.keyed_slots() if s.neighbour.established]) == 1)
+    bench.until(lambda: pack.app.established and len([s for s in pack.keyed_slots() if s.established]) == 1)
     app.seal("COMMAND", contactor_state=STATE_STANDBY)
     bench.run(100)
     assert sorted([result[2] for result in app.results]) == [RESULT_OBEYED, RESULT_UNREACHABLE]
@@ -539,7 +540,7 @@ def test_silent_module_is_counted_off_and_comes_back():
     assert app.values["BMS_STATE"]["module_fault"] == 1 and app.values["BMS_STATE"]["modules_total"] == 2
     assert pack.latency.missed > 0
     bench.boot("module1")
-    bench.until(lambda: not [slot for slot in pack.keyed_slots() if slot.lost or slot.misses])
+    bench.until(lambda: not [slot for slot in pack.keyed_slots() if slot.row[LOST] or slot.row[MISSES]])
     bench.run(1000)
     assert app.values["BMS_STATE"]["modules_active"] == 2 and app.values["BMS_STATE"]["module_fault"] == 0
     bench.sound()
@@ -549,7 +550,7 @@ def test_rebooted_pack_and_module_find_each_other():
     bench, app = keyed_bench(2)
     switch_on(bench, app)
     pack = bench.boot("pack")
-    bench.until(lambda: len([slot for slot in pack.keyed_slots() if slot.neighbour.established]) == 2, 3000)
+    bench.until(lambda: len([slot for slot in pack.keyed_slots() if slot.established]) == 2, 3000)
     assert pack.boot_counter == 2
     # A pack that has forgotten what was commanded commands Off.
     bench.run(300)
@@ -585,7 +586,7 @@ def test_one_way_loss_ends_in_the_session_of_before():
     assert modules_of(bench)[0].counters["stale"] > 0
     bench.spy = None
     bench.run(2500)
-    assert pack.slots[1].misses == 0 and pack.slots[1].active(bench.now_ms)
+    assert pack.slots[1].row[MISSES] == 0 and pack.slots[1].active(bench.now_ms)
     assert pack.counters["sessions"] == sessions
     bench.sound()
 
@@ -605,7 +606,7 @@ def test_used_up_epoch_is_followed_by_a_new_one():
     most = 0
     for _ in range(200):
         bench.run(50)
-        channel = pack.slots[1].neighbour.channel
+        channel = pack.slots[1].channel
         most = max(most, channel._session.sealed)
     assert most <= 60 and channel.stats["established"] > 3 and channel.session_epoch > 3
     assert pack.stats()["modules"]["1"]["unsent"] > 0 or modules_of(bench)[0].stats()["unsent"] > 0
@@ -745,7 +746,7 @@ def test_records_of_one_module_say_nothing_about_another():
     for frame in moved:
         bench.inject(MODULE_BUS, frame)
     assert pack.counters["unknown-session"] > 5
-    assert all(slot.misses == 0 for slot in pack.keyed_slots())
+    assert all(slot.row[MISSES] == 0 for slot in pack.keyed_slots())
     bench.sound()
 
 
@@ -765,7 +766,7 @@ def test_wrong_lengths_inside_records_change_nothing():
     bench, app = keyed_bench(1)
     pack = bench.nodes["pack"]
     module = modules_of(bench)[0]
-    neighbour = pack.slots[1].neighbour
+    neighbour = pack.slots[1]
     for base in (0x512, 0x514, 0x515, 0x516, 0x517, 0x519, 0x51A):
         neighbour.seal(base, b"\x01" * 7)
     neighbour.seal(0x514, b"\x00\x09\x00\x00")  # a state that does not exist

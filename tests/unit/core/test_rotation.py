@@ -160,7 +160,7 @@ def test_pack_rotates_alone_under_full_traffic_and_no_record_is_lost():
     directions = set(item[0] for item in ledger.opened if item[1] == 2)
     assert directions == {0, 1}
     assert bytes(relation_of(pack, 1).root) != old
-    assert refusals(pack.slots[1].neighbour.channel) == {} == refusals(module.neighbour(1).channel)
+    assert refusals(pack.slots[1].channel) == {} == refusals(module.neighbour(1).channel)
     assert pack.counters["rotations"] == module.counters["rotations"] == 1
     assert epochs(bench, 2) == (1, 1)  # each pair by itself
     assert pack.usage.records(relation_of(pack, 1)) < 200
@@ -180,15 +180,15 @@ def test_an_old_epoch_is_not_agreed_on_again():
     assert relation_of(module, 1) is relation
     ours = node_rotation.begin(pack, relation_of(pack, 1))
     for newest in (0, 2 + rotation.EPOCH_JUMP, 0xFFFFFFFF):
-        assert node_rotation.take(pack, ours, pack.slots[1].neighbour, rotation.behind(newest), 1) is ours
-    skipped = node_rotation.take(pack, ours, pack.slots[1].neighbour, rotation.behind(5), 1)
+        assert node_rotation.take(pack, ours, pack.slots[1], rotation.behind(newest), 1) is ours
+    skipped = node_rotation.take(pack, ours, pack.slots[1], rotation.behind(5), 1)
     assert skipped is not ours and skipped.epoch == 6
 
 
 def test_messages_of_a_rotation_are_taken_from_nobody_else():
     bench, pack, module = alone()
     # From the app, by the rows of the module bus; and by a module that has begun nothing.
-    pack.slots[1].neighbour.seal(0x50C, bytes((ANSWER,)) + bytes(76))
+    pack.slots[1].seal(0x50C, bytes((ANSWER,)) + bytes(76))
     module.neighbour(1).seal(0x51C, rotation.propose(2, SALT, b"p" * 32))
     module.neighbour(1).seal(0x50C, bytes((ANSWER,)) + bytes(76))
     bench.run(3000)

@@ -276,7 +276,7 @@ def test_a_usage_record_of_newer_firmware_is_kept_and_its_epochs_count_as_used_u
     for held in node.relations.values():
         assert node.usage.used(held, usage.USED_UP)
     # No store of any kind goes over it: once an hour, a new epoch, its share of records.
-    module = node.slots[1].neighbour
+    module = node.slots[1]
     bench.until(lambda: module.relation.epoch > 1 and not module.used_up and module.established, 20000)
     node.usage._save_s = 0
     bench.run(2000)

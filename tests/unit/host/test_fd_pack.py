@@ -120,10 +120,8 @@ def test_a_node_power_cycled_on_fd_comes_back(tmp_path):
     bench.commission()
     assert bench.pack.run_until(lambda: len(bench.node.model.online(bench.pack.now_ms)) == 2, 5000)
     bench.pack.power_cycle("module1", off_ms=3000)
-    records = bench.pack.node("pack").slots[1].neighbour.channel.stats[OPENED]
-    assert bench.pack.run_until(
-        lambda: bench.pack.node("pack").slots[1].neighbour.channel.stats[OPENED] > records, 20_000
-    )
+    records = bench.pack.node("pack").slots[1].channel.stats[OPENED]
+    assert bench.pack.run_until(lambda: bench.pack.node("pack").slots[1].channel.stats[OPENED] > records, 20_000)
 
 
 class Link:

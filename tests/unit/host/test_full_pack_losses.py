@@ -14,7 +14,7 @@ import pytest
 from nodebench import MODULE_BUS, keyed_bench
 from packtrust.messages.bases import STATUS_REQUEST
 from packtrust.messages.table import STATE_ON
-from packtrust_node.slots import GOT_ALL
+from packtrust_node.slots import GOT, GOT_ALL, LOST, MISSES
 
 MODULES = 31
 TURN_MS = 3100
@@ -59,7 +59,7 @@ class Rig:
 
     def answered(self, number: int) -> bool:
         slot = self.pack.slots[number]
-        return slot.poll_ms is None and slot.got & GOT_ALL == GOT_ALL
+        return slot.poll_ms is None and slot.row[GOT] & GOT_ALL == GOT_ALL
 
     def figures(self) -> dict[str, int]:
         """What must not grow: refusals, and handshakes."""
@@ -108,7 +108,7 @@ def test_after_two_losses_a_module_is_back_half_a_second_after_its_turn() -> Non
     rig.bench.until(lambda: len(rig.polls[VICTIM]) == 3, TURN_MS)
     at_ms = rig.bench.now_ms
     rig.bench.until(lambda: rig.answered(VICTIM), 500)
-    assert rig.bench.now_ms - at_ms < 600 and slot.misses == 0
+    assert rig.bench.now_ms - at_ms < 600 and slot.row[MISSES] == 0
     after = rig.figures()
     # Its newest record was too old to cite once, which a module answers with one that is not. No handshake.
     assert after["stale"] > rig.before["stale"] and after["sessions"] == rig.before["sessions"]
@@ -122,7 +122,7 @@ def test_a_bus_that_was_away_is_made_good_within_one_round() -> None:
     begin_ms = rig.bench.now_ms
     latest = {number: len(times) for number, times in rig.polls.items()}
     slots = rig.pack.keyed_slots()
-    rig.bench.until(lambda: all(slot.misses == 0 for slot in slots), 2 * TURN_MS)
+    rig.bench.until(lambda: all(slot.row[MISSES] == 0 for slot in slots), 2 * TURN_MS)
     rig.bench.run(600)
     assert rig.bench.now_ms - begin_ms < TURN_MS + 1000
     assert all(slot.poll_ms is None or rig.bench.now_ms - slot.poll_ms < 500 for slot in slots)
@@ -138,5 +138,5 @@ def test_a_module_that_is_gone_is_polled_once_a_round() -> None:
     rig.bench.off(rig.name(VICTIM))
     rig.bench.run(6 * TURN_MS)
     assert len(rig.polls[VICTIM]) <= 6 + 1  # the first one twice
-    assert rig.pack.slots[VICTIM].lost and rig.pack.modules_lost == 1
+    assert rig.pack.slots[VICTIM].row[LOST] and rig.pack.modules_lost == 1
     assert all(len(times) <= 7 for times in rig.polls.values())

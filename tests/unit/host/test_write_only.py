@@ -55,7 +55,7 @@ class Watch:
                 found += [relation.root, relation.lct_half]
                 if relation.previous is not None:
                     found.append(relation.previous[1])
-            neighbours = [node.app, *(slot.neighbour for slot in node.keyed_slots())] if hasattr(node, "slots") else []
+            neighbours = [node.app, *(slot for slot in node.keyed_slots())] if hasattr(node, "slots") else []
             neighbours.append(node.neighbour(node.own_node))
             for neighbour in neighbours:
                 channel = None if neighbour is None else neighbour.channel
@@ -232,8 +232,8 @@ LEAKS = {
     ),
     "in the log": (
         "packtrust_node.node",
-        "        self.relations[relation.tag] = relation\n",
-        "        self.relations[relation.tag] = relation\n        self.env.log(bytes(relation.root).hex())\n",
+        "        self.relations[node] = relation\n",
+        "        self.relations[node] = relation\n        self.env.log(bytes(relation.root).hex())\n",
     ),
 }
 
