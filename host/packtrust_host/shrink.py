@@ -1081,13 +1081,14 @@ def _strings(modules: Iterable[_Module]) -> set[str]:
     return words
 
 
-def _families(modules: Mapping[str, _Module]) -> dict[str, str]:
+def _families(modules: Mapping[str, _Module], outside: Iterable[str]) -> dict[str, str]:
     """Modules whose classes inherit from each other, by one name for each family."""
-    home = {}
-    for name, module in modules.items():
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.ClassDef):
-                home[node.name] = name
+    # The merged ones share their names; a module that stays by itself may have given one of these to a class of its own.
+    home: dict[str, str] = {}
+    own: dict[str, set[str]] = {}
+    for name in sorted(modules, key=lambda item: item not in outside):
+        own[name] = {node.name for node in ast.walk(modules[name].tree) if isinstance(node, ast.ClassDef)}
+        home.update(dict.fromkeys(own[name], name))
     parent = {name: name for name in modules}
 
     def root(name: str) -> str:
@@ -1108,6 +1109,8 @@ def _families(modules: Mapping[str, _Module]) -> dict[str, str]:
             if isinstance(node, ast.ClassDef):
                 for base in node.bases:
                     label = base.id if isinstance(base, ast.Name) else getattr(base, "attr", "")
+                    if label in own[name]:
+                        continue
                     label = real.get(label, label)
                     if label in home:
                         parent[root(name)] = root(home[label])
@@ -1161,7 +1164,7 @@ def _rename_members(modules: Mapping[str, _Module], outside: Iterable[str], keep
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in stock:
                 fixed.add(node.attr)
-    families = _families(modules)
+    families = _families(modules, outside)
     where: dict[str, set[str]] = defaultdict(set)
     for name, module in modules.items():
         for _, text in _members(module.tree):

@@ -113,6 +113,71 @@ def test_a_class_on_its_own_whose_base_is_in_the_whole(tmp_path, monkeypatch):
             sys.modules.pop(name, None)
 
 
+def test_relatives_are_known_though_a_module_on_its_own_uses_their_short_names(tmp_path, monkeypatch):
+    """Names of classes begin anew in a module by itself: what inherits in the whole must not be looked for there."""
+    files = {
+        "pkg/__init__.py": "",
+        "pkg/base.py": """
+class Port:
+    def __init__(self):
+        self._since_ms = None
+
+    def wait(self):
+        if self._since_ms is not None:
+            self._since_ms(1)
+        return 1
+""",
+        "pkg/driver.py": """
+from pkg.base import Port
+
+
+class Driver(Port):
+    def receive(self):
+        return 2
+""",
+        "pkg/late.py": """
+class A:
+    def one(self):
+        return 1
+
+
+class B:
+    def two(self):
+        return 2
+
+
+class C:
+    def three(self):
+        return 3
+
+
+def sum_of():
+    return A().one() + B().two() + C().three()
+""",
+        "pkg/main.py": """
+from pkg.driver import Driver
+
+
+def run():
+    from pkg.late import sum_of
+
+    driver = Driver()
+    return driver.wait() + driver.receive() + sum_of()
+""",
+    }
+    small = shrink(files, ["pkg.main"], "relatives", ["run"])
+    for path, source in small.items():
+        (tmp_path / path).write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import relatives
+
+    try:
+        assert relatives.run() == 9
+    finally:
+        for name in ("relatives", "pt_late"):
+            sys.modules.pop(name, None)
+
+
 def test_what_is_no_python_is_named():
     with pytest.raises(ShrinkError, match=r"broken\.py"):
         shrink({"broken.py": "def"}, ["broken"])
