@@ -1083,7 +1083,7 @@ def _strings(modules: Iterable[_Module]) -> set[str]:
 
 def _families(modules: Mapping[str, _Module], outside: Iterable[str]) -> dict[str, str]:
     """Modules whose classes inherit from each other, by one name for each family."""
-    # The merged ones share their names; a module that stays by itself may have given one of these to a class of its own.
+    # The merged ones share their names; a module by itself may have given one of these to a class of its own.
     home: dict[str, str] = {}
     own: dict[str, set[str]] = {}
     for name in sorted(modules, key=lambda item: item not in outside):
