@@ -4,6 +4,8 @@ Only records of the app's session come here. A command is answered by COMMAND_RE
 the module's own authentic message shows it.
 """
 
+from struct import pack_into, unpack_from
+
 from packtrust._compat import const
 from packtrust.arbitration import base_of
 from packtrust.messages.bases import (
@@ -53,7 +55,8 @@ from packtrust.package import (
     SCOPE_TIME,
 )
 from packtrust_node.aggregate import is_obeyed, kept_cell, module_fault
-from packtrust_node.slots import GOT_FAULT, GOT_STATUS_1, KNOWN, RESENDS_LEFT, UNKNOWN_MV, WANTED, Pending
+from packtrust_node.relation import SCOPE_AT
+from packtrust_node.slots import GOT_FAULT, GOT_STATUS_1, HV_BUS_MV, KNOWN, RESENDS_LEFT, UNKNOWN_MV, WANTED, Pending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +134,7 @@ class Commands:
     def _allowed(self, base: int, counter: int, scope: int, module: int = 0) -> bool:
         """Whether the app's package gives it all of `scope`; else refuse."""
         relation = self._pack.app.relation
-        if relation is not None and relation.scope & scope == scope:
+        if relation is not None and unpack_from(">H", relation.row, SCOPE_AT)[0] & scope == scope:
             return True
         self._pack.count("scope")
         self._result(base, module, RESULT_REFUSED, REASON_SCOPE, counter)
@@ -212,14 +215,16 @@ class Commands:
     def _want(self, slot: "Slot", state: int, hv_bus_mv: int) -> None:
         if slot.row[WANTED] != state:
             self._supersede(slot, STATUS_1)
-        slot.want(state, hv_bus_mv, RESENDS)
+        slot.row[WANTED] = state
+        slot.row[RESENDS_LEFT] = RESENDS
+        pack_into("<I", slot.row, HV_BUS_MV, hv_bus_mv)
         slot.resend_later(self._pack.env.now_ms())
 
     def _send_state(self, slot: "Slot") -> None:
         if slot.row[WANTED] > slot.state:
             # The module goes no higher than the highest state it was last given.
             slot.seal(MAX_STATE, self._pack.broadcast.max_state(slot))
-        data = encode("STATE_CHANGE", state=slot.row[WANTED], hv_bus_mv=slot.hv_bus_mv)
+        data = encode("STATE_CHANGE", state=slot.row[WANTED], hv_bus_mv=unpack_from("<I", slot.row, HV_BUS_MV)[0])
         slot.seal(STATE_CHANGE, data)
 
     def _pass_on(self, slot: "Slot", base: int, data: "bytearray", pending: Pending) -> None:

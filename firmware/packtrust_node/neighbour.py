@@ -7,7 +7,7 @@ from packtrust.errors import PacktrustError
 from packtrust.handshake import INITIATOR, is_pairing
 from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
 from packtrust.segmentation import Reassembler, Segmenter
-from packtrust_node.relation import TERMS_LENGTH, Terms
+from packtrust_node.relation import FLAGS_AT, MAX_RECORDS_AT, SIDE_BIT, TERMS_LENGTH, Terms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from packtrust.channel import Event, Link
     from packtrust.keys import Relationship
     from packtrust_node.env import Env
-    from packtrust_node.store import Store
 
 
 class Bus:
@@ -59,16 +58,9 @@ class Neighbour(Terms):
     used_up = False  # the epoch: only a rotation goes on under it
 
     def __init__(self, bus: Bus, node: int, length: int = TERMS_LENGTH) -> None:
-        self.node = node
-        self.row = bytearray(length)
+        Terms.__init__(self, bus, node, bytearray(length))
         self.heard_ms = None  # type: int | None
-        self._bus = bus
         self._held = None  # type: Channel | bytearray | None  # the channel, or its state while it is put away
-
-    @property
-    def store(self) -> "Store":
-        """Where the whole relationship is."""
-        return self._bus.env.store
 
     @property
     def role(self) -> int:
@@ -148,13 +140,13 @@ class Neighbour(Terms):
             self.node,
             clock=env.now_ms,
             urandom=env.urandom,
-            side=self.side,
+            side=self.row[FLAGS_AT] >> SIDE_BIT & 1,
             epoch=epoch,
             policy=bus.link.policy,
             link=bus.link,
             boot_counter=bus.boot_counter,
             fd=env.fd(bus.port),
-            max_records=self.max_records,
+            max_records=self.term(MAX_RECORDS_AT),
             workspace=env.workspace,
         )
 

@@ -310,7 +310,7 @@ class Node:
 
     def _drop_previous(self, kept: "relations.Terms") -> None:
         """The new epoch has proved itself: the one before it is deleted."""
-        kept.one_epoch()
+        kept.row[relations.FLAGS_AT] &= ~relations.TWO_EPOCHS
         try:
             relation = kept.full()
             if relation.previous is not None:
@@ -412,7 +412,7 @@ class Node:
     def _load_relations(self) -> None:
         if self.identity is None:
             return  # what belongs to it stays as it is
-        newest = {}  # type: dict[int, tuple[int, relations.Kept]]  # with the counters of their packages
+        newest = {}  # type: dict[int, tuple[int, relations.Terms]]  # with the counters of their packages
         try:
             for name in self.env.store.names():
                 if name.startswith(relations.PREFIX):
@@ -432,7 +432,7 @@ class Node:
         for node, found in newest.items():
             self.relations[node] = found[1]
 
-    def _load_relation(self, name: str, newest: "dict[int, tuple[int, relations.Kept]]") -> None:
+    def _load_relation(self, name: str, newest: "dict[int, tuple[int, relations.Terms]]") -> None:
         store = self.env.store
         try:
             raw = store.read(name)
@@ -444,7 +444,7 @@ class Node:
                 raise StorageError("record %s is malformed: claim and provision the node again" % name)
             if found.previous is None:
                 store.purge(name)  # a power cut came before its older copy, of a finished epoch, was deleted
-            kept = relations.Kept(found, store)
+            kept = relations.Terms(self, found.node, found.terms())
             found.wipe()
             if not self.identity.claimed and found.counter <= self.identity.counter:
                 store.remove(name)  # a release was cut off by a power loss
@@ -464,14 +464,14 @@ class Node:
         self.count("storage")
         self.env.log("%s: %s" % (what, error))
 
-    def install(self, relation: "relations.Relation | relations.Kept") -> None:
+    def install(self, relation: "relations.Relation | relations.Terms") -> None:
         """Use a relationship that is stored already; one with the same link, or its older epoch, gives way.
 
         A whole one is wiped here: what is needed of it later is read from the store.
         """
         if isinstance(relation, relations.Relation):
             whole = relation
-            relation = relations.Kept(whole, self.env.store)
+            relation = relations.Terms(self, whole.node, whole.terms())
             whole.wipe()
             ondemand.tidy()  # the channel stays
         node = relation.node

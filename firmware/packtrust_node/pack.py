@@ -73,6 +73,7 @@ from packtrust_node.node import Node
 from packtrust_node.post import Post, target_of
 from packtrust_node.slots import (
     ABSENT_MS,
+    BACK_OFF_MS,
     BARE,
     GOT,
     GOT_ALL,
@@ -86,6 +87,7 @@ from packtrust_node.slots import (
     KNOWN,
     LOST,
     MISSES,
+    MISSES_TO_BACK_OFF,
     REPEATED,
     WANTED,
     Latency,
@@ -686,7 +688,10 @@ class PackNode(Node):
             start += 1
         for step in range(count):
             slot = self._order[(start + step) % count]
-            if slot.established and slot.poll_due(now_ms):
+            if slot.poll_ms is not None and slot.row[MISSES] >= MISSES_TO_BACK_OFF:
+                if now_ms - slot.poll_ms < BACK_OFF_MS:
+                    continue
+            if slot.established:
                 self._polled = slot.number
                 self._poll(slot, now_ms)
                 return
@@ -756,7 +761,7 @@ class PackNode(Node):
                 if slot.poll_ms is not None and now_ms - slot.poll_ms >= _ANSWER_MS:
                     self._repeat(slot, now_ms)
                 self._check_lost(slot, now_ms)
-            elif slot.silent_ms(now_ms) > ABSENT_MS:
+            elif now_ms - (slot.heard_ms or 0) > ABSENT_MS:
                 del self.slots[slot.number]
         if now_ms - self._announce_ms >= 0:
             self._announce_ms = now_ms + (_SLOW_MS if self.app.keyed else _FAST_MS)

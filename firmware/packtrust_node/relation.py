@@ -5,14 +5,15 @@ from struct import pack, unpack_from
 from packtrust._compat import const
 from packtrust.crypto import wipe
 from packtrust.errors import StorageError
-from packtrust.keys import SIDE_A, SIDE_B, Relationship, fingerprint, lct_tag, terms
+from packtrust.keys import SIDE_A, Relationship, fingerprint, lct_tag, terms
 from packtrust_node.store import newer_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust._typing import Buffer
     from packtrust.package import KeyPackage
-    from packtrust_node.store import Store
+    from packtrust_node.neighbour import Bus
+    from packtrust_node.node import Node
 
 PREFIX = "rel-"
 SALT_PREFIX = "salt-"
@@ -122,6 +123,13 @@ class Relation:
         wipe(self.root)
         wipe(self.lct_half)
 
+    def terms(self) -> bytearray:
+        """What `Terms` keep."""
+        flags = KEYED | self.side << SIDE_BIT
+        if self.previous is not None:
+            flags |= TWO_EPOCHS
+        return bytearray(pack(_TERMS, self.tag, self.epoch, self.max_records, self.max_age_s, self.scope, flags))
+
     def encode(self) -> bytearray:
         """The record. The caller wipes it."""
         out = bytearray(
@@ -158,85 +166,63 @@ class Relation:
 # What stays in RAM of a relationship, at the beginning of `Terms.row`; no secret.
 _TERMS = ">8sIIIHB"  # lct_tag, epoch, max_records, max_age_s, scope, flags
 TERMS_LENGTH = const(23)
-_EPOCH_AT = const(8)
-_MAX_RECORDS_AT = const(12)
-_MAX_AGE_S_AT = const(16)
-_SCOPE_AT = const(20)
-_FLAGS_AT = const(22)
+EPOCH_AT = const(8)
+MAX_RECORDS_AT = const(12)
+MAX_AGE_S_AT = const(16)
+SCOPE_AT = const(20)  # u16
+FLAGS_AT = const(22)
 # In the flags.
-_KEYED = const(1)
-_SIDE_B = const(2)
-_TWO_EPOCHS = const(4)
+KEYED = const(1)
+SIDE_BIT = const(1)  # place of the bit that is our side, SIDE_A or SIDE_B
+TWO_EPOCHS = const(4)  # the epoch before is still there
 
 
 class Terms:
-    """The terms of a relationship, packed: of 32 of them, a pack's RAM holds 23 bytes each. All else is read from the
-    store when it is asked for, by `full()` several things at once; StorageError if the store fails.
+    """The terms of a relationship, packed: of 32 of them, a pack's RAM holds 23 bytes each. All else, and what has a
+    name in Relation and none here, is read from the store when it is asked for, by `full()` several things at once;
+    StorageError if the store fails.
 
-    row     begins with the terms; all zero without keys
-    store   where the whole relationship is
+    row    begins with the terms, as laid out above; all zero without keys
+    _bus   whose `env` has the store: the Bus of the neighbour that has taken the terms, the node before that
 
-    Whoever wants to keep them keeps a `Kept`: a Neighbour's change with its next epoch.
+    Whoever wants to compare them later keeps tag and epoch: a neighbour's terms change with its next epoch.
     """
 
-    if TYPE_CHECKING:
-        row: bytearray
-        node: int
+    def __init__(self, bus: "Bus | Node", node: int, row: bytearray) -> None:
+        self.node = node
+        self.row = row
+        self._bus = bus
 
-        @property
-        def store(self) -> Store:
-            """See the class."""
+    def __repr__(self) -> str:
+        return "<Terms node 0x%02x epoch %d>" % (self.node, self.epoch)
 
     @property
     def keyed(self) -> bool:
         """Whether there are keys."""
-        return self.row[_FLAGS_AT] != 0
+        return self.row[FLAGS_AT] != 0
 
     @property
     def tag(self) -> bytes:
         """The `lct_tag`."""
-        return bytes(self.row[:_EPOCH_AT])
+        return bytes(self.row[:EPOCH_AT])
 
     @property
     def epoch(self) -> int:
         """The newest one."""
-        return self._number(_EPOCH_AT)
-
-    @property
-    def max_records(self) -> int:
-        """Of an epoch."""
-        return self._number(_MAX_RECORDS_AT)
-
-    @property
-    def max_age_s(self) -> int:
-        """Of an epoch."""
-        return self._number(_MAX_AGE_S_AT)
-
-    @property
-    def scope(self) -> int:
-        """What the app may do."""
-        return int(unpack_from(">H", self.row, _SCOPE_AT)[0])
-
-    @property
-    def side(self) -> int:
-        """Ours: SIDE_A or SIDE_B."""
-        return SIDE_B if self.row[_FLAGS_AT] & _SIDE_B else SIDE_A
+        return self.term(EPOCH_AT)
 
     @property
     def two_epochs(self) -> bool:
         """Whether the epoch before is still there."""
-        return self.row[_FLAGS_AT] & _TWO_EPOCHS != 0
+        return self.row[FLAGS_AT] & TWO_EPOCHS != 0
 
-    def one_epoch(self) -> None:
-        """The epoch before is over."""
-        self.row[_FLAGS_AT] &= ~_TWO_EPOCHS
-
-    def _number(self, at: int) -> int:
+    def term(self, at: int) -> int:
+        """The u32 at EPOCH_AT, MAX_RECORDS_AT or MAX_AGE_S_AT."""
         return int(unpack_from(">I", self.row, at)[0])
 
     def full(self) -> Relation:
         """The whole relationship, the caller's own: wipe it after use."""
-        raw = self.store.read(record_name(self.tag))
+        raw = self._bus.env.store.read(record_name(self.tag))
         if raw is None:
             raise StorageError("the record of a relationship is gone: claim and provision the node again")
         found = decode(raw)
@@ -267,7 +253,10 @@ class Terms:
         lct_half: bytearray
         lct_id: str
         unique_id: int
-        role: int
+        max_records: int
+        max_age_s: int
+        scope: int
+        side: int
         component_a: str
         component_b: str
 
@@ -280,33 +269,6 @@ class Terms:
             if name.startswith("__"):
                 raise AttributeError(name)
             return getattr(self.full(), name)
-
-
-class Kept(Terms):
-    """The terms of a relationship that no neighbour has taken yet."""
-
-    def __init__(self, relation: Relation, store: "Store") -> None:
-        self.node = relation.node
-        self.store = store  # type: ignore[misc]  # a neighbour has it from its bus
-        flags = _KEYED
-        if relation.side == SIDE_B:
-            flags |= _SIDE_B
-        if relation.previous is not None:
-            flags |= _TWO_EPOCHS
-        self.row = bytearray(
-            pack(
-                _TERMS,
-                relation.tag,
-                relation.epoch,
-                relation.max_records,
-                relation.max_age_s,
-                relation.scope,
-                flags,
-            )
-        )
-
-    def __repr__(self) -> str:
-        return "<Kept node 0x%02x epoch %d>" % (self.node, self.epoch)
 
 
 def make_relationship(

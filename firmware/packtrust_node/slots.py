@@ -43,7 +43,7 @@ REPEATED = const(128)
 WANTED = const(23)  # state
 RESENDS_LEFT = const(24)  # of the command for it that are left
 _RESEND_AT = const(25)  # when the next one is due, in steps of 64 ms
-_HV_BUS_MV = const(26)  # u32, with the command
+HV_BUS_MV = const(26)  # u32, with the command
 # polls
 MISSES = const(30)  # in a row to which nothing came, 255 at most
 GOT = const(31)  # GOT_*, and REPEATED: what has come to the last one
@@ -155,14 +155,6 @@ class Slot(Neighbour):
         """Whether it was heard, authentically, within the time-out."""
         return 0 <= self.age_ms(now_ms) <= TIMEOUT_MS
 
-    def silent_ms(self, now_ms: int) -> int:
-        """How long a module without keys has not announced itself."""
-        return now_ms - (self.heard_ms or 0)
-
-    def poll_due(self, now_ms: int) -> bool:
-        """Whether it may be polled: one that does not answer is so less often."""
-        return self.row[MISSES] < MISSES_TO_BACK_OFF or self.poll_ms is None or now_ms - self.poll_ms >= BACK_OFF_MS
-
     def connecting_for_ms(self, now_ms: int) -> int:
         """How long ago the last handshake was started."""
         return now_ms - unpack_from("<I", self.row, _CONNECT_MS)[0] & _U32
@@ -172,18 +164,6 @@ class Slot(Neighbour):
         pack_into("<I", self.row, _CONNECT_MS, now_ms & _U32)
 
     # -- what the pack wants of it -------------------------------------------------------------------------------------
-
-    @property
-    def hv_bus_mv(self) -> int:
-        """What the command for the state it is to have says of the bus."""
-        return int(unpack_from("<I", self.row, _HV_BUS_MV)[0])
-
-    def want(self, state: int, hv_bus_mv: int, resends: int) -> None:
-        """Keep a command."""
-        row = self.row
-        row[WANTED] = state
-        row[RESENDS_LEFT] = resends
-        pack_into("<I", row, _HV_BUS_MV, hv_bus_mv)
 
     def resend_later(self, now_ms: int) -> None:
         """The command has been sent."""
@@ -227,17 +207,13 @@ class Slot(Neighbour):
         """How many cells have told something."""
         return (len(self.row) - _CELLS_AT) // _CELL_LENGTH
 
-    def _cell_value(self, at: int) -> int:
-        row = self.row
-        return row[_CELLS_AT + at] | row[_CELLS_AT + at + 1] << 8
-
     def cell_mv(self, cell: int) -> int:
         """Voltage of a cell, UNKNOWN_MV before it was told."""
-        return self._cell_value(_CELL_LENGTH * cell)
+        return int(unpack_from("<H", self.row, _CELLS_AT + _CELL_LENGTH * cell)[0])
 
     def cell_centi_c(self, cell: int) -> int:
         """Temperature of a cell, UNKNOWN_CENTI_C before it was told."""
-        return self._cell_value(_CELL_LENGTH * cell + 2) - _CENTI_C_OFFSET
+        return unpack_from("<H", self.row, _CELLS_AT + _CELL_LENGTH * cell + 2)[0] - _CENTI_C_OFFSET
 
     def next_cell(self) -> int:
         """The cell the next poll asks for."""
@@ -262,7 +238,7 @@ def free_number(slots: "dict[int, Slot]", now_ms: int) -> int:
     """The lowest number that is free, or taken by an unkeyed module that is gone; 0 if all are in use."""
     for number in range(1, NODE_MODULE_MAX + 1):
         slot = slots.get(number)
-        if slot is None or (not slot.keyed and slot.silent_ms(now_ms) > FORGET_MS):
+        if slot is None or (not slot.keyed and now_ms - (slot.heard_ms or 0) > FORGET_MS):
             return number
     return 0
 

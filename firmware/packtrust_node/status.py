@@ -2,6 +2,7 @@
 
 from packtrust import provision, report
 from packtrust_node.endpoint import Refusal
+from packtrust_node.relation import MAX_AGE_S_AT, MAX_RECORDS_AT
 from packtrust_node.salts import salt_hash
 from packtrust_node.usage import DUE, USED_UP
 
@@ -37,9 +38,9 @@ def answer(node: "Node", key: "Buffer", body: bytes) -> bytes:
                 relation.epoch,
                 flags,
                 usage.records(relation),
-                relation.max_records,
+                relation.term(MAX_RECORDS_AT),
                 usage.age_s(relation),
-                relation.max_age_s,
+                relation.term(MAX_AGE_S_AT),
                 made or _NO_HASH,
             )
         )

@@ -11,6 +11,7 @@ from struct import pack, unpack_from
 from packtrust._compat import const
 from packtrust.errors import StorageError
 from packtrust.provision import ROLE_PACK
+from packtrust_node.relation import MAX_AGE_S_AT, MAX_RECORDS_AT
 from packtrust_node.store import newer_error
 
 TYPE_CHECKING = False
@@ -77,11 +78,11 @@ class Usage:
         """Seconds with power since its epoch began."""
         return self._figures[self._at(relation) + _AGE_S]
 
-    def used(self, relation: "Terms | Relation", eighths: int) -> bool:
+    def used(self, relation: "Terms", eighths: int) -> bool:
         """Whether so much of its epoch is used, by either limit; all of it by the records alone."""
-        if self.records(relation) >= (relation.max_records * eighths) >> 3:
+        if self.records(relation) >= (relation.term(MAX_RECORDS_AT) * eighths) >> 3:
             return True
-        return eighths < USED_UP and self.age_s(relation) >= (relation.max_age_s * eighths) >> 3
+        return eighths < USED_UP and self.age_s(relation) >= (relation.term(MAX_AGE_S_AT) * eighths) >> 3
 
     def limit(self, now_ms: int) -> int:
         """From how many eighths on a pack must replace an epoch itself: an app that is there is given time to do it."""
@@ -140,8 +141,8 @@ class Usage:
             figures[at] = min(_MOST, figures[at] + new)
             figures[at + _AGE_S] += seconds
             self._unsaved += new
-            smallest = min(smallest, share(relation.max_records))
-            if figures[at] >= relation.max_records and not neighbour.used_up:
+            smallest = min(smallest, share(relation.term(MAX_RECORDS_AT)))
+            if figures[at] >= relation.term(MAX_RECORDS_AT) and not neighbour.used_up:
                 neighbour.used_up = True
                 self._node.count("epoch-used-up")
         self._save_s -= seconds
@@ -185,7 +186,7 @@ class Usage:
         boots = (node.boot_counter - unpack_from(">I", raw, 1)[0]) & 0xFFFF
         for relation in node.relations.values():
             at = self._at(relation)
-            records = boots * share(relation.max_records)
+            records = boots * share(relation.term(MAX_RECORDS_AT))
             age_s = boots * SAVE_S
             entry = _HEAD_LENGTH
             while entry + _ENTRY_LENGTH <= len(raw):

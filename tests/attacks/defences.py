@@ -442,7 +442,7 @@ MORE = [
         [
             (
                 "packtrust_node.usage",
-                "            records = boots * share(relation.max_records)",
+                "            records = boots * share(relation.term(MAX_RECORDS_AT))",
                 "            records = 0",
             )
         ],

@@ -20,7 +20,11 @@ ATTACK = Attack(
     defence="the scope in the owner's sealed package, enforced by the pack",
     without="a pack that does not look at the scope",
     weakening=Weakening(
-        ("packtrust_node.commands", "if relation is not None and relation.scope & scope == scope:", "if True:")
+        (
+            "packtrust_node.commands",
+            'if relation is not None and unpack_from(">H", relation.row, SCOPE_AT)[0] & scope == scope:',
+            "if True:",
+        )
     ),
 )
 

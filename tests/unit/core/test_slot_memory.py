@@ -10,7 +10,7 @@ from packtrust.keys import SIDE_A, SIDE_B, fingerprint
 from packtrust.messages.compact import encode
 from packtrust.workspace import Workspace
 from packtrust_node.neighbour import Bus
-from packtrust_node.relation import Kept, Relation
+from packtrust_node.relation import Relation, Terms
 from packtrust_node.slots import (
     GOT_COMM,
     GOT_DETAIL,
@@ -97,7 +97,7 @@ class Modules:
 
     def add(self, env, number):
         slot = self.slots[number] = Slot(self.bus, number, 0xBA770000 + number, env.now_ms())
-        slot.key(Kept(relation_of(number), env.store), OWN, 1)
+        slot.key(Terms(self.bus, number, relation_of(number).terms()), OWN, 1)
         self.relations[number] = slot
         relationship = slot.full().relationship(OWN)
         module = Channel(
