@@ -6,6 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 # Options, e.g. `make demo ARGS="--modules 5"`, `make test ARGS="-k replay"`, `make test WORKERS=4`
 ARGS ?=
+# Processors to use.
 WORKERS ?= 2
 
 VENV := .venv
@@ -42,7 +43,7 @@ demo: setup ## set up, then run the main job: a virtual pack from registration t
 	@$(WITH_MICROPYTHON) $(BIN)/packtrust demo $(ARGS)
 
 .PHONY: test
-test: _firmware_if_possible ## set up, then run the tests (attacks and faults: see below): those that measure time alone first
+test: _firmware_if_possible ## set up, then run the tests (attacks and faults: see below): those that measure time first
 	@$(WITH_MICROPYTHON) PYTHON=$(BIN)/python WORKERS=$(WORKERS) sh tools/run_tests.sh $(ARGS)
 
 .PHONY: attacks

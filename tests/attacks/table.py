@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> int:
     workers = os.environ.get("WORKERS", "2")
     os.chdir(CHECKOUT)
     options = ["-q", "--no-header", "-p", "no:cacheprovider"]
-    # As `make test`: what measures time runs alone.
+    # What measures time runs alone.
     codes = [
         pytest.main([str(FOLDER), *options, "-m", which, *more, *arguments], plugins=[results])
         for which, more in (("realtime", []), ("not realtime", ["-n", workers, "--dist", "worksteal"]))

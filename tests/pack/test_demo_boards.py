@@ -13,7 +13,7 @@ from packtrust_host.demo.run import Options
 from packtrust_host.sim.launcher import PackProcess
 from packtrust_host.sim.qemu import QemuError, find_qemu, firmware
 
-pytestmark = [pytest.mark.realtime, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 TIMED = 7
 MODULES_OF_A_BOARD = 4
