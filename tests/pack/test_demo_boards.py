@@ -1,7 +1,8 @@
 """The main job with nodes on the virtual Cortex-M4: mixed with unix nodes, and nothing else.
 
-What is measured in time is not asked of an emulator that shares two processors with its test (line 7); the rest is. A pack that
-is one may not be kept from its processor all the same: a record it sends for more than 0.2 s counts as cut off (line 5).
+What is measured in time is not asked of an emulator that shares two processors with its test (line 7); the rest is. A
+pack that is one may not be kept from its processor all the same: a record it sends for more than 0.2 s counts as cut
+off (line 5).
 """
 
 import json
