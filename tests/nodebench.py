@@ -61,6 +61,9 @@ class Env:
         assert len(frame.data) <= 8
         self.bench.queue.append((self.buses[port], self.name, frame.copy()))
 
+    def room(self, port):
+        return 128
+
     def fd(self, port):
         return False
 

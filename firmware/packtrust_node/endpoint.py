@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from packtrust.channel import Event
     from packtrust_node.neighbour import Neighbour
     from packtrust_node.node import Node
+    from packtrust_node.opening import Opened
     from packtrust_node.relation import Terms
     from packtrust_node.rotation import Rotation  # noqa: F401 - in a type comment
 
@@ -71,6 +72,7 @@ class Endpoint:
         self._owner_key = None  # type: bytearray | None
         self._rotation = None  # type: Rotation | None
         self._rotation_ms = None  # type: int | None  # when the next one may start
+        self._opened = None  # type: Opened | int | None  # the package at hand
         self._turn = 0  # node byte of the pair that had its turn last
 
     @property
@@ -85,9 +87,13 @@ class Endpoint:
 
     # -- dispatch ------------------------------------------------------------------------------------------------------
 
-    def take(self, payload: bytes) -> None:
-        """Take a message addressed to this node, as an ISO-TP payload that `post.target_of` knows."""
+    def take(self, payload: bytes, opened: "Opened | int | None" = None) -> None:
+        """Take a message addressed to this node, as an ISO-TP payload that `post.target_of` knows.
+
+        `opened`: what Node.open_package has made of it, if it is a package and that has been done before.
+        """
         ondemand.tidy()
+        self._opened = opened
         message = provision.parse(payload)
         if message is not None:
             self.handle(message)
@@ -179,30 +185,17 @@ class Endpoint:
     # -- packages ------------------------------------------------------------------------------------------------------
 
     def _on_package(self, body: bytes) -> bytes:
-        identity = self._node.identity
-        package_hash = sha256(body[33:])
+        package_hash = sha256(memoryview(body)[33:])
         for staged in self._staged:
             if staged.package_hash == package_hash:
                 return self._receipt(staged)  # the RECEIPT was lost and the app asks again
-        sender = packages.sender_of(body)
-        if not sender:
-            raise Refusal(provision.REFUSED_UNKNOWN)
-        if identity.claimed and sender != identity.owner_public:
-            raise Refusal(provision.REFUSED_NOT_OWNER)
-        self._node.env.store.rest()
-        before = ondemand.mark()
-        try:
-            content, package_hash, receipt_key = packages.open_sealed(
-                body, identity.private, identity.fingerprint, identity.claim_code, identity.public
-            )
-        except KeyFormatError:
-            raise Refusal(provision.REFUSED_KEYS)
-        except PacktrustError:
-            # A wrong mode is a question of ownership too: a claimed node takes no claim code, an unclaimed
-            # one nothing without it.
-            raise Refusal(provision.REFUSED_NOT_OWNER)
-        finally:
-            ondemand.back_to(before)
+        opened = self._opened
+        self._opened = None
+        if opened is None:
+            opened = self._node.open_package(body)
+        if isinstance(opened, int):
+            raise Refusal(opened)
+        content, package_hash, receipt_key, sender = opened
         return self._take(content, package_hash, receipt_key, sender, False)
 
     def _on_clear(self, body: bytes) -> bytes:

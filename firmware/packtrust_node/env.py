@@ -75,10 +75,10 @@ READY_KEYS = 6
 READY_KEYS_SMALL = 2  # on a heap below SMALL_HEAP
 SMALL_HEAP = 200000
 STREAMS = 40
-STREAMS_USUAL = 12  # on a heap below SMALL_HEAP
+STREAMS_USUAL = 6  # on a heap below SMALL_HEAP
 # Channels kept whole, of a gateway with more of them: one that is put away costs some milliseconds to fetch.
 CHANNELS = 32
-CHANNELS_SMALL = 4  # on a heap below SMALL_HEAP
+CHANNELS_SMALL = 3  # on a heap below SMALL_HEAP
 
 
 def has_small_heap() -> bool:
@@ -213,6 +213,10 @@ class Env:
     def send(self, port: int, frame) -> None:
         """Queue a frame on a port; frames of a port leave in order. A full queue drops it, counted there."""
         self._queues[port].put(frame)
+
+    def room(self, port: int) -> int:
+        """How many frames a port's queue takes now."""
+        return self._queues[port].room
 
     def fd(self, port: int) -> bool:
         """Whether records on this port go in CAN FD frames: its controller was opened for them."""

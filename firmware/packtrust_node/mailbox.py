@@ -17,23 +17,29 @@ RECEIVE_MAX = const(1024)
 _WAITING_MAX = const(8)
 # Frames at once: each takes a hundred bytes of heap, and a board's queue (txqueue.SMALL_LIMIT) holds records too.
 BURST = const(8)
-_FLUSH_MAX = const(48)
+_FLUSH_MAX = const(56)
 
 
 class Mailbox:
-    """Sends and receives whole messages on one pair of IDs. `send_frame` takes each frame to transmit, in order."""
+    """Sends and receives whole messages on one pair of IDs.
+
+    send_frame   takes each frame to transmit, in order
+    room         how many frames the port's queue takes now: a message of which one was dropped there would be lost
+    """
 
     def __init__(
         self,
         tx_id: int,
         rx_id: int,
         send_frame: "Callable[[Frame], None]",
+        room: "Callable[[], int]",
         receive_max: int = RECEIVE_MAX,
     ) -> None:
         self.rx_id = rx_id
         self.overflowed = 0
         self._link = IsoTpLink(tx_id, rx_id, receive_max, False, BURST)
         self._send_frame = send_frame
+        self._room = room
         self._waiting = []  # type: list[bytes]
 
     @property
@@ -67,8 +73,8 @@ class Mailbox:
 
     def _flush(self, now_ms: int) -> None:
         link = self._link
-        room = _FLUSH_MAX
-        while room > 0:
+        room = min(_FLUSH_MAX, self._room())
+        while room > BURST:  # the rest waits for the next tick
             if self._waiting and not link.sending:
                 link.send(self._waiting.pop(0), now_ms)
             frames = link.outgoing()

@@ -295,7 +295,7 @@ class ModuleNode(Node):
         if target < 0:
             self.count("malformed")
         elif target == self.own_node:
-            self.endpoint.take(payload)
+            self.take_message(payload)
         else:
             self.count("target")
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from packtrust_node.endpoint import Endpoint
     from packtrust_node.env import Env
     from packtrust_node.neighbour import Neighbour
+    from packtrust_node.opening import Opened
 
 # Evidence, beside the store's own: see Node.evidence.
 ROLLED_BACK = "store-rollback"  # the identity is older than what else is stored
@@ -61,6 +62,7 @@ class Node:
         self.relations = {}  # type: dict[int, relations.Terms]  # by node byte; the neighbour, where there is one
         self._endpoint = None  # type: Endpoint | None  # while it is needed
         self._asked_ms = 0  # when it was asked for last
+        self._without = ()  # type: tuple[str, ...]  # modules there were before it
         self.usage = Usage(self)
         self.guard = Guard(self)
         self.ended_ms = None  # type: int | None
@@ -228,11 +230,46 @@ class Node:
         self._asked_ms = self.env.now_ms()
         ondemand.use(self._asked_ms)
         if self._endpoint is None:
+            self._without = ondemand.mark()
             from packtrust_node.endpoint import Endpoint
 
             ondemand.hold()
             self._endpoint = Endpoint(self)
         return self._endpoint
+
+    def take_message(self, payload: bytes) -> None:
+        """Take a provisioning message addressed to this node, as `post.target_of` knows it."""
+        opened = None
+        if payload[1] == provision.PACKAGE and ondemand.unloads() and self.identity is not None and self._put_away():
+            ondemand.use(self.env.now_ms())
+            opened = self.open_package(memoryview(payload)[provision.HEAD :])
+        self.endpoint.take(payload, opened)
+
+    def open_package(self, body: "Buffer") -> "Opened | int":
+        """As opening.open_package."""
+        from packtrust import package  # noqa: F401 - what comes out is of its classes, which stay
+
+        self.env.store.rest()
+        before = ondemand.mark()
+        try:
+            from packtrust_node.opening import open_package
+
+            return open_package(self.identity, body)
+        finally:
+            ondemand.back_to(before)
+
+    def _put_away(self) -> bool:
+        """No endpoint, nor its code; False if it has something to do."""
+        endpoint = self._endpoint
+        if endpoint is not None:
+            if not endpoint.is_idle:
+                return False
+            endpoint.rest()
+            self._endpoint = None
+            ondemand.let_go()
+            self.keys_ended()
+            ondemand.back_to(self._without)
+        return True
 
     def tick_seldom(self, now_ms: int) -> None:
         """Call every 10..100 ms: what is there on demand does what is due, or goes."""
@@ -243,11 +280,8 @@ class Node:
             endpoint = self._endpoint
         if endpoint is not None:
             endpoint.tick(now_ms, counted)
-            if endpoint.is_idle and now_ms - self._asked_ms >= ondemand.IDLE_MS:
-                endpoint.rest()
-                self._endpoint = None
-                ondemand.let_go()
-                self.keys_ended()
+            if now_ms - self._asked_ms >= ondemand.IDLE_MS:
+                self._put_away()
         if self.env.store.rest():
             self.keys_ended()
         ondemand.tick(now_ms)

@@ -44,6 +44,11 @@ def begin() -> None:
     _enabled = implementation.name == "micropython"
 
 
+def unloads() -> bool:
+    """Whether anything is unloaded: whether it gains room to do things one after the other."""
+    return _enabled
+
+
 def use(now_ms: int) -> None:
     """Seldom needed code is wanted now: call it before the import."""
     global _before, _used_ms

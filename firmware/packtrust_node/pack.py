@@ -467,7 +467,7 @@ class PackNode(Node):
         if target < 0:
             self.count("malformed")
         elif target == self.own_node:
-            self.endpoint.take(payload)
+            self.take_message(payload)
         else:
             slot = self.slots.get(target)
             if slot is None:

@@ -47,7 +47,9 @@ class Post:
             from packtrust_node.mailbox import Mailbox
 
             ondemand.hold()
-            link = self._links[rx_id] = Mailbox(tx_id, rx_id, lambda frame: env.send(port, frame))
+            link = self._links[rx_id] = Mailbox(
+                tx_id, rx_id, lambda frame: env.send(port, frame), lambda: env.room(port)
+            )
         return link
 
     def send(self, port: int, tx_id: int, rx_id: int, payload: "Buffer") -> None:

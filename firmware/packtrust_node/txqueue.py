@@ -201,6 +201,11 @@ class TxQueue:
             if ring.slots < slots and ring.is_classic:
                 ring.grow(slots)
 
+    @property
+    def room(self) -> int:
+        """How many frames it takes now."""
+        return self._limit - len(self)
+
     def put(self, frame) -> None:
         """Queue a copy of a frame. A record for which there is no room is left out whole: half of one helps nobody."""
         if frame.is_extended_id and frame.arbitration_id & ENCRYPTED and not frame.is_fd:

@@ -272,8 +272,8 @@ def open_sealed(
     mode = body[0]
     if mode != (MODE_AUTH_PSK if claim_code else MODE_AUTH):
         raise PackageError("package mode %d is not the one this device expects now" % mode)
-    enc = bytes(body[33:65])
-    ciphertext = bytes(body[65:])
+    sealed = memoryview(body)[33:]  # no copy: a small heap has little in one piece
+    enc = bytes(sealed[:32])
     from packtrust.crypto import hpke  # a board has it only while it opens one
 
     plaintext, context = hpke.open(
@@ -281,7 +281,7 @@ def open_sealed(
         device_private,
         _INFO,
         _aad(mode, device_fingerprint),
-        ciphertext,
+        sealed[32:],
         psk=claim_code,
         psk_id=device_fingerprint if claim_code else b"",
         pk_s=bytes(body[1:33]),
@@ -289,7 +289,7 @@ def open_sealed(
     )
     receipt_key = bytearray(context.export(_RECEIPT, 32))
     context.wipe()
-    return decode(plaintext), sha256(enc + ciphertext), receipt_key
+    return decode(plaintext), sha256(sealed), receipt_key
 
 
 def clear_receipt_key(plaintext: "Buffer", owner_fingerprint: "Buffer", device_fingerprint: "Buffer") -> bytearray:

@@ -69,7 +69,7 @@ REASONS = {
     REFUSED_STORAGE: "the stored identity cannot be used",
 }
 
-_HEAD = const(4)
+HEAD = const(4)
 
 
 def frame_message(kind: int, target: int, sequence: int, body: "Buffer" = b"") -> bytes:
@@ -91,9 +91,9 @@ class Message:
 
 def parse(payload: "Buffer") -> "Message | None":
     """The message in an ISO-TP payload, None if it is none of this version."""
-    if len(payload) < _HEAD or payload[0] != VERSION:
+    if len(payload) < HEAD or payload[0] != VERSION:
         return None
-    return Message(payload[1], payload[2], payload[3], bytes(payload[_HEAD:]))
+    return Message(payload[1], payload[2], payload[3], bytes(payload[HEAD:]))
 
 
 # -- MACed bodies ------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ ATTACK = Attack(
         (
             "packtrust.package",
             "    plaintext, context = hpke.open(\n",
-            "    receipt_key = bytearray(32)\n    return decode(ciphertext[:-16]), sha256(enc + ciphertext), receipt_key\n"
+            "    receipt_key = bytearray(32)\n    return decode(bytes(sealed[32:-16])), sha256(sealed), receipt_key\n"
             "    plaintext, context = hpke.open(\n",
         ),
         (

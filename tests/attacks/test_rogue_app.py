@@ -22,8 +22,8 @@ ATTACK = Attack(
     weakening=Weakening(
         (
             "packtrust.package",
-            "        ciphertext,\n        psk=claim_code,",
-            '        ciphertext,\n        psk=bytes(16) if claim_code else b"",',
+            "        sealed[32:],\n        psk=claim_code,",
+            '        sealed[32:],\n        psk=bytes(16) if claim_code else b"",',
         ),
     ),
 )

@@ -17,9 +17,9 @@ ATTACK = Attack(
     without="a device that opens packages of anybody who proves his own key",
     weakening=Weakening(
         (
-            "packtrust_node.endpoint",
-            "        if identity.claimed and sender != identity.owner_public:",
-            "        if False:",
+            "packtrust_node.opening",
+            "    if identity.claimed and sender != identity.owner_public:",
+            "    if False:",
         ),
     ),
 )

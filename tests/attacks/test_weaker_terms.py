@@ -30,9 +30,9 @@ ATTACK = Attack(
         ("packtrust_node.endpoint", "        if content.counter <= identity.counter:", "        if False:"),
         ("packtrust_node.endpoint", "            if content.epoch <= known.epoch:", "            if False:"),
         (
-            "packtrust_node.endpoint",
-            "        if identity.claimed and sender != identity.owner_public:",
-            "        if False:",
+            "packtrust_node.opening",
+            "    if identity.claimed and sender != identity.owner_public:",
+            "    if False:",
         ),
     ),
 )

@@ -103,6 +103,9 @@ class Env:
     def send(self, port: int, frame: Any) -> None:
         self.sent.append(frame.copy())
 
+    def room(self, port: int) -> int:
+        return 128
+
     def fd(self, port: int) -> bool:
         return False
 

@@ -18,7 +18,7 @@ from packtrust_host.sim.qemu import QemuError, find_qemu, firmware
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 TIMED = 7
-MODULES_OF_A_BOARD = 4
+MODULES_OF_A_BOARD = 8
 
 
 @pytest.fixture(autouse=True)

@@ -29,6 +29,7 @@ ENTRIES = (
     "packtrust_board",
     "packtrust.crypto.kdf",
     "packtrust.crypto.gcm_tables",
+    "packtrust.crypto.ghash_viper",
     "packtrust.crypto.curve25519",
 )
 ONLY = {"pack": ("packtrust_node.pack",), "module": ("packtrust_node.module", "packtrust_node.cells")}

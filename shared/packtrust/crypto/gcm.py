@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from packtrust._typing import Buffer
+    from packtrust.crypto.ghash import Ghash
 
     class BlockCipher(Protocol):
         """AES under one key."""
@@ -30,6 +31,8 @@ TAG_LENGTH = const(16)
 AT_IV = const(16)
 AT_TEXT = const(28)
 WORK_OVERHEAD = const(44)
+
+_PIECE = const(64)
 
 
 class InPlace:
@@ -67,16 +70,18 @@ def check_work(work: bytearray, n: int, aad_length: int) -> None:
 
 
 class Gcm(InPlace):
-    """GCM under one key, given as the block cipher that holds it."""
+    """GCM under one key, given as the block cipher that holds it; `ghash` is a class like ghash.Ghash, which it is."""
 
-    def __init__(self, cipher: "BlockCipher") -> None:
-        # Imported here: a board with a kernel has no use for it but for long associated data.
-        from packtrust.crypto.ghash import Ghash
+    def __init__(self, cipher: "BlockCipher", ghash: "type[Ghash] | None" = None) -> None:
+        # Imported here: a board with a kernel has no use for it.
+        if ghash is None:
+            from packtrust.crypto.ghash import Ghash
 
+            ghash = Ghash
         self._cipher = cipher
         subkey = bytearray(BLOCK)
         cipher.encrypt(subkey)
-        self._ghash = Ghash(subkey)
+        self._ghash = ghash(subkey)
         wipe(subkey)
 
     def encrypt(self, nonce: "Buffer", data: "Buffer", aad: "Buffer") -> bytes:
@@ -94,10 +99,11 @@ class Gcm(InPlace):
         InvalidTag if not authentic: nothing is decrypted then.
         """
         size = len(data) - TAG_LENGTH
-        ciphertext = data[:size]
+        view = memoryview(data)
+        ciphertext = view[:size]
         stream = self._key_stream(nonce, 1, 1)
         tag = _xor(self._ghash.digest(aad, ciphertext), stream, 0)
-        if not compare_digest(tag, data[size:]):
+        if not compare_digest(tag, bytes(view[size:])):
             raise InvalidTag("record refused: wrong key, nonce or associated data, or it was changed on the way")
         stream = self._key_stream(nonce, 2, (size + BLOCK - 1) // BLOCK)
         plaintext = _xor(ciphertext, stream, 0)
@@ -120,8 +126,13 @@ class Gcm(InPlace):
 
 
 def _xor(data: "Buffer", stream: bytearray, at: int) -> bytes:
-    """`data` xor the key stream from byte `at` on."""
+    """`data` xor the key stream from byte `at` on, which becomes that: in pieces, for a small heap has none for long
+    integers."""
     size = len(data)
-    if not size:
-        return b""
-    return (int.from_bytes(data, "big") ^ int.from_bytes(stream[at : at + size], "big")).to_bytes(size, "big")
+    for start in range(0, size, _PIECE):
+        end = min(start + _PIECE, size)
+        here = at + start
+        there = at + end
+        piece = int.from_bytes(data[start:end], "big") ^ int.from_bytes(stream[here:there], "big")
+        stream[here:there] = piece.to_bytes(end - start, "big")
+    return bytes(memoryview(stream)[at : at + size])

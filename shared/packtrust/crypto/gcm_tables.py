@@ -436,8 +436,10 @@ class KernelGcm(InPlace):
         return text
 
     def _slow(self):
-        """For associated data of more than a block: the portable GHASH over this key's block cipher."""
-        return Gcm(self._cipher or _CounterBlocks(self._seal))
+        """For associated data of more than a block: GHASH without tables over this key's block cipher."""
+        from packtrust.crypto.ghash_viper import Ghash
+
+        return Gcm(self._cipher or _CounterBlocks(self._seal), Ghash)
 
     def wipe(self):
         """Overwrite schedule and tables."""

@@ -149,7 +149,7 @@ def test_wiped_relation_has_no_root():
 
 def test_mailbox_queue_is_bounded():
     sent = []
-    box = Mailbox(1, 2, sent.append)
+    box = Mailbox(1, 2, sent.append, lambda: 128)
     for number in range(20):
         box.send(bytes((number,)) * 30, 0)
     assert box.overflowed == 20 - 1 - 8
@@ -169,7 +169,7 @@ def test_mailbox_queue_is_bounded():
 
 def test_a_long_message_is_made_a_few_frames_at_a_time():
     sent = []
-    box = Mailbox(1, 2, lambda frame: sent.append(frame.copy()))
+    box = Mailbox(1, 2, lambda frame: sent.append(frame.copy()), lambda: 128)
     peer = IsoTpLink(2, 1)
     message = bytes(range(256)) * 4
     box.send(message, 0)
@@ -192,9 +192,34 @@ def test_a_long_message_is_made_a_few_frames_at_a_time():
     assert box.is_idle and not sent
 
 
+def test_a_full_queue_holds_a_message_back_and_drops_none_of_it():
+    sent = []
+    room = [0]
+    box = Mailbox(1, 2, lambda frame: sent.append(frame.copy()), lambda: room[0] - len(sent))
+    peer = IsoTpLink(2, 1)
+    message = bytes(range(200))
+    box.send(message, 0)
+    assert not sent
+    got = None
+    now_ms = 0
+    while got is None:
+        assert now_ms < 2000
+        # A broadcast of many records has just filled the queue, and it is emptied.
+        room[0] = 12 if room[0] == 0 else 0
+        now_ms += 50
+        box.tick(now_ms)
+        assert len(sent) <= 12
+        for frame in sent:
+            got = peer.feed(frame, now_ms) or got
+        del sent[:]
+        for frame in peer.outgoing():
+            box.feed(frame, now_ms)
+    assert got == message
+
+
 def test_mailbox_gives_up_and_goes_on():
     sent = []
-    box = Mailbox(1, 2, sent.append)
+    box = Mailbox(1, 2, sent.append, lambda: 128)
     box.send(b"a" * 30, 0)
     box.send(b"b", 0)
     assert len(sent) == 1
