@@ -307,6 +307,7 @@ def test_clear_first_transfer_is_found(tmp_path):
     assert code == 1
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_demo_with_31_modules(tmp_path):
