@@ -62,7 +62,7 @@ class Env:
         self.bench.queue.append((self.buses[port], self.name, frame.copy()))
 
     def room(self, port):
-        return 128
+        return self.bench.room
 
     def fd(self, port):
         return False
@@ -80,6 +80,7 @@ class Bench:
     def __init__(self, modules=2, pack_config=None, module_config=None, channels=32):
         self.channels = channels  # that a pack keeps whole
         self.now_ms = 1000
+        self.room = 128  # frames that each queue takes
         self.queue = []
         self.nodes = {}
         self.envs = {}
