@@ -69,12 +69,11 @@ class Accept:
 
     def takes(self, ident: int, extended: bool) -> bool:
         """Whether this ID is let in. Allocates nothing: it is asked for every frame."""
-        pairs = self.pairs
-        if not pairs:
+        if not self.pairs:
             return True
         if not extended:
             return False
-        for code, mask in pairs:
+        for code, mask in self.pairs:
             if ident & mask == code:
                 return True
         return False

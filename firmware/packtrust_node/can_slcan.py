@@ -226,14 +226,31 @@ class SlcanCan:
         """The next frame, or None when nothing is there now. It is valid until the next call."""
         while True:
             lines = self._lines
-            while self._at < len(lines):
-                line = lines[self._at]
-                self._at += 1
-                frame = self._line(line)
+            at = self._at
+            if at < len(lines):
+                self._at = at + 1
+                frame = self._usual(lines[at])
                 if frame is not None:
                     return frame
-            if not self._fill():
+            elif not self._fill():
                 return None
+
+    def _usual(self, line):
+        """Deal with one line, most likely what nearly all traffic is: a classic 29-bit frame of 8 bytes.
+
+        Short: with more state a call takes heap (tests/on_target/test_call_frames.py).
+        """
+        if line is None or len(line) != 26 or line[:1] != b"T" or line[9] != 0x38:
+            return self._line(line)
+        raw = _bytes_of(line[1:9])
+        data = _bytes_of(line[10:])
+        if not raw or not data or raw[0] > 0x1F:
+            return self._line(line)
+        frame = self._frame
+        frame.arbitration_id = int.from_bytes(raw, "big")
+        frame.data = data
+        self.counters["received"] += 1
+        return frame
 
     def _fill(self) -> bool:
         if self.state == LOST:
@@ -267,19 +284,6 @@ class SlcanCan:
         if line is None:
             self._answer(False)
             return None
-        if line[:1] == b"T" and len(line) == 26 and line[9] == 0x38:
-            # What nearly all traffic is: a classic 29-bit frame of 8 bytes.
-            try:
-                raw = unhexlify(line[1:9])
-                data = unhexlify(line[10:])
-            except ValueError:
-                raw = b"\xff"
-            if raw[0] < 0x20:
-                frame = self._frame
-                frame.arbitration_id = int.from_bytes(raw, "big")
-                frame.data = data
-                self.counters["received"] += 1
-                return frame
         while line[:1] == b"\x07":
             self._answer(False)
             line = line[1:]
@@ -311,6 +315,14 @@ class SlcanCan:
             if state == BUS_OFF:
                 self.counters["bus_off"] += 1
             self.state = state
+
+
+def _bytes_of(digits: bytes):
+    """The bytes that hexadecimal digits stand for, None if they are none."""
+    try:
+        return unhexlify(digits)
+    except ValueError:
+        return None
 
 
 def encode(frame, switch: bool = False) -> bytes:

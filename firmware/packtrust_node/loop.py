@@ -39,7 +39,8 @@ class Loop:
     service   `testservice.TestService`, which takes its own frames before the node sees them; or None.
     console   `console.Console`; `console_in` is its stream. When that ends (the pipe is closed), `run` returns.
 
-    An exception out of the node is counted in `crashes`, logged, and the loop goes on.
+    What a frame raises is the node's to count (`failed`); any other exception is counted in `crashes` and logged. The
+    loop goes on.
     """
 
     def __init__(self, node, clock, queues, service=None, console=None, console_in=None) -> None:
@@ -160,9 +161,9 @@ class Loop:
             count += 1
             try:
                 if service is None or not service.on_frame(port, frame):
-                    self.node.on_frame(port, frame)
+                    self.node.receive(port, frame)
             except Exception as error:
-                self._crash(error)
+                self.node.failed(error)
         if count == _BURST:
             self._more = True
         if count:

@@ -91,6 +91,8 @@ PACK_LOSS_MS = const(11100)
 LIMP_MS = const(6500)
 _LIMP = const(16)  # of MAX_STATE's byte
 _TICK_MS = const(50)
+# Of an ID: that it is a record, and of whose link.
+_OURS_MASK = const(0x200FF)
 
 # Records refused, as the node counts them.
 _REFUSED = (
@@ -262,6 +264,22 @@ class ModuleNode(Node):
 
     def take_frame(self, port: int, frame: "FrameLike") -> None:
         """Take a frame of the module bus."""
+        # Records first: with more state than this a call takes heap (tests/on_target/test_call_frames.py).
+        pack = self._pack
+        if pack is not None and frame.arbitration_id & _OURS_MASK == ENCRYPTED | self.own_node and frame.is_extended_id:
+            event = pack.feed(frame)
+            if event is not None:
+                self._on_event(pack, event)
+        else:
+            self._take_any(frame)
+
+    def _on_event(self, pack: Neighbour, event: "Event") -> None:
+        if self.observe(pack, event):
+            self._obey(event)
+        elif event.kind == "established":
+            self._on_session()
+
+    def _take_any(self, frame: "FrameLike") -> None:
         arbitration_id = frame.arbitration_id
         if not frame.is_extended_id:
             return
@@ -276,12 +294,10 @@ class ModuleNode(Node):
             pairing = pack.pairing(frame)
             if pairing is not None:
                 self.endpoint.on_pairing(pack, pairing)
-            if arbitration_id & ENCRYPTED or base_of(arbitration_id) == MODULE_LINK.handshake[0]:
+            if base_of(arbitration_id) == MODULE_LINK.handshake[0]:
                 event = pack.feed(frame)
-                if event is not None and self.observe(pack, event):
-                    self._obey(event)
-                elif event is not None and event.kind == "established":
-                    self._on_session()
+                if event is not None:
+                    self._on_event(pack, event)
                 return
         elif node not in (0, NODE_UNREGISTERED):
             return

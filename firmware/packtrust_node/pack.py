@@ -137,6 +137,8 @@ _OURS = (
 )
 # Of a module with a session: answers to one request to announce, and sessions until the next request.
 _ANNOUNCEMENTS = const(3)
+# Of an ID: that it is a record, and of whose link.
+_OURS_MASK = const(0x200FF)
 # A poll cycle of 31 modules: how often one may be challenged.
 CHALLENGE_MS = const(3000)
 _SESSIONS = const(2)
@@ -393,6 +395,18 @@ class PackNode(Node):
             self.count("own-id")
 
     def _on_vcu(self, frame: "FrameLike") -> None:
+        if frame.arbitration_id & _OURS_MASK == ENCRYPTED | self.own_node:
+            self._feed_app(frame)
+        elif not frame.arbitration_id & ENCRYPTED:
+            self._on_clear(frame)
+
+    def _feed_app(self, frame: "FrameLike") -> None:
+        event = self.app.feed(frame)
+        if event is not None and self.observe(self.app, event):
+            self.commands.obey(event)
+
+    def _on_clear(self, frame: "FrameLike") -> None:
+        """A frame of the VCU bus without bit 17."""
         arbitration_id = frame.arbitration_id
         node = arbitration_id & 0xFF
         base = base_of(arbitration_id)
@@ -405,13 +419,9 @@ class PackNode(Node):
             pairing = self.app.pairing(frame)
             if pairing is not None:
                 self.endpoint.on_pairing(self.app, pairing)
-            if arbitration_id & ENCRYPTED or base == VCU_LINK.handshake[0]:
-                event = self.app.feed(frame)
-                if event is not None and self.observe(self.app, event):
-                    self.commands.obey(event)
+            if base == VCU_LINK.handshake[0]:
+                self._feed_app(frame)
                 return
-        if arbitration_id & ENCRYPTED:
-            return
         if base == APP_ANNOUNCE_REQUEST and node in (0, NODE_APP, self.own_node):
             self._announce_ms = self.env.now_ms()
         elif node == self.own_node:
@@ -421,13 +431,32 @@ class PackNode(Node):
                 self.count("clear")
 
     def _on_module_bus(self, frame: "FrameLike") -> None:
+        # Records first: with more state than this a call takes heap (tests/on_target/test_call_frames.py).
+        if frame.arbitration_id & ENCRYPTED:
+            slot = self.slots.get(frame.arbitration_id & 0xFF)
+            if slot is not None:
+                event = slot.feed(frame)
+                if event is not None:
+                    self._on_event(slot, event)
+                return
+        self._on_other(frame)
+
+    def _on_event(self, slot: Slot, event: "Event") -> None:
+        if self.observe(slot, event):
+            self._on_record(slot, event)
+        elif event.kind == ESTABLISHED:
+            self._on_session(slot)
+        elif event.reason == TWIN:
+            self._isolate(slot)
+
+    def _on_other(self, frame: "FrameLike") -> None:
+        """A frame of the module bus that is no module's record."""
         arbitration_id = frame.arbitration_id
         node = arbitration_id & 0xFF
         base = base_of(arbitration_id)
         slot = self.slots.get(node)
         if slot is not None:
-            # With bit 17 it is a long record, which is the channel's.
-            if base == ISOTP_FROM_MODULE and not arbitration_id & ENCRYPTED:
+            if base == ISOTP_FROM_MODULE:
                 if arbitration_id == compose(ISOTP_FROM_MODULE, node):
                     payload = self._post.feed(MODULE_BUS, compose(ISOTP_TO_MODULE, node), arbitration_id, frame)
                     if payload is not None:
@@ -436,16 +465,10 @@ class PackNode(Node):
             pairing = slot.pairing(frame)
             if pairing is not None:
                 self.endpoint.on_pairing(slot, pairing)
-            if arbitration_id & ENCRYPTED or base == MODULE_LINK.handshake[1]:
+            if base == MODULE_LINK.handshake[1]:
                 event = slot.feed(frame)
-                if event is None:
-                    return
-                if self.observe(slot, event):
-                    self._on_record(slot, event)
-                elif event.kind == ESTABLISHED:
-                    self._on_session(slot)
-                elif event.reason == TWIN:
-                    self._isolate(slot)
+                if event is not None:
+                    self._on_event(slot, event)
                 return
         if arbitration_id & ENCRYPTED:
             if not node and self.sends(base - self.module_bus.link.shift):

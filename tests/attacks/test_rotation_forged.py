@@ -25,13 +25,13 @@ ATTACK = Attack(
     weakening=Weakening(
         (
             "packtrust_node.pack",
-            "            if arbitration_id & ENCRYPTED or base == MODULE_LINK.handshake[1]:\n",
+            "            if base == MODULE_LINK.handshake[1]:\n",
             "            if base == 0x50C and not arbitration_id & ENCRYPTED:\n"
             "                clear = slot.channel._shared.event\n"
             "                clear.data = bytes(frame.data)\n"
             "                clear.epoch = slot.channel.session_epoch\n"
             "                self.endpoint.on_rotation(slot, base, clear)\n"
-            "            if arbitration_id & ENCRYPTED or base == MODULE_LINK.handshake[1]:\n",
+            "            if base == MODULE_LINK.handshake[1]:\n",
         )
     ),
 )

@@ -54,6 +54,7 @@ class Node:
 
     def __init__(self):
         self.got = []
+        self.errors = []
         self.ticks = 0
         self.queue = None
         self.code = b"\x01\xab" * 8
@@ -61,7 +62,10 @@ class Node:
         self.ended_ms = None
         self.spare = 1000
 
-    def on_frame(self, port, frame):
+    def failed(self, error):
+        self.errors.append(type(error).__name__)
+
+    def receive(self, port, frame):
         if bytes(frame.data) == b"choke":
             raise ValueError("choked")
         self.got.append((port, frame.arbitration_id))
@@ -69,6 +73,8 @@ class Node:
 
     def on_tick(self):
         self.ticks += 1
+        if self.ticks == 13:
+            raise ValueError("unlucky")
         return 1000
 
     def spare_ms(self, now_ms):
@@ -202,8 +208,12 @@ def test_an_exception_of_the_node_is_counted_and_the_loop_goes_on():
         loops.print_exception = None
         driver.incoming = [Frame(5, b"choke"), Frame(5, b"")]
         loop.step(0)
-        assert loop.crashes == 1
+        assert node.errors == ["ValueError"] and loop.crashes == 0
         assert node.got == [(0, 5)]
+        node.ticks = 12
+        for _ in range(20):
+            loop.step(0)
+        assert loop.crashes == 1
         assert said == ["log crash ValueError: report this\n"]
 
     had = loops.print_exception

@@ -25,7 +25,7 @@ SELDOM = (
     "testservice",
 )
 # Of the part that is always there; a function takes 24 bytes and its name, a class 150.
-FUNCTIONS_MAX = 704
+FUNCTIONS_MAX = 714
 CLASSES_MAX = 68
 # Short names that MicroPython has not interned anyway, 6 bytes each: of all there are some 430 then, and from 621 on it
 # takes 3.9 KB more, in one piece.

@@ -1,0 +1,85 @@
+"""What is called for each frame of a bus takes no heap for the call itself.
+
+MicroPython keeps the state of a call on the C stack if that is 11 words or less, and else takes a piece of heap for it
+(py/objfun.c, VM_MAX_STATE_ON_STACK). On a board whose heap is nearly full it looks through most of that for a piece,
+which may take ten times as long as the call. State is arguments, variables, values on the stack, and three words a `try`;
+an `except .. as` is two of these.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+UNIX_32 = ROOT / "build" / "micropython32" / "bin" / "micropython"
+WORDS_ON_STACK = 11
+
+# Module, class or "", functions. What is not compiled to bytecode has its state on the stack anyway.
+EACH_FRAME = [
+    ("packtrust_node.can_slcan", "SlcanCan", ("recv", "_usual")),
+    ("packtrust_node.can_slcan", "", ("_bytes_of",)),
+    ("packtrust_node.can_base", "Accept", ("takes",)),
+    ("packtrust_node.start", "_OnCall", ("on_frame",)),
+    ("packtrust_node.node", "Node", ("receive",)),
+    ("packtrust_node.module", "ModuleNode", ("take_frame",)),
+    ("packtrust_node.pack", "PackNode", ("take_frame", "_on_vcu", "_on_module_bus", "_feed_app")),
+    ("packtrust_node.neighbour", "Neighbour", ("feed",)),
+]
+# As a control: the call in which an exception is told by name, and a large one.
+LARGE = [("packtrust_node.node", "Node", ("on_frame",)), ("packtrust_node.loop", "Loop", ("_receive",))]
+
+# A function object is four words: type, module, children, bytecode; that begins with its signature (py/bc.h).
+SCRIPT = """
+import json, sys, uctypes
+sys.path[:0] = %r
+class Board: pass
+sys.modules["packtrust_board"] = Board
+
+def words(function):
+    address = int.from_bytes(uctypes.bytes_at(id(function) + 12, 4), "little")
+    code = uctypes.bytes_at(address, 8)
+    z = code[0]
+    states = z >> 3 & 15
+    tries = z >> 2 & 1
+    at = 1
+    n = 0
+    while z & 0x80:
+        z = code[at]
+        states |= (z & 0x30) << 2 * n
+        tries |= (z & 2) << n
+        at += 1
+        n += 1
+    return states + 1 + 3 * tries
+
+out = {}
+for module, owner, names in %r:
+    __import__(module)
+    place = sys.modules[module]
+    if owner:
+        place = getattr(place, owner)
+    for name in names:
+        out["%%s.%%s" %% (owner or module, name)] = words(getattr(place, name))
+print(json.dumps(out))
+"""
+
+
+def states(functions):
+    if not UNIX_32.exists():
+        pytest.skip("no MicroPython with 32 bits: run `make firmware`")
+    paths = [str(ROOT / "firmware"), str(ROOT / "shared")]
+    done = subprocess.run(
+        [UNIX_32, "-c", SCRIPT % (paths, functions)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_what_is_called_for_each_frame_has_its_state_on_the_stack():
+    found = states(EACH_FRAME)
+    assert not {name: words for name, words in found.items() if words > WORDS_ON_STACK}, found
+
+
+def test_larger_ones_are_seen():
+    assert all(words > WORDS_ON_STACK for words in states(LARGE).values())
