@@ -51,6 +51,7 @@ PROTOCOLS = frozenset(
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHORT = re.compile(r"_[0-9a-f]{1,3}")
 _MAX_ROUNDS = 12
+_NEAR = ("len", "int", "min", "max", "isinstance", "bytes", "memoryview", "getattr", "bool", "list", "bytearray")
 _ARGUMENTS = 20  # of a function that get short names
 
 _Edit = tuple[int, int, int, int, str]
@@ -1293,12 +1294,21 @@ def shrink(
     said = _texts([modules[member] for member in order], "_t")
     _rename_members(families_first, outside, roots)
     _rename_arguments(families_first)
-    texts = {
-        "%s.py" % name.replace(".", "/"): "\n".join([said, *(modules[member].text for member in order), *ends]) + "\n"
-    }
+    bodies = [modules[member].text for member in order]
+    texts = {"%s.py" % name.replace(".", "/"): "\n".join([_near(bodies), said, *bodies, *ends]) + "\n"}
     for other, new in outside.items():
         texts[new + ".py"] = modules[other].text
     return _stock(texts)
+
+
+def _near(bodies: Iterable[str]) -> str:
+    """Built-in functions that are used much become names of the module itself.
+
+    MicroPython looks for a name in the module first. The table of one with hundreds of names is nearly full, so that it
+    would go through all of it for each of these, some thousand instructions, before it looks further.
+    """
+    used = {node.id for body in bodies for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    return "; ".join("%s = %s" % (item, item) for item in _NEAR if item in used)
 
 
 def _stock(texts: Mapping[str, str]) -> dict[str, str]:

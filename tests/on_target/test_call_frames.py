@@ -2,8 +2,8 @@
 
 MicroPython keeps the state of a call on the C stack if that is 11 words or less, and else takes a piece of heap for it
 (py/objfun.c, VM_MAX_STATE_ON_STACK). On a board whose heap is nearly full it looks through most of that for a piece,
-which may take ten times as long as the call. State is arguments, variables, values on the stack, and three words a `try`;
-an `except .. as` is two of these.
+which may take ten times as long as the call. State is arguments, variables, values on the stack, and three words a
+`try`; an `except .. as` is two of these.
 """
 
 import json

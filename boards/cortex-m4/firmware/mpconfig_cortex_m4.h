@@ -27,10 +27,6 @@
     { MP_ROM_QSTR(MP_QSTR_PWRON_RESET), MP_ROM_INT(1) }, \
     { MP_ROM_QSTR(MP_QSTR_HARD_RESET), MP_ROM_INT(2) },
 
-// Interned names: a byte of hash each in place of two, for a node has more than six hundred of them on its heap.
-#undef MICROPY_QSTR_BYTES_IN_HASH
-#define MICROPY_QSTR_BYTES_IN_HASH (1)
-
 // Interrupts: see canboard.c.
 extern void canboard_wait_ms(int timeout_ms);
 extern unsigned canboard_irq_off(void);
