@@ -7,6 +7,7 @@ from packtrust.arbitration import (
     NODE_BROADCAST,
     NODE_MODULE_MAX,
     NODE_UNREGISTERED,
+    RECORD_OF,
     base_of,
     clear_of,
     compose,
@@ -91,8 +92,6 @@ PACK_LOSS_MS = const(11100)
 LIMP_MS = const(6500)
 _LIMP = const(16)  # of MAX_STATE's byte
 _TICK_MS = const(50)
-# Of an ID: that it is a record, and of whose link.
-_OURS_MASK = const(0x200FF)
 
 # Records refused, as the node counts them.
 _REFUSED = (
@@ -266,7 +265,7 @@ class ModuleNode(Node):
         """Take a frame of the module bus."""
         # Records first: with more state than this a call takes heap (tests/on_target/test_call_frames.py).
         pack = self._pack
-        if pack is not None and frame.arbitration_id & _OURS_MASK == ENCRYPTED | self.own_node and frame.is_extended_id:
+        if pack is not None and frame.arbitration_id & RECORD_OF == ENCRYPTED | self.own_node and frame.is_extended_id:
             event = pack.feed(frame)
             if event is not None:
                 self._on_event(pack, event)

@@ -7,6 +7,7 @@ from packtrust.arbitration import (
     NODE_APP,
     NODE_MODULE_MAX,
     NODE_UNREGISTERED,
+    RECORD_OF,
     base_of,
     compose,
     pack_node,
@@ -137,8 +138,6 @@ _OURS = (
 )
 # Of a module with a session: answers to one request to announce, and sessions until the next request.
 _ANNOUNCEMENTS = const(3)
-# Of an ID: that it is a record, and of whose link.
-_OURS_MASK = const(0x200FF)
 # A poll cycle of 31 modules: how often one may be challenged.
 CHALLENGE_MS = const(3000)
 _SESSIONS = const(2)
@@ -395,7 +394,7 @@ class PackNode(Node):
             self.count("own-id")
 
     def _on_vcu(self, frame: "FrameLike") -> None:
-        if frame.arbitration_id & _OURS_MASK == ENCRYPTED | self.own_node:
+        if frame.arbitration_id & RECORD_OF == ENCRYPTED | self.own_node:
             self._feed_app(frame)
         elif not frame.arbitration_id & ENCRYPTED:
             self._on_clear(frame)

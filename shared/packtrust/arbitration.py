@@ -6,6 +6,8 @@
 from packtrust._compat import const
 
 ENCRYPTED = const(0x20000)
+# What of an ID tells that it is a record, and of whose link: bit 17 and the node byte.
+RECORD_OF = const(0x200FF)
 TOGGLE = const(0x10000)
 
 # Bits 16..8: what changes from frame to frame of one stream.
