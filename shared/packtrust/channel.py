@@ -200,7 +200,7 @@ class Channel:
         self.node = node
         self.epoch = epoch
         self._shared = Workspace() if workspace is None else workspace
-        self._partials = self._shared.partials
+        self._partial_of = self._shared.partial_of
         self._side = side
         self._clock = clock
         max_records = min(max_records, _COUNTERS)
@@ -667,7 +667,7 @@ class Channel:
         if head & 0xFF != self.node:
             return None
         # Here is what is hot: the chunks of records, each as it should be. `Reassembler.take` knows all the rest.
-        partial = self._partials.get(head & _STREAM)
+        partial = self._partial_of(head & _STREAM)
         if partial is None:
             return self._feed_any(frame, head)
         data = frame.data
@@ -721,7 +721,7 @@ class Channel:
             now_ms = self._clock()
             shared = self._shared
             completed = shared.reassembler.take(head, frame.data, now_ms)
-            partial = self._partials.get(head & _STREAM)
+            partial = self._partial_of(head & _STREAM)
             if partial is None:
                 return None
             partial.cites = flags & CITED != 0

@@ -116,7 +116,7 @@ def feed(self, frame):
     head = int(identifier)
     if head & 0xFF != int(self.node):
         return None
-    partial = self._partials.get(head & 0x1FFE00FF)
+    partial = self._partial_of(head & 0x1FFE00FF)
     if partial is _NONE:
         return self._feed_any(frame, identifier)
     marks = ptr32(partial.marks)

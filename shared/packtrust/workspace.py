@@ -133,6 +133,7 @@ class Workspace:
         self.channels = channels
         self.reassembler = Reassembler(streams, usual)
         self.partials = self.reassembler.partials
+        self.partial_of = self.partials.get  # made once: a look-up a chunk less
         self._expired_ms = -1
         self.event = Event(REFUSED)
         self.opened = Event(OPENED)

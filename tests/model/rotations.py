@@ -46,7 +46,9 @@ LCT = "lct-1"
 TAG = lct_tag(LCT)
 ROOT = bytes(range(32))
 
-SKIP = frozenset(("refused", "_refused", "_shared", "_partials", "counters", "written", "workspace", "sent"))
+SKIP = frozenset(
+    ("refused", "_refused", "_shared", "_partial_of", "partial_of", "counters", "written", "workspace", "sent")
+)
 SHARED = (Workspace, Terms, Policy, Link, Relationship)
 PACK_NODE = 0x40
 

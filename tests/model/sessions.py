@@ -34,7 +34,7 @@ HOLD_MS = 4300  # longer than a citation may be old
 RETRY_MAX_MS = 36000  # the longest pause of a round, and some more
 
 # What decides nothing: statistics. `_counts` stays, for the round of a handshake is in it.
-SKIP = frozenset(("refused", "_refused", "_shared", "_partials"))
+SKIP = frozenset(("refused", "_refused", "_shared", "_partial_of", "partial_of"))
 SHARED = (Workspace, Terms, Policy, Link, Relationship)
 
 Message = tuple[int, bytes]  # canonical ID and payload
