@@ -92,6 +92,7 @@ def aead(backend, sizes=(8, 64)):
     cipher = AESGCM(KEY, backend)
     gc.collect()
     _results.append({"row": "heap a key, %s" % backend, "bytes": gc.mem_alloc() - before})
+    _results.append({"row": "tables all keys share, %s" % backend, "bytes": sum(gcm_tables.shared_bytes().values())})
     for size in sizes:
         work = work_buffer(size)
         report("seal %d B, %s" % (size, backend), lambda: cipher.seal_in_place(work, size, AAD_LENGTH))  # noqa: B023

@@ -40,6 +40,13 @@ def test_a_key_takes_little_heap(measured: cortex_m4.Measured) -> None:
     assert measured.heap["heap a key, viper-large"] <= 12 * 1024
 
 
+@pytest.mark.xdist_group("budgets")
+def test_the_tables_all_keys_share_are_small(measured: cortex_m4.Measured) -> None:
+    shared = {row: size for row, size in measured.heap.items() if row.startswith("tables all keys share")}
+    assert 0 < shared["tables all keys share, viper-aligned"] <= 1536
+    assert 0 < shared["tables all keys share, thumb"] <= max(shared.values()) <= 7 * 1024
+
+
 def row(measured: int, recorded: int | None, gate: int = 1000) -> cortex_m4.Row:
     return cortex_m4.Row("path", measured, gate, 500, recorded)
 
