@@ -42,6 +42,7 @@ _CLEAR = b"packtrust v1 clear"
 _HEAD = ">BBI"
 _FIXED = ">IBBBHBBII"
 _FIXED_AT = const(6)
+_TEXT_MAX = const(128)
 _TEXT_AT = const(217)  # 25 + 64 + 64 + 32 + 32
 
 
@@ -124,7 +125,7 @@ class KeyPackage:
             out.extend(part)
         for text in (self.lct_id, self.component_a, self.component_b):
             raw = text.encode()
-            if not 1 <= len(raw) <= 128:
+            if not 1 <= len(raw) <= _TEXT_MAX:
                 raise PackageError("an identifier in a package has 1..128 bytes, not %d" % len(raw))
             out.append(len(raw))
             out.extend(raw)
@@ -154,8 +155,8 @@ def _text(raw: bytes) -> str:
     for character in raw:
         if not 0x20 <= character < 0x7F:
             raise PackageError("an identifier in the package is not printable ASCII")
-    if not raw:
-        raise PackageError("an identifier in the package is empty")
+    if not 1 <= len(raw) <= _TEXT_MAX:
+        raise PackageError("an identifier in a package has 1..128 bytes, not %d" % len(raw))
     return raw.decode()
 
 

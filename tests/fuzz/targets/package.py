@@ -46,6 +46,7 @@ def seeds():
         yield bytes(spoilt)
     yield plain.replace(b"lct-1", b"lct\x07x")
     yield plain.replace(b"\x05lct-1", b"\x00")
+    yield plain.replace(b"\x05lct-1", b"\x81" + b"l" * 129)
     yield plain.replace(plain[25 + 64 : 25 + 128], plain[25 : 25 + 64])
     for claim in (b"", _CLAIM):
         body, _, _ = package.seal(_content(), x25519_public(_DEVICE), _OWNER, bytes(range(9, 41)), claim)

@@ -108,6 +108,14 @@ def test_malformed_content_is_refused_whatever_is_cut_or_changed():
     raises(PacktrustError, package.decode, bad)
 
 
+def test_an_identifier_is_as_long_for_who_reads_as_for_who_writes():
+    longest = bytes(content(lct_id="l" * 128).encode())
+    assert package.decode(longest).lct_id == "l" * 128
+    raises(PacktrustError, content(lct_id="l" * 129).encode)
+    at = longest.index(b"\x80" + b"l" * 128)
+    raises(PacktrustError, package.decode, longest[:at] + b"\x81l" + longest[at + 1 :])
+
+
 def test_secrets_stay_out_of_repr_and_are_wiped():
     one = content()
     assert "lct-COMP" in repr(one) and "0001" not in repr(one)
