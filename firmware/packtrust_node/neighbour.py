@@ -278,11 +278,13 @@ class Neighbour(Terms):
 
     def feed(self, frame: "FrameLike") -> "Event | None":
         """Give the channel a frame; what it found out, valid until any neighbour is fed again."""
-        channel = self.channel
+        channel = self._held
         if channel is None:
             return None
+        if isinstance(channel, bytearray):
+            channel = self._fetch(channel)
         event = channel.feed(frame)
-        if channel.has_outgoing:
+        if channel.outbox is not None or channel.isotp is not None:
             self.flush()
         if event is not None and event.kind == OPENED:
             shift = self._bus.link.shift

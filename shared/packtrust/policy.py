@@ -148,15 +148,14 @@ class Policy:
         low = 0
         high = len(packed) // _ROW_LENGTH
         while low < high:
-            middle = (low + high) >> 1
-            at = middle * _ROW_LENGTH
+            at = (low + high >> 1) * _ROW_LENGTH
             found = packed[at] << 8 | packed[at + 1]
             if found == base:
                 return at
             if found < base:
-                low = middle + 1
+                low = at // _ROW_LENGTH + 1
             else:
-                high = middle
+                high = at // _ROW_LENGTH
         at = len(packed) - _ROW_LENGTH
         return at if at >= 0 and packed[at] == 0xFF else -1
 
