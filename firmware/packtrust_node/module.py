@@ -12,6 +12,7 @@ from packtrust.arbitration import (
     clear_of,
     compose,
 )
+from packtrust.channel import MODULE_LINK
 from packtrust.crypto import wipe
 from packtrust.frame import Frame
 from packtrust.group import SECRET_LENGTH, GroupReceiver
@@ -33,7 +34,6 @@ from packtrust.messages.bases import (
     GROUP_KEY,
     GROUP_STATUS,
     HANDSHAKE_FROM_MODULE,
-    HANDSHAKE_TO_MODULE,
     HARDWARE,
     HARDWARE_REQUEST,
     INTERFERENCE,
@@ -168,7 +168,6 @@ class ModuleNode(Node):
             self.install(relation)
 
     def _announce_soon(self) -> None:
-        self.stirred = True
         # Modules that were switched on together do not all speak at once.
         spread = (self.unique_id & 0xFF) * ANNOUNCE_SPREAD_MS // 255
         self._announce_ms = self.env.now_ms() + spread
@@ -262,20 +261,16 @@ class ModuleNode(Node):
 
     # -- frames --------------------------------------------------------------------------------------------------------
 
-    def receive(self, port: int, frame: "FrameLike") -> None:
-        """As Node.receive. The chunks of records first, by a short way: of these a flood may bring 3 600 a second."""
+    def take_frame(self, port: int, frame: "FrameLike") -> None:
+        """Take a frame of the module bus."""
+        # Records first: with more state than this a call takes heap (tests/on_target/test_call_frames.py).
         pack = self._pack
-        if (
-            pack is not None
-            and frame.arbitration_id & RECORD_OF == ENCRYPTED | self.own_node
-            and frame.is_extended_id
-            and not frame.is_remote_frame
-        ):
+        if pack is not None and frame.arbitration_id & RECORD_OF == ENCRYPTED | self.own_node and frame.is_extended_id:
             event = pack.feed(frame)
             if event is not None:
                 self._on_event(pack, event)
         else:
-            Node.receive(self, port, frame)
+            self._take_any(frame)
 
     def _on_event(self, pack: Neighbour, event: "Event") -> None:
         if self.observe(pack, event):
@@ -283,45 +278,32 @@ class ModuleNode(Node):
         elif event.kind == "established":
             self._on_session()
 
-    def take_frame(self, port: int, frame: "FrameLike") -> None:
-        """Take a frame of the module bus that is no record of ours."""
+    def _take_any(self, frame: "FrameLike") -> None:
+        arbitration_id = frame.arbitration_id
         if not frame.is_extended_id:
             return
-        node = frame.arbitration_id & 0xFF
-        if node == self.own_node and self._pack is not None:
-            self._take_own(self._pack, frame)
-        elif node == 0 or node == NODE_UNREGISTERED:  # noqa: PLR1714 - no tuple for each frame
-            if not frame.arbitration_id & ENCRYPTED:
-                self._on_clear(base_of(frame.arbitration_id), node, frame.data)
-            elif self._group is not None and clear_of(frame.arbitration_id) == self._heartbeat:
-                self._on_broadcast(self._group, frame)
-
-    def _take_own(self, pack: Neighbour, frame: "FrameLike") -> None:
-        """Take a frame with our number that is no record."""
-        arbitration_id = frame.arbitration_id
-        base = base_of(arbitration_id)
-        if base == HANDSHAKE_TO_MODULE:
-            self._on_handshake(pack, frame)
-        elif base == ISOTP_TO_MODULE and arbitration_id == base << 18 | self.own_node:
-            self._on_transport(frame)
-        elif not arbitration_id & ENCRYPTED:
-            self._on_clear(base, self.own_node, frame.data)
-
-    def _on_handshake(self, pack: Neighbour, frame: "FrameLike") -> None:
-        pairing = pack.pairing(frame)
-        if pairing is not None:
-            self.stirred = True
-            self.endpoint.on_pairing(pack, pairing)
-        event = pack.feed(frame)
-        if event is not None:
-            self._on_event(pack, event)
-
-    def _on_transport(self, frame: "FrameLike") -> None:
-        self.stirred = True
-        arbitration_id = frame.arbitration_id
-        payload = self._post.feed(0, compose(ISOTP_FROM_MODULE, self.own_node), arbitration_id, frame)
-        if payload is not None:
-            self._on_message(payload)
+        node = arbitration_id & 0xFF
+        pack = self._pack
+        if pack is not None and node == self.own_node:
+            if arbitration_id == compose(ISOTP_TO_MODULE, node):
+                payload = self._post.feed(0, compose(ISOTP_FROM_MODULE, node), arbitration_id, frame)
+                if payload is not None:
+                    self._on_message(payload)
+                return
+            pairing = pack.pairing(frame)
+            if pairing is not None:
+                self.endpoint.on_pairing(pack, pairing)
+            if base_of(arbitration_id) == MODULE_LINK.handshake[0]:
+                event = pack.feed(frame)
+                if event is not None:
+                    self._on_event(pack, event)
+                return
+        elif node not in (0, NODE_UNREGISTERED):
+            return
+        if not arbitration_id & ENCRYPTED:
+            self._on_clear(base_of(arbitration_id), node, frame.data)
+        elif self._group is not None and clear_of(arbitration_id) == self._heartbeat:
+            self._on_broadcast(self._group, frame)
 
     def _on_message(self, payload: bytes) -> None:
         target = target_of(payload)

@@ -278,13 +278,11 @@ class Neighbour(Terms):
 
     def feed(self, frame: "FrameLike") -> "Event | None":
         """Give the channel a frame; what it found out, valid until any neighbour is fed again."""
-        channel = self._held
+        channel = self.channel
         if channel is None:
             return None
-        if isinstance(channel, bytearray):
-            channel = self._fetch(channel)
         event = channel.feed(frame)
-        if channel.outbox is not None or channel.isotp is not None:
+        if channel.has_outgoing:
             self.flush()
         if event is not None and event.kind == OPENED:
             shift = self._bus.link.shift

@@ -44,7 +44,6 @@ class Node:
     config   the board's node.json: unique_id (u32), serial, profile, and what the job needs
 
     counters   what was refused, by reason; no secrets
-    stirred    a frame has changed something: the tick may be wanted sooner than it said
     ended_ms   since when there may be copies of ended keys in the heap (see scrub), None: there are none
     """
 
@@ -66,7 +65,6 @@ class Node:
         self._without = ()  # type: tuple[str, ...]  # modules there were before it
         self.usage = Usage(self)
         self.guard = Guard(self)
-        self.stirred = False
         self.ended_ms = None  # type: int | None
 
     # -- the node interface --------------------------------------------------------------------------------------------
@@ -91,9 +89,11 @@ class Node:
 
     def receive(self, port: int, frame: "FrameLike") -> None:
         """The same, for who tells `failed` what it raises: with an `except` this would take heap for each call."""
-        # Only records go in CAN FD frames.
-        if not frame.is_remote_frame and (frame.arbitration_id & ENCRYPTED or not frame.is_fd):
-            self.take_frame(port, frame)
+        if getattr(frame, "is_remote_frame", False):
+            return
+        if frame.is_fd and not frame.arbitration_id & ENCRYPTED:
+            return  # only records go in CAN FD frames
+        self.take_frame(port, frame)
 
     def on_tick(self) -> int:
         """Do what is due; the ms until the next call is wanted. Never raises."""
@@ -328,7 +328,6 @@ class Node:
             if event.reason == "stale":
                 self.stale(neighbour)
             return False
-        self.stirred = True
         if event.kind == ESTABLISHED:
             if neighbour.spent:
                 neighbour.spent = False

@@ -29,9 +29,6 @@ _HEAD_LENGTH = const(9)
 _HEAD_LENGTH_1 = const(4)
 _NONCE = const(12)
 _TAG = const(16)
-# In a work buffer of `AESGCM.seal_in_place`; what is in front of the nonce holds the associated data of short names.
-_AT_NONCE = const(16)
-_AT_TEXT = const(28)
 _KEY_FILE = "store.key"
 _ERASING = "store.erasing"
 _KEY_LENGTH = const(32)
@@ -210,13 +207,10 @@ class Store:
             bad = _FORGED
         if size < head + _NONCE + _TAG:
             return _TORN, b""
-        aad = raw[:head] + name.encode()
         try:
-            if len(aad) > _AT_NONCE:
-                # Not cut off: a record may be a kilobyte, and a board has no room for many of them.
-                plain = aead.decrypt(raw[head : head + _NONCE], memoryview(raw)[head + _NONCE :], aad)
-            else:
-                plain = _opened(aead, raw, head, aad)
+            # Not cut off: a record may be a kilobyte, and a board has no room for many of them.
+            text = memoryview(raw)[head + _NONCE :]
+            plain = aead.decrypt(raw[head : head + _NONCE], text, raw[:head] + name.encode())
         except InvalidTag:
             return bad, b""
         return unpack_from(">I", raw, head - 4)[0], plain
@@ -259,9 +253,7 @@ class Store:
             self._evidence(NOT_AUTHENTIC if wrong == _FORGED else LOST)
             if best < 0:
                 raise StorageError("no copy of record %s is good: reset the node and claim it again" % name)
-        if best < 0 or isinstance(plain, bytearray):
-            return plain
-        return bytearray(plain)
+        return None if best < 0 else bytearray(plain)
 
     def write(self, name: str, data: "bytes | bytearray | memoryview", purge: bool = False) -> None:
         """Replace the record as one transaction: after a power cut it is the old one or the new one.
@@ -273,12 +265,8 @@ class Store:
         best, sequence, _, _ = self._newest(name)
         head = pack(_HEAD, _MAGIC, FORMAT, len(data), sequence + 1)
         nonce = bytes(self._urandom(_NONCE))
-        # Of a short name, as the audit log's, whose record is the longest: without a copy.
-        aad = head + name.encode()
-        if len(aad) > _AT_NONCE:
-            sealed = b"".join((head, nonce, aead.encrypt(nonce, data, aad)))
-        else:
-            sealed = _sealed(aead, nonce, data, aad)
+        sealed = aead.encrypt(nonce, data, head + name.encode())
+        sealed = b"".join((head, nonce, sealed))
         self._count(name)
         self._put(name + _SLOTS[1 if best == 0 else 0], sealed)
         sealed = b""  # `purge` reads it back
@@ -330,31 +318,6 @@ class Store:
 
 
 _SLOTS = (".a", ".b")
-
-
-def _opened(aead, raw: "bytes | bytearray", head: int, aad: "bytes | bytearray") -> bytearray:
-    """The plaintext in a slot's contents, opened in its only copy. InvalidTag if it is not authentic."""
-    work = bytearray(_AT_NONCE - head + len(raw))
-    work[: len(aad)] = aad
-    work[_AT_NONCE:] = memoryview(raw)[head:]
-    size = len(work) - _AT_TEXT - _TAG
-    if not aead.open_in_place(work, size, len(aad)):
-        raise InvalidTag("this copy of the record is not ours")
-    work[:size] = memoryview(work)[_AT_TEXT : _AT_TEXT + size]
-    work[size:] = bytes(len(work) - size)
-    work[size:] = b""
-    return work
-
-
-def _sealed(aead, nonce: bytes, data: "bytes | bytearray | memoryview", aad: bytes) -> memoryview:
-    """A slot's contents, sealed in their only copy; the head is the beginning of `aad`."""
-    work = bytearray(_AT_TEXT + len(data) + _TAG)
-    work[: len(aad)] = aad
-    work[_AT_NONCE:_AT_TEXT] = nonce
-    work[_AT_TEXT : _AT_TEXT + len(data)] = data
-    aead.seal_in_place(work, len(data), len(aad))
-    work[_AT_NONCE - _HEAD_LENGTH : _AT_NONCE] = aad[:_HEAD_LENGTH]
-    return memoryview(work)[_AT_NONCE - _HEAD_LENGTH :]
 
 
 def newer_error(what: str, version: int) -> StorageError:

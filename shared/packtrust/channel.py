@@ -214,9 +214,8 @@ class Channel:
         self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), usual, 0, 0, 0, 0))
         self.refused = None  # type: dict[str, int] | None  # by reason
         self._heads = {}  # type: dict[int, int]  # by clear ID, of its next record: canonical ID, toggle and _CITES
-        # What `has_outgoing` looks at, for who feeds so many frames that a call each is too much.
-        self.outbox = None  # type: list[Frame] | None
-        self.isotp = None  # type: IsoTpLink | None
+        self._out = None  # type: list[Frame] | None
+        self._isotp = None  # type: IsoTpLink | None
         self._handshake = None  # type: Handshake | None
         self._handshake_ms = 0
         self._hello_answered_ms = None  # type: int | None
@@ -290,7 +289,7 @@ class Channel:
     @property
     def dropped_transfers(self) -> "dict[str, int]":
         """Sealed ISO-TP transfers given up, by cause."""
-        return {} if self.isotp is None else self.isotp.dropped
+        return {} if self._isotp is None else self._isotp.dropped
 
     @property
     def is_quiet(self) -> bool:
@@ -300,15 +299,15 @@ class Channel:
             and not self._connecting
             and self._pending is None
             and self._previous is None
-            and (self.isotp is None or self.isotp.is_idle)
-            and self.outbox is None
+            and (self._isotp is None or self._isotp.is_idle)
+            and self._out is None
             and not isinstance(self._relationship, Relationship)
         )
 
     @property
     def has_outgoing(self) -> bool:
         """Whether `outgoing` has frames."""
-        return self.outbox is not None or (self.isotp is not None and self.isotp.has_outgoing)
+        return self._out is not None or (self._isotp is not None and self._isotp.has_outgoing)
 
     def __repr__(self) -> str:
         return "<Channel node 0x%02x epoch %d %s>" % (
@@ -425,10 +424,10 @@ class Channel:
     def _send_handshake(self, payload: bytes) -> None:
         arbitration_id = compose(self._terms.link.handshake[0 if self.role == INITIATOR else 1], self.node)
         frames = cut(arbitration_id | self._counts[_TOGGLE], payload)
-        if self.outbox is None:
-            self.outbox = frames
+        if self._out is None:
+            self._out = frames
         else:
-            self.outbox.extend(frames)
+            self._out.extend(frames)
         self._counts[_TOGGLE] ^= TOGGLE
 
     def send_pairing(self, payload: bytes) -> None:
@@ -641,20 +640,20 @@ class Channel:
 
     def _transfers(self) -> "IsoTpLink":
         """The ISO-TP link of long records, made when first needed."""
-        if self.isotp is None:
+        if self._isotp is None:
             from packtrust.isotp import IsoTpLink  # a board mostly does without
 
             terms = self._terms
             ours = compose(terms.link.isotp[0 if self.role == INITIATOR else 1], self.node, True)
-            self.isotp = IsoTpLink(ours, self._rx_isotp, terms.receive_max, terms.fd)
-        return self.isotp
+            self._isotp = IsoTpLink(ours, self._rx_isotp, terms.receive_max, terms.fd)
+        return self._isotp
 
     def outgoing(self) -> "list[Frame]":
         """Frames to send now, in order (handshake, flow control, rest of a long record); the list is then empty."""
-        frames = self.outbox or []
-        self.outbox = None
-        if self.isotp is not None:
-            frames.extend(self.isotp.outgoing())
+        frames = self._out or []
+        self._out = None
+        if self._isotp is not None:
+            frames.extend(self._isotp.outgoing())
         return frames
 
     # -- receiving -----------------------------------------------------------------------------------------------------
@@ -821,8 +820,8 @@ class Channel:
         """Call every 10..100 ms: repeats HELLO or FINISH a few times, ends what timed out."""
         now_ms = self._clock()
         self._shared.expire(now_ms)
-        if self.isotp is not None:
-            self.isotp.tick(now_ms)
+        if self._isotp is not None:
+            self._isotp.tick(now_ms)
         counts = self._counts
         then = counts[_OPENED_MS]
         if then >= 0 and (now_ms - then) & TIME_MASK > _LONG_AGO_MS:

@@ -148,14 +148,15 @@ class Policy:
         low = 0
         high = len(packed) // _ROW_LENGTH
         while low < high:
-            at = (low + high >> 1) * _ROW_LENGTH
+            middle = (low + high) >> 1
+            at = middle * _ROW_LENGTH
             found = packed[at] << 8 | packed[at + 1]
             if found == base:
                 return at
             if found < base:
-                low = at // _ROW_LENGTH + 1
+                low = middle + 1
             else:
-                high = at // _ROW_LENGTH
+                high = middle
         at = len(packed) - _ROW_LENGTH
         return at if at >= 0 and packed[at] == 0xFF else -1
 

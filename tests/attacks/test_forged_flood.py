@@ -67,8 +67,8 @@ def held(bench):
     size = 0
     for channel in channels_of(bench):
         size += len(channel._shared.partials)
-        if channel.isotp is not None:
-            size += len(channel.isotp._waiting) + len(channel.isotp._buffer or b"")
+        if channel._isotp is not None:
+            size += len(channel._isotp._waiting) + len(channel._isotp._buffer or b"")
     for name in ("pack", "module1", "module2"):
         size += sum(len(queue) for queue in bench.pack.stations[name].queues)
     return size
