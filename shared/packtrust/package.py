@@ -125,8 +125,7 @@ class KeyPackage:
             out.extend(part)
         for text in (self.lct_id, self.component_a, self.component_b):
             raw = text.encode()
-            if not 1 <= len(raw) <= _TEXT_MAX:
-                raise PackageError("an identifier in a package has 1..128 bytes, not %d" % len(raw))
+            _check_length(raw)
             out.append(len(raw))
             out.extend(raw)
         out.append(len(self.lct_half))
@@ -151,12 +150,16 @@ def _take(data: "Buffer", at: int) -> "tuple[bytes, int]":
     return bytes(data[at + 1 : at + 1 + data[at]]), at + 1 + data[at]
 
 
+def _check_length(identifier: bytes) -> None:
+    if not 1 <= len(identifier) <= _TEXT_MAX:
+        raise PackageError("an identifier in a package has 1..128 bytes, not %d" % len(identifier))
+
+
 def _text(raw: bytes) -> str:
     for character in raw:
         if not 0x20 <= character < 0x7F:
             raise PackageError("an identifier in the package is not printable ASCII")
-    if not 1 <= len(raw) <= _TEXT_MAX:
-        raise PackageError("an identifier in a package has 1..128 bytes, not %d" % len(raw))
+    _check_length(raw)
     return raw.decode()
 
 

@@ -132,8 +132,7 @@ class Workspace:
     def __init__(self, ready: int = 4, streams: int = 8, channels: int = 32, usual: int = 0) -> None:
         self.channels = channels
         self.reassembler = Reassembler(streams, usual)
-        self.partials = self.reassembler.partials
-        self.partial_of = self.partials.get  # made once: a look-up a chunk less
+        self.partial_of = self.reassembler.partials.get  # made once: a look-up a chunk less
         self._expired_ms = -1
         self.event = Event(REFUSED)
         self.opened = Event(OPENED)

@@ -66,7 +66,7 @@ def held(bench):
     """Reassembly buffers and waiting frames of all nodes: what a flood could make grow."""
     size = 0
     for channel in channels_of(bench):
-        size += len(channel._shared.partials)
+        size += len(channel._shared.reassembler.partials)
         if channel._isotp is not None:
             size += len(channel._isotp._waiting) + len(channel._isotp._buffer or b"")
     for name in ("pack", "module1", "module2"):

@@ -46,9 +46,7 @@ LCT = "lct-1"
 TAG = lct_tag(LCT)
 ROOT = bytes(range(32))
 
-SKIP = frozenset(
-    ("refused", "_refused", "_shared", "_partial_of", "partial_of", "counters", "written", "workspace", "sent")
-)
+SKIP = frozenset(("refused", "_refused", "_shared", "_partial_of", "counters", "written", "workspace", "sent"))
 SHARED = (Workspace, Terms, Policy, Link, Relationship)
 PACK_NODE = 0x40
 
@@ -190,7 +188,7 @@ class Rotations(Sessions):
         self._hasty = hasty
         self.copier = Copier(SHARED, SKIP)
         for space in self.spaces:
-            self.copier.keep(space.partials)
+            self.copier.keep(space.reassembler.partials)
         self._private = (bytearray(sha256(b"a")), bytearray(sha256(b"b")))
         self._owner = bytearray(sha256(b"owner"))
         self._sealed: dict[tuple[int, int], tuple[bytes, bytes, bytearray]] = {}

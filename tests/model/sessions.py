@@ -34,7 +34,7 @@ HOLD_MS = 4300  # longer than a citation may be old
 RETRY_MAX_MS = 36000  # the longest pause of a round, and some more
 
 # What decides nothing: statistics. `_counts` stays, for the round of a handshake is in it.
-SKIP = frozenset(("refused", "_refused", "_shared", "_partial_of", "partial_of"))
+SKIP = frozenset(("refused", "_refused", "_shared", "_partial_of"))
 SHARED = (Workspace, Terms, Policy, Link, Relationship)
 
 Message = tuple[int, bytes]  # canonical ID and payload
@@ -89,7 +89,7 @@ class Sessions(Shared):
         self.spaces = (Workspace(2, 8), Workspace(2, 8))
         self.copier = Copier(SHARED, SKIP)
         for space in self.spaces:
-            self.copier.keep(space.partials)
+            self.copier.keep(space.reassembler.partials)
         self.live = 0
         self._budget = budget
         self._faulty = faulty

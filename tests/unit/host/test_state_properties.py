@@ -243,7 +243,7 @@ class Talk(RuleBasedStateMachine):
     def bounded(self):
         for end in getattr(self, "ends", {}).values():
             assert len(end._roots) <= 2
-            assert len(end._shared.partials) <= 8
+            assert len(end._shared.reassembler.partials) <= 8
 
 
 TestTalk = Talk.TestCase
