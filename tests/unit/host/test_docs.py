@@ -45,7 +45,7 @@ COMMANDS = {
     "make defences": "tests/pack/test_tables.py::test_a_defence_taken_out_turns_something_red",
     "make faults": "tests/pack/test_tables.py::test_faults_are_printed_with_what_came_of_them",
     "make fuzz": "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
-    'make fuzz ARGS="--seconds 200 --jobs 1"': "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
+    'make fuzz ARGS="--seconds 164 --jobs 1"': "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
     'make fuzz ARGS="--only channel --seconds 600"': "tests/fuzz/test_run.py::test_a_parser_is_fuzzed_and_measured",
     "packtrust release MODBATT-MOD-RC001-003": README + "test_release_to_another_owner",
     "packtrust release --all": README + "test_release_to_another_owner",
