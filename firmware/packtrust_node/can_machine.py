@@ -23,15 +23,16 @@ class MachineCan(CanPort):
     number        as `machine.CAN` counts them, from 1.
     bitrate       bit/s.
     sample_point  percent.
-    depth         received frames kept in RAM.
+    depth         received frames kept in RAM: a node has other things to do for as long as 20 ms.
     """
 
     orders_by_id = True
 
-    def __init__(self, number: int, bitrate: int = 500000, sample_point: int = 75, depth: int = 32) -> None:
+    def __init__(self, number: int, bitrate: int = 500000, sample_point: int = 75, depth: int = 64) -> None:
         CanPort.__init__(self)
         # Lists as `recv` fills them: ID, data, flags, errors.
         self._slots = [[0, memoryview(bytearray(_DATA_MAX)), 0, 0] for _ in range(depth + 1)]  # type: list[list]
+        self._last = depth
         self._head = 0  # next slot to fill
         self._tail = 0  # next slot to give out; the frame given out last lies before it
         self._figures = [0, 0, 0, 0, 0, 0, 0, 0]  # type: list[int | None]
@@ -50,10 +51,11 @@ class MachineCan(CanPort):
         self._apply_filters()
         self._can.irq(self._on_receive, CAN.IRQ_RX, True)
         self.state = ACTIVE
-        self.counters["opened"] += 1
+        self._counters["opened"] += 1
 
     def _apply_filters(self) -> None:
         pairs = self._accept.pairs
+        self._is_exact = True
         if not pairs:
             self._can.set_filters(None)
             return
@@ -65,6 +67,7 @@ class MachineCan(CanPort):
                 if len(pairs) == 1:
                     raise
                 pairs = joined(pairs)  # more than the controller has
+                self._is_exact = False
 
     def recover(self) -> None:
         """Restart the controller; what it held for sending is dropped."""
@@ -78,10 +81,10 @@ class MachineCan(CanPort):
             self._enter(self._states.get(self._can.state(), BUS_OFF))
             figures = self._can.get_counters(self._figures)
             # None: not counted by this controller.
-            self.counters["tec"] = figures[0] or 0
-            self.counters["rec"] = figures[1] or 0
+            self._counters["tec"] = figures[0] or 0
+            self._counters["rec"] = figures[1] or 0
             overruns = figures[7] or 0
-            self.counters["lost"] += overruns - self._overruns
+            self._counters["lost"] += overruns - self._overruns
             self._overruns = overruns
         if self.state == BUS_OFF:
             self._wait_in_bus_off(now_ms)
@@ -101,7 +104,7 @@ class MachineCan(CanPort):
             flags |= self._remote
             data = bytes(frame.dlc)
         if frame.is_fd or len(data) > 8:
-            self.counters["refused"] += 1
+            self._counters["refused"] += 1
             return True  # it could wait for ever
         try:
             if self._can.send(frame.arbitration_id, data, flags) is None:
@@ -109,7 +112,7 @@ class MachineCan(CanPort):
         except OSError:
             self._looked_ms = None  # bus-off since we looked
             return False
-        self.counters["sent"] += 1
+        self._counters["sent"] += 1
         return True
 
     def _on_receive(self, _can) -> None:
@@ -117,29 +120,45 @@ class MachineCan(CanPort):
         slots = self._slots
         while True:
             head = self._head
-            if head == (self._tail or len(slots)) - 1:
+            following = head + 1 if head < self._last else 0
+            if following == self._tail:
                 return  # full: the slot before the tail is the frame the node has in hand
             if self._receive(slots[head]) is None:
                 return
-            self._head = head + 1 if head + 1 < len(slots) else 0
+            self._head = following
+
+    def _is_empty(self, tail: int) -> bool:
+        """Whether there is no frame, after a look into the controller.
+
+        The handler left frames in there if it found no slot; it must not come in between now.
+        """
+        saved = disable_irq()
+        self._on_receive(self._can)
+        enable_irq(saved)
+        return tail == self._head
 
     def recv(self):
         """The next frame received, or None."""
         while True:
             tail = self._tail
-            if tail == self._head:
-                # The handler left frames in the controller if it found no slot; it must not come in between now.
-                saved = disable_irq()
-                self._on_receive(self._can)
-                enable_irq(saved)
-                if tail == self._head:
-                    return None
+            if tail == self._head and self._is_empty(tail):
+                return None
             slot = self._slots[tail]
-            self._tail = tail + 1 if tail + 1 < len(self._slots) else 0
-            flags = slot[2]
-            data = slot[1]
-            size = len(data)
-            # The module does not tell CAN FD frames apart; only they are longer than 8 bytes.
-            frame = self._take(slot[0], flags & self._extended != 0, flags & self._remote != 0, size > 8, size, data)
+            self._tail = tail + 1 if tail < self._last else 0
+            # Not by `_let_in` and `_complete` if that can be: here an STM32 is flooded.
+            if self._is_exact:
+                self._received += 1
+                frame = self._frame
+                frame.arbitration_id = slot[0]
+                frame.is_extended_id = slot[2] & self._extended != 0
+            else:
+                frame = self._let_in(slot[0], slot[2] & self._extended != 0)
             if frame is not None:
+                size = len(slot[1])
+                remote = slot[2] & self._remote != 0
+                frame.data = b"" if remote else slot[1]
+                frame.dlc = size
+                frame.is_remote_frame = remote
+                # The module does not tell CAN FD frames apart; only they are longer than 8 bytes.
+                frame.is_fd = frame.bitrate_switch = size > 8
                 return frame

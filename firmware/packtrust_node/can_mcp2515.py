@@ -218,7 +218,7 @@ class Mcp2515(CanPort):
         self._looked_ms = now_ms
         self.fault = ""
         self._enter(ACTIVE)
-        self.counters["opened"] += 1
+        self._counters["opened"] += 1
         return _ASK_MS
 
     def _configure(self) -> bool:
@@ -304,7 +304,7 @@ class Mcp2515(CanPort):
             self._retry_ms = None
             return
         if flags & _OVERFLOWS:
-            self.counters["lost"] += (flags >> 6 & 1) + (flags >> 7)
+            self._counters["lost"] += (flags >> 6 & 1) + (flags >> 7)
             out = self._out
             out[0] = _BIT_MODIFY
             out[1] = _EFLG
@@ -312,8 +312,8 @@ class Mcp2515(CanPort):
             out[3] = 0
             self._transact(4)
         self._get(_TEC, 2)
-        self.counters["tec"] = self._into[2]
-        self.counters["rec"] = self._into[3]
+        self._counters["tec"] = self._into[2]
+        self._counters["rec"] = self._into[3]
         if flags & _TXBO:
             if self.state != BUS_OFF:
                 for buffer in range(3):
@@ -359,7 +359,7 @@ class Mcp2515(CanPort):
         data = frame.data
         size = frame.dlc if frame.is_remote_frame else len(data)
         if frame.is_fd or size > 8:
-            self.counters["refused"] += 1
+            self._counters["refused"] += 1
             return True  # it could wait for ever
         waiting = self._waiting()
         buffer = self._rank(waiting)
@@ -395,7 +395,7 @@ class Mcp2515(CanPort):
                 out[6 + at] = data[at]
         self._transact(14)
         self._set(_TXB0CTRL + 16 * buffer, _TXREQ | self._priority)
-        self.counters["sent"] += 1
+        self._counters["sent"] += 1
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -450,18 +450,26 @@ class Mcp2515(CanPort):
     def _decode(self, index: int):
         slot = self._slots[index]
         low = slot[2]
-        size = min(slot[5] & 0x0F, 8)
-        extended = low & _EXIDE != 0
-        if extended:
+        if low & _EXIDE:
             ident = slot[1] << 21 | (low & 0xE0) << 13 | (low & 3) << 16 | slot[3] << 8 | slot[4]
-            remote = slot[5] & 0x40 != 0  # RTR of RXBnDLC
+            frame = self._let_in(ident, True)
         else:
-            ident = slot[1] << 3 | low >> 5
-            remote = low & 0x10 != 0  # SRR of RXBnSIDL
-        if size == 8 or remote:
-            data = self._eights[index]
+            frame = self._let_in(slot[1] << 3 | low >> 5, False)
+        if frame is not None:
+            self._fill_in(frame, slot, index)
+        return frame
+
+    def _fill_in(self, frame, slot, index: int) -> None:
+        size = min(slot[5] & 0x0F, 8)
+        if slot[5] & 0x40 if frame.is_extended_id else slot[2] & 0x10:  # RTR of RXBnDLC, SRR of RXBnSIDL
+            self._complete(frame, b"", size)
+            frame.is_remote_frame = True
         else:
-            data = self._shorts[size]
-            for at in range(size):
-                data[at] = slot[6 + at]
-        return self._take(ident, extended, remote, False, size, data)
+            data = self._eights[index] if size == 8 else self._short_data(slot, size)
+            self._complete(frame, data, size)
+
+    def _short_data(self, slot, size: int):
+        data = self._shorts[size]
+        for at in range(size):
+            data[at] = slot[6 + at]
+        return data

@@ -21,6 +21,15 @@ EACH_FRAME = [
     ("packtrust_node.can_slcan", "SlcanCan", ("recv", "_usual")),
     ("packtrust_node.can_slcan", "", ("_bytes_of",)),
     ("packtrust_node.can_base", "Accept", ("takes",)),
+    ("packtrust_node.can_base", "CanPort", ("_let_in", "_complete")),
+    (
+        "packtrust_node.can_pyb",
+        "PybCan",
+        ("send", "pending", "recv", "_take_out", "_is_empty", "_on_first", "_on_second"),
+    ),
+    ("packtrust_node.can_machine", "MachineCan", ("recv", "_on_receive")),
+    ("packtrust_node.can_mcp2515", "Mcp2515", ("recv", "_decode", "_fill_in", "_short_data")),
+    ("packtrust_node.can_mcp2518fd", "Mcp2518fd", ("_decode", "_fill_in")),
     ("packtrust_node.start", "_OnCall", ("on_frame",)),
     ("packtrust_node.node", "Node", ("receive",)),
     ("packtrust_node.module", "ModuleNode", ("take_frame",)),
@@ -35,7 +44,10 @@ SCRIPT = """
 import json, sys, uctypes
 sys.path[:0] = %r
 class Board: pass
-sys.modules["packtrust_board"] = Board
+for name in ("packtrust_board", "pyb", "machine"):
+    sys.modules[name] = Board
+for name in ("CAN", "disable_irq", "enable_irq"):
+    setattr(Board, name, None)
 
 def words(function):
     address = int.from_bytes(uctypes.bytes_at(id(function) + 12, 4), "little")
