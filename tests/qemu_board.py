@@ -14,7 +14,7 @@ from mpremote.transport_serial import SerialTransport
 
 from packtrust_host.image import compile_mpy
 from packtrust_host.sim.deploy import HOST_ONLY
-from packtrust_host.sim.qemu import QemuMachine, firmware, new_flash
+from packtrust_host.sim.qemu import ICOUNT_SHIFT, QemuMachine, firmware, new_flash
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = "armv7emsp"
@@ -69,14 +69,16 @@ class Board:
 
 
 @contextlib.contextmanager
-def started(variant: str, modules: Mapping[str, bytes] | bytes, *, icount: bool = False) -> Iterator[Board]:
+def started(
+    variant: str, modules: Mapping[str, bytes] | bytes, *, icount: bool = False, shift: int = ICOUNT_SHIFT
+) -> Iterator[Board]:
     """A freshly started board with `modules` (or an image of them) below /rom. QemuError if it is not built."""
     with tempfile.TemporaryDirectory(prefix="packtrust-board-") as folder:
         flash = Path(folder) / "flash.img"
         new_flash(flash, romfs=modules)
         master, slave = os.openpty()
         try:
-            machine = QemuMachine(firmware(variant), flash, console=master, icount=icount)
+            machine = QemuMachine(firmware(variant), flash, console=master, icount=icount, shift=shift)
             said = Path(folder) / "stderr"
             with (
                 said.open("wb") as stderr,

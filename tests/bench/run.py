@@ -1,6 +1,7 @@
 """`make bench`: speed on CPython and MicroPython, instructions on the virtual Cortex-M4, as tables and a JSON file.
 
     python tests/bench/run.py [--quick] [--output FILE] [--modules N] [--record]
+    python tests/bench/run.py --flood MHZ
 
 Nothing here fails because a machine is slow: times are shown, only instruction counts have gates (budgets.toml).
 """
@@ -23,7 +24,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program it has its own folder there only
-from bench import bench_bus, cortex_m4
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "firmware"))
+from bench import bench_bus, cortex_m4, flood
 from packtrust_host.sim.deploy import SetupError, find_micropython
 from packtrust_host.sim.qemu import QemuError
 from qemu_board import BoardError
@@ -126,6 +128,21 @@ def memory_table(measured: cortex_m4.Measured) -> Table:
     return table
 
 
+def show_flood(console: Console, mhz: float) -> int:
+    """Each kind of flood on the virtual Cortex-M4, as a table."""
+    table = Table(title="A module of %.0f MHz on a bus full of forged frames. Not run on hardware." % mhz)
+    for heading in flood.HEADINGS:
+        table.add_column(heading)
+    try:
+        for kind in flood.floods():
+            table.add_row(*flood.cells(kind, flood.run(kind, mhz)))
+    except (QemuError, BoardError) as error:
+        console.print("error: %s" % error, style="bold red")
+        return 1
+    console.print(table)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Measure, show, store; 1 if something could not be measured, or a path is over its gate."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
@@ -133,9 +150,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--modules", type=int, default=3, help="modules of the start measured")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench" / "bench.json")
     parser.add_argument("--record", action="store_true", help="hold the next merge to today's instruction counts")
+    parser.add_argument("--flood", type=float, metavar="MHZ", help="flood a module whose core has so many MHz, no more")
     arguments = parser.parse_args(argv)
     quick: bool = arguments.quick
     console = Console()
+    if arguments.flood:
+        return show_flood(console, arguments.flood)
     document: dict[str, Any] = {
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": platform.machine(),

@@ -1,0 +1,57 @@
+"""A module on the virtual Cortex-M4 under a bus full of forged frames (flood.py)."""
+
+import pytest
+
+from bench import flood
+from packtrust_host.sim.qemu import QemuError
+
+KINDS = {kind.name: kind for kind in flood.floods()}
+# Of ten in a second; how many it is, `make bench ARGS="--flood 168"` shows.
+ANSWERED_LEAST = 1
+SECONDS = 1.0
+# What is loaded on demand is there while it is asked for.
+HEAP_MAX = 8192
+LATE_MS = 4000  # an older command is refused
+
+
+def flooded(name, **options):
+    """The outcome of one kind; skips where the board is not built, and fails in CI."""
+    try:
+        return flood.run(KINDS[name], **options)
+    except QemuError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.xdist_group("flood")
+@pytest.mark.parametrize("name", KINDS)
+def test_a_module_bears_a_full_bus_of_forged_frames(name):
+    outcome = flooded(name, seconds=SECONDS)
+    figures = outcome.figures
+    assert outcome.frames > 3000
+    assert figures["session"] and not figures["limp"] and not figures["counters"]["internal"]
+    assert not figures["board"]["crashes"]
+    assert outcome.heap_grown < HEAP_MAX
+    assert len(outcome.delays_ms) >= ANSWERED_LEAST and max(outcome.delays_ms) < LATE_MS / 10
+
+
+@pytest.mark.xdist_group("flood")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("records of the session, wrong tag", "tag"),
+        ("records of no session", "unknown-session"),
+        ("commands in clear", "clear"),
+        ("the module's own IDs", "own-id"),
+    ],
+)
+def test_what_is_forged_is_counted_and_has_no_effect(name, reason):
+    counters = flooded(name, seconds=SECONDS).figures["counters"]
+    assert counters[reason] > 50 and counters["sessions"] == 1
+
+
+@pytest.mark.xdist_group("flood")
+def test_a_faster_core_answers_every_poll_at_once():
+    """At 480 MHz, of an STM32H7: the control that losses are the core's and not the measurement's."""
+    outcome = flooded("records of no session", mhz=480, seconds=SECONDS)
+    assert len(outcome.delays_ms) == outcome.commands and max(outcome.delays_ms) < 100
+    assert outcome.own_lost == 0
