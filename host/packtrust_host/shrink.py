@@ -670,15 +670,34 @@ def _bindings(node: _Scoped) -> set[str]:
     return names
 
 
+def _steps(node: ast.ClassDef) -> Iterator[tuple[ast.stmt, set[str], set[str]]]:
+    """Statements of a class body: with the names each binds, and those the class has before it, which it can read.
+
+    What it reads of its own names before it has bound them (`step = step`) is the module's.
+    """
+    before: set[str] = set()
+    for statement in node.body:
+        own = set(_targets(statement))
+        yield statement, own, set(before)
+        before |= own
+
+
+def _binds(node: ast.AST) -> bool:
+    return isinstance(node, (ast.FunctionDef, ast.ClassDef)) or not isinstance(getattr(node, "ctx", None), ast.Load)
+
+
 def _global_nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
     """Every node that means a module-level name of its module, with that name; imports aside."""
 
-    def visit(node: ast.AST, scopes: tuple[set[str], ...], body: set[str]) -> Iterator[tuple[ast.AST, str]]:
-        def is_global(name: str) -> bool:
-            return name not in body and not any(name in scope for scope in scopes)
+    # read, bound: names a class body reads, and binds, as its own in the statement at hand.
+    def visit(
+        node: ast.AST, scopes: tuple[set[str], ...], read: set[str], bound: set[str]
+    ) -> Iterator[tuple[ast.AST, str]]:
+        def is_global(name: str, own: set[str]) -> bool:
+            return name not in own and not any(name in scope for scope in scopes)
 
         if isinstance(node, ast.Name):
-            if is_global(node.id):
+            if is_global(node.id, bound if _binds(node) else read):
                 yield node, node.id
             return
         if isinstance(node, ast.Global):
@@ -686,30 +705,28 @@ def _global_nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
                 yield node, name
             return
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            if is_global(node.name):
+            if is_global(node.name, bound):
                 yield node, node.name
             outer = [*node.decorator_list, *(node.bases if isinstance(node, ast.ClassDef) else [])]
             if isinstance(node, ast.FunctionDef):
                 outer += [*node.args.defaults, *(item for item in node.args.kw_defaults if item is not None)]
-                for item in outer:
-                    yield from visit(item, scopes, body)
+            for item in outer:
+                yield from visit(item, scopes, read, bound)
+            if isinstance(node, ast.FunctionDef):
                 for statement in node.body:
-                    yield from visit(statement, (*scopes, _bindings(node)), set())
+                    yield from visit(statement, (*scopes, _bindings(node)), set(), set())
             else:
-                own = {name for item in node.body for name in _targets(item)}
-                for item in outer:
-                    yield from visit(item, scopes, body)
-                for statement in node.body:
-                    yield from visit(statement, scopes, own)
+                for statement, own, before in _steps(node):
+                    yield from visit(statement, scopes, before, own)
             return
         if isinstance(node, (ast.Lambda, ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)):
             scopes = (*scopes, _bindings(node))
-            body = set()
+            read = bound = set()
         for child in ast.iter_child_nodes(node):
-            yield from visit(child, scopes, body)
+            yield from visit(child, scopes, read, bound)
 
     for statement in tree.body:
-        yield from visit(statement, (), set())
+        yield from visit(statement, (), set(), set())
 
 
 def _order(modules: Mapping[str, _Module], entries: Iterable[str]) -> list[str]:
@@ -1134,17 +1151,18 @@ def _members(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
         if isinstance(node, ast.Attribute):
             yield node, node.attr
         elif isinstance(node, ast.ClassDef):
-            own = {name for statement in node.body for name in _targets(statement)}
-            queue: list[ast.AST] = list(node.body)
-            while queue:
-                item = queue.pop()
-                if isinstance(item, (ast.FunctionDef, ast.ClassDef)):
-                    yield item, item.name
-                    queue += item.decorator_list
-                elif isinstance(item, ast.Name) and item.id in own:
-                    yield item, item.id
-                elif not isinstance(item, ast.Lambda):
-                    queue += ast.iter_child_nodes(item)
+            for statement, own, before in _steps(node):
+                queue: list[ast.AST] = [statement]
+                while queue:
+                    item = queue.pop()
+                    if isinstance(item, (ast.FunctionDef, ast.ClassDef)):
+                        yield item, item.name
+                        queue += item.decorator_list
+                    elif isinstance(item, ast.Name):
+                        if item.id in (own if _binds(item) else before):
+                            yield item, item.id
+                    elif not isinstance(item, ast.Lambda):
+                        queue += ast.iter_child_nodes(item)
 
 
 def _rename_members(modules: Mapping[str, _Module], outside: Iterable[str], keep: Iterable[str]) -> None:

@@ -125,7 +125,7 @@ class KeyPackage:
             out.extend(part)
         for text in (self.lct_id, self.component_a, self.component_b):
             raw = text.encode()
-            _check_length(raw)
+            _text(raw)
             out.append(len(raw))
             out.extend(raw)
         out.append(len(self.lct_half))
@@ -150,16 +150,13 @@ def _take(data: "Buffer", at: int) -> "tuple[bytes, int]":
     return bytes(data[at + 1 : at + 1 + data[at]]), at + 1 + data[at]
 
 
-def _check_length(identifier: bytes) -> None:
-    if not 1 <= len(identifier) <= _TEXT_MAX:
-        raise PackageError("an identifier in a package has 1..128 bytes, not %d" % len(identifier))
-
-
 def _text(raw: bytes) -> str:
+    """An identifier, which is the same to who writes a package and to who reads it."""
     for character in raw:
         if not 0x20 <= character < 0x7F:
             raise PackageError("an identifier in the package is not printable ASCII")
-    _check_length(raw)
+    if not 1 <= len(raw) <= _TEXT_MAX:
+        raise PackageError("an identifier in a package has 1..128 bytes, not %d" % len(raw))
     return raw.decode()
 
 

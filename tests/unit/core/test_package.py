@@ -116,6 +116,11 @@ def test_an_identifier_is_as_long_for_who_reads_as_for_who_writes():
     raises(PacktrustError, package.decode, longest[:at] + b"\x81l" + longest[at + 1 :])
 
 
+def test_an_identifier_is_of_the_same_characters_for_who_writes():
+    for text in ("lct\x07", "lct-\xe4", "lct\x7f"):
+        raises(PacktrustError, content(component_a=text).encode)
+
+
 def test_secrets_stay_out_of_repr_and_are_wiped():
     one = content()
     assert "lct-COMP" in repr(one) and "0001" not in repr(one)

@@ -183,6 +183,30 @@ def test_what_is_no_python_is_named():
         shrink({"broken.py": "def"}, ["broken"])
 
 
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("step = step", 7),
+        ("step = step\n    stride = step", 7),
+        ("run = lambda self, by=step: by(self)\n    step = 3\n    walk = step", 3),
+        ("@twice\n    def step(self):\n        return step(self)", 14),
+        ("def step(self):\n        global steps\n        steps += 1\n        return step(self) + steps", 8),
+    ],
+)
+def test_a_class_may_read_a_name_of_the_module_before_it_binds_it(body, found):
+    text = (
+        "steps = 0\n\n\ndef step(walker):\n    return 7\n\n\n"
+        "def twice(made):\n    return lambda self: 2 * made(self)\n\n\n"
+        "class Walker:\n    %s\n\n\n"
+        "def run():\n    there = Walker().step\n    return there if isinstance(there, int) else there()\n" % body
+    )
+    made = shrink({"walk.py": text}, ["walk"], "whole_walk", ["run"])
+    space = {}
+    exec(made["whole_walk.py"], space)
+    assert space["run"]() == found
+    assert "Walker" not in made["whole_walk.py"]  # else nothing had another name
+
+
 def test_kinds_of_boards():
     names = ["pack", "module1", "module2", "module3"]
     wanted = parse_boards(["pack=cortex-m4", "module=unix,cortex-m4,unix"])
