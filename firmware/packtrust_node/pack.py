@@ -541,7 +541,7 @@ class PackNode(Node):
         slot.row[BARE] = slot.keyed
         if slot.keyed and slot.number not in self._disowned:
             # It had an owner, and says it has none: it, or somebody in its name while it answers our polls.
-            if slot.established:
+            if slot.established and not slot.row[LOST]:
                 self._disowned.append(slot.number)
             else:
                 self.count("factory")
@@ -796,14 +796,19 @@ class PackNode(Node):
             self._send_module(Frame(compose(ANNOUNCE_REQUEST, NODE_UNREGISTERED), bytes(data)))
 
     def _check_lost(self, slot: Slot, now_ms: int) -> None:
-        if not slot.row[LOST] and slot.row[KNOWN] & GOT_STATUS_1 and not slot.active(now_ms):
-            slot.row[LOST] = 1
+        row = slot.row
+        if row[LOST] or slot.active(now_ms):
+            return
+        was_there = row[KNOWN] & GOT_STATUS_1
+        if was_there:
+            row[LOST] = 1
             self.modules_lost += 1
             self.count("module-lost")
-            if slot.number in self._disowned:
-                self._disowned.remove(slot.number)
-                self.count("factory")
             self.env.log("module %d is silent: counted as off" % slot.number)
+        # One that has not said anything yet is asked some times first.
+        if (was_there or row[MISSES] >= MISSES_TO_BACK_OFF) and slot.number in self._disowned:
+            self._disowned.remove(slot.number)
+            self.count("factory")
 
     def _announce(self) -> None:
         identity = self.identity
