@@ -7,7 +7,7 @@ and what it replaces is deleted: the key of an entry that is written exists nowh
 A node that nobody owns writes nothing: nobody could check it.
 """
 
-from struct import pack, unpack_from
+from struct import pack, pack_into, unpack_from
 
 from packtrust import audit, provision
 from packtrust._compat import const
@@ -36,24 +36,36 @@ _PART_MAX = const(800)  # bytes of entries in one answer: a pack relays messages
 class Log:
     """The record `audit`, read and decoded: use it, `save` it, `wipe` it.
 
-    key is that of the next entry, 32 zero bytes while there is none; block: the chain before its first entry, and then
-    the entries and their MACs.
+    key is that of the next entry, 32 zero bytes while there is none; raw: the record, whose bytes are the caller's to
+    give away. In it everything before _BLOCK_AT is only what it was when it was read; behind it the chain before the
+    first entry, and then the entries and their MACs: there is no room for another copy of these.
     """
 
-    def __init__(self, raw: "Buffer | None") -> None:
+    def __init__(self, raw: "bytearray | None") -> None:
         self.following = self.start = self.number = self.signs = self.count = 0
         self.owner = bytes(_OWNER_LENGTH)
         self.key = bytearray(32)
         self.chain = bytes(32)
-        self.block = bytearray(32)
+        self.raw = bytearray(_BLOCK_AT + 32)
         if raw is not None:
             if len(raw) < _BLOCK_AT + 32 or raw[0] != _VERSION:
+                wipe(raw)
                 raise StorageError("the audit record is of no known version: reset the node")
             head = unpack_from(_HEAD, raw, 0)
             self.following, self.start, self.number, self.signs, self.count, self.owner = head[1:]
-            self.key = bytearray(raw[_KEY_AT:_CHAIN_AT])
+            self.key = raw[_KEY_AT:_CHAIN_AT]
             self.chain = bytes(raw[_CHAIN_AT:_BLOCK_AT])
-            self.block = bytearray(raw[_BLOCK_AT:])
+            self.raw = raw
+            self._forget()
+
+    def _forget(self) -> None:
+        """No key in `raw`."""
+        self.raw[_KEY_AT:_CHAIN_AT] = bytes(_CHAIN_AT - _KEY_AT)
+
+    @property
+    def block(self) -> memoryview:
+        """The chain before the first entry, the entries and their MACs."""
+        return memoryview(self.raw)[_BLOCK_AT:]
 
     def wipe(self) -> None:
         """Destroy the key."""
@@ -61,18 +73,16 @@ class Log:
 
     def save(self, node: "Node") -> None:
         """Store it, and delete what it replaces. Raises StorageError."""
-        store = node.env.store
-        raw = bytearray(
-            pack(_HEAD, _VERSION, self.following, self.start, self.number, self.signs, self.count, bytes(self.owner))
-        )
-        raw.extend(self.key)
-        raw.extend(self.chain)
-        raw.extend(self.block)
+        raw = self.raw
+        head = (_VERSION, self.following, self.start, self.number, self.signs, self.count, bytes(self.owner))
+        pack_into(_HEAD, raw, 0, *head)
+        raw[_KEY_AT:_CHAIN_AT] = self.key
+        raw[_CHAIN_AT:_BLOCK_AT] = self.chain
         try:
             # The older copy has the key of the newest entry.
-            store.write(RECORD, raw, True)
+            node.env.store.write(RECORD, raw, True)
         finally:
-            wipe(raw)
+            self._forget()
         node.guard.entries = self.following
 
     def append(self, node: "Node", kind: str, body: "Buffer") -> None:
@@ -84,12 +94,11 @@ class Log:
             node.env.store.write(name, self.block)
             self.number = (self.number + 1) % BLOCKS
             self.count = 0
-            self.block = bytearray(self.chain)
+            self.raw = bytearray(_BLOCK_AT) + self.chain
         entry = audit.encode_entry(self.following, node.boot_counter, node.env.now_ms() // 1000, kind, body)
         self.chain = audit.link(self.chain, entry)
-        self.block.append(len(entry))
-        self.block.extend(entry)
-        self.block.extend(audit.entry_mac(self.key, self.chain))
+        # At once: each time it grows it may have to move.
+        self.raw.extend(bytes((len(entry),)) + entry + audit.entry_mac(self.key, self.chain))
         self.count += 1
         self.following += 1
         following = audit.next_key(self.key)
@@ -99,12 +108,7 @@ class Log:
 
 
 def _load(node: "Node") -> Log:
-    raw = node.env.store.read(RECORD)
-    try:
-        return Log(raw)
-    finally:
-        if raw is not None:
-            wipe(raw)
+    return Log(node.env.store.read(RECORD))
 
 
 def _owned(node: "Node") -> "Log | None":

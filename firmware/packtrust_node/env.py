@@ -96,8 +96,8 @@ def _ready_keys() -> int:
 
 
 def reserve_keys() -> None:
-    """Take the memory for ready keys, and the store's, while the heap is whole."""
-    made = [AESGCM(bytes(32)) for _ in range(_ready_keys() + 1)]
+    """Take the memory for ready keys while the heap is whole."""
+    made = [AESGCM(bytes(32)) for _ in range(_ready_keys())]
     for key in made:
         key.wipe()
 

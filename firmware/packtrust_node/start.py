@@ -96,6 +96,8 @@ def build():
     slots = board.slots() if hasattr(board, "slots") else FileSlots(board.state_directory)
     store = Store(slots, entropy, config["unique_id"])
     env = Env(clock, entropy, store, queues, _log)
+    if small:
+        store.shares = env.workspace
     if is_pack:
         from packtrust_node.pack import PackNode
 

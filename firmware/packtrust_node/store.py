@@ -29,6 +29,9 @@ _HEAD_LENGTH = const(9)
 _HEAD_LENGTH_1 = const(4)
 _NONCE = const(12)
 _TAG = const(16)
+# In a work buffer of `AESGCM.seal_in_place`; what is in front of the nonce holds the associated data of short names.
+_AT_NONCE = const(16)
+_AT_TEXT = const(28)
 _KEY_FILE = "store.key"
 _ERASING = "store.erasing"
 _KEY_LENGTH = const(32)
@@ -111,6 +114,8 @@ class Store:
     unique_id   the node's u32.
 
     on_evidence   called with NOT_AUTHENTIC or LOST when a read meets what a power cut does not explain; None drops it
+    shares        packtrust.workspace.Workspace: the store's key is one of those it keeps ready, for each takes a small
+                  board a kilobyte and a half; None: it is one more
     written       how often each kind of record (its name up to a `-`) was written or removed since this boot
 
     Names have lower-case letters, digits and `-`. Raises StorageError when the flash refuses a write, when no copy of
@@ -124,6 +129,8 @@ class Store:
         self._unique_id = unique_id
         self._aead = None
         self.on_evidence = None
+        self.shares = None
+        self._left = False  # the key has made room for another one since `rest`
         self.written = {}
 
     def _evidence(self, what: str) -> None:
@@ -151,19 +158,33 @@ class Store:
             self._put(_KEY_FILE, raw)
             wipe(seed)
         key = bytearray(hkdf(raw[:_KEY_LENGTH], pack(">I", self._unique_id), b"packtrust v1 store", 32))
+        if self.shares is not None:
+            self.shares.make_room()
         self._aead = AESGCM(key)
         wipe(key)
+        if self.shares is not None:
+            self.shares.admit(self)
         return self._aead
+
+    recent = False  # for `shares`: of all keys that are ready this one goes first
+
+    def leave(self) -> None:
+        """Another key takes the place of this one."""
+        self._aead.wipe()
+        self._aead = None
+        self._left = True
 
     def rest(self) -> bool:
         """Nothing is read or written just now: the key's schedule and tables give their memory back. True if there were
         any: what the key was derived from may still lie in the heap.
         """
-        if self._aead is None:
-            return False
-        self._aead.wipe()
-        self._aead = None
-        return True
+        if self._aead is not None:
+            if self.shares is not None:
+                self.shares.dismiss(self)
+            self.leave()
+        left = self._left
+        self._left = False
+        return left
 
     def _any_record(self) -> bool:
         for name in self._slots.names():
@@ -207,10 +228,13 @@ class Store:
             bad = _FORGED
         if size < head + _NONCE + _TAG:
             return _TORN, b""
+        aad = raw[:head] + name.encode()
         try:
-            # Not cut off: a record may be a kilobyte, and a board has no room for many of them.
-            text = memoryview(raw)[head + _NONCE :]
-            plain = aead.decrypt(raw[head : head + _NONCE], text, raw[:head] + name.encode())
+            if len(aad) > _AT_NONCE:
+                # Not cut off: a record may be a kilobyte, and a board has no room for many of them.
+                plain = aead.decrypt(raw[head : head + _NONCE], memoryview(raw)[head + _NONCE :], aad)
+            else:
+                plain = _opened(aead, raw, head, aad)
         except InvalidTag:
             return bad, b""
         return unpack_from(">I", raw, head - 4)[0], plain
@@ -253,7 +277,9 @@ class Store:
             self._evidence(NOT_AUTHENTIC if wrong == _FORGED else LOST)
             if best < 0:
                 raise StorageError("no copy of record %s is good: reset the node and claim it again" % name)
-        return None if best < 0 else bytearray(plain)
+        if best < 0 or isinstance(plain, bytearray):
+            return plain
+        return bytearray(plain)
 
     def write(self, name: str, data: "bytes | bytearray | memoryview", purge: bool = False) -> None:
         """Replace the record as one transaction: after a power cut it is the old one or the new one.
@@ -265,8 +291,12 @@ class Store:
         best, sequence, _, _ = self._newest(name)
         head = pack(_HEAD, _MAGIC, FORMAT, len(data), sequence + 1)
         nonce = bytes(self._urandom(_NONCE))
-        sealed = aead.encrypt(nonce, data, head + name.encode())
-        sealed = b"".join((head, nonce, sealed))
+        # Of a short name, as the audit log's, whose record is the longest: without a copy.
+        aad = head + name.encode()
+        if len(aad) > _AT_NONCE:
+            sealed = b"".join((head, nonce, aead.encrypt(nonce, data, aad)))
+        else:
+            sealed = _sealed(aead, nonce, data, aad)
         self._count(name)
         self._put(name + _SLOTS[1 if best == 0 else 0], sealed)
         sealed = b""  # `purge` reads it back
@@ -318,6 +348,31 @@ class Store:
 
 
 _SLOTS = (".a", ".b")
+
+
+def _opened(aead, raw: "bytes | bytearray", head: int, aad: "bytes | bytearray") -> bytearray:
+    """The plaintext in a slot's contents, opened in its only copy. InvalidTag if it is not authentic."""
+    work = bytearray(_AT_NONCE - head + len(raw))
+    work[: len(aad)] = aad
+    work[_AT_NONCE:] = memoryview(raw)[head:]
+    size = len(work) - _AT_TEXT - _TAG
+    if not aead.open_in_place(work, size, len(aad)):
+        raise InvalidTag("this copy of the record is not ours")
+    work[:size] = memoryview(work)[_AT_TEXT : _AT_TEXT + size]
+    work[size:] = bytes(len(work) - size)
+    work[size:] = b""
+    return work
+
+
+def _sealed(aead, nonce: bytes, data: "bytes | bytearray | memoryview", aad: bytes) -> memoryview:
+    """A slot's contents, sealed in their only copy; the head is the beginning of `aad`."""
+    work = bytearray(_AT_TEXT + len(data) + _TAG)
+    work[: len(aad)] = aad
+    work[_AT_NONCE:_AT_TEXT] = nonce
+    work[_AT_TEXT : _AT_TEXT + len(data)] = data
+    aead.seal_in_place(work, len(data), len(aad))
+    work[_AT_NONCE - _HEAD_LENGTH : _AT_NONCE] = aad[:_HEAD_LENGTH]
+    return memoryview(work)[_AT_NONCE - _HEAD_LENGTH :]
 
 
 def newer_error(what: str, version: int) -> StorageError:

@@ -221,7 +221,7 @@ def rewritten(node, change, ratchet=None):
         block.append(len(raw))
         block.extend(raw)
         block.extend(audit.entry_mac(log.key, chain))
-    log.block = block
+    log.raw = log.raw[:86] + block
     log.chain = chain
     log.save(node)
 

@@ -287,6 +287,43 @@ def test_purge_leaves_one_copy():
         assert store_on(slots).read("key") == b"new"
 
 
+class Shared:
+    """As a Workspace of one ready key."""
+
+    def __init__(self):
+        self.ready = []
+        self.rooms = 0
+
+    def make_room(self):
+        self.rooms += 1
+        for other in self.ready:
+            assert not other.recent
+            other.leave()
+        self.ready = []
+
+    def admit(self, key):
+        assert not self.ready
+        self.ready.append(key)
+
+    def dismiss(self, key):
+        self.ready.remove(key)
+
+
+def test_the_key_shares_the_room_of_others():
+    store = Store(MemorySlots(), Entropy(1), 1)
+    store.shares = shared = Shared()
+    store.write("a", b"one")
+    assert shared.ready == [store] and shared.rooms == 1
+    shared.make_room()  # another key takes its place
+    assert shared.ready == []
+    assert store.read("a") == b"one" and shared.ready == [store] and shared.rooms == 3
+    assert store.rest() and shared.ready == [] and not store.rest()
+    store.write("a", b"two")
+    shared.make_room()
+    assert store.rest(), "what it was derived from is to be overwritten though it left by itself"
+    assert not store.rest() and shared.ready == []
+
+
 def test_writes_are_counted_by_kind():
     store = store_on(MemorySlots())
     for name in ("boot", "rel-01", "rel-02", "rel-01"):
