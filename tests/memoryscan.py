@@ -159,8 +159,8 @@ def _live(node, write):
     endpoint = node._endpoint  # as it is: a board with little memory has no room to load it for this
     if endpoint is not None:
         secrets.append(endpoint._owner_key)
-        for finished in endpoint._finished:
-            secrets.append(finished.receipt_key)
+    for finished in node.finished:
+        secrets.append(finished[2])
     for relation in node.relations.values():
         secrets.append(relation.root)
         secrets.append(relation.lct_half)

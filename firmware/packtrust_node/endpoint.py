@@ -7,34 +7,26 @@ What the node lends (see node.Node): env, identity, relations, own_node, device_
 refusal_of(), install(), forget(), extra().
 """
 
-from packtrust import package as packages
 from packtrust import provision
 from packtrust._compat import const
 from packtrust.crypto import sha256, wipe
-from packtrust.errors import KeyFormatError, PackageError, PacktrustError, StorageError
+from packtrust.errors import PacktrustError, StorageError
 from packtrust.handshake import INITIATOR
-from packtrust.keys import fingerprint, lct_tag
+from packtrust.keys import fingerprint
 from packtrust.messages.bases import ROTATION_FROM_MODULE
-from packtrust.pairing import tag_of
 from packtrust_node import identity as identities
 from packtrust_node import ondemand
 from packtrust_node.relation import record_name
-from packtrust_node.staging import (
-    OFFER_REPEAT_MS,
-    PAIRED_REPEAT_MS,
-    TIMEOUT_MS,
-    Finished,
-    Staged,
-)
+from packtrust_node.staging import OFFER_REPEAT_MS, PAIRED_REPEAT_MS, TIMEOUT_MS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust.channel import Event
     from packtrust_node.neighbour import Neighbour
     from packtrust_node.node import Node
-    from packtrust_node.opening import Opened
     from packtrust_node.relation import Terms
     from packtrust_node.rotation import Rotation  # noqa: F401 - in a type comment
+    from packtrust_node.staging import Staged
 
 STAGED_MAX = const(2)
 
@@ -56,6 +48,9 @@ NAMES = {
 }
 
 _NO_TAG = bytes(8)
+# Where that begins in PACKAGE and CLEAR which the owner's app knows a package by.
+_SEALED_AT = const(33)  # behind the mode and the sender's public key
+_CLEAR_AT = const(32)
 
 
 class Refusal(Exception):
@@ -63,16 +58,17 @@ class Refusal(Exception):
 
 
 class Endpoint:
-    """Claim, key packages and proofs of one node."""
+    """Claim, key packages and proofs of one node.
 
-    def __init__(self, node: "Node") -> None:
+    staged   of the endpoint there was before
+    """
+
+    def __init__(self, node: "Node", staged: "list[Staged]") -> None:
         self._node = node
-        self._staged = []  # type: list[Staged]
-        self._finished = []  # type: list[Finished]
+        self._staged = staged
         self._owner_key = None  # type: bytearray | None
         self._rotation = None  # type: Rotation | None
         self._rotation_ms = None  # type: int | None  # when the next one may start
-        self._opened = None  # type: Opened | int | None  # the package at hand
         self._turn = 0  # node byte of the pair that had its turn last
 
     @property
@@ -83,17 +79,17 @@ class Endpoint:
     @property
     def is_idle(self) -> bool:
         """Whether nothing would be lost without it."""
-        return not self._staged and not self._finished and self._rotation is None
+        return not self._staged and self._rotation is None
+
+    def give(self) -> "list[Staged] | None":
+        """What is staged, for another endpoint in place of this one; None while this one has more to do."""
+        return None if self._rotation is not None else self._staged
 
     # -- dispatch ------------------------------------------------------------------------------------------------------
 
-    def take(self, payload: bytes, opened: "Opened | int | None" = None) -> None:
-        """Take a message addressed to this node, as an ISO-TP payload that `post.target_of` knows.
-
-        `opened`: what Node.open_package has made of it, if it is a package and that has been done before.
-        """
+    def take(self, payload: bytes) -> None:
+        """Take a message addressed to this node, as an ISO-TP payload that `post.target_of` knows."""
         ondemand.tidy()
-        self._opened = opened
         message = provision.parse(payload)
         if message is not None:
             self.handle(message)
@@ -133,13 +129,11 @@ class Endpoint:
         if self._node.identity is None:
             raise Refusal(self._node.without_identity)
         kind = message.kind
+        if kind in (provision.PACKAGE, provision.CLEAR):
+            return provision.RECEIPT, self._on_package(message)
         body = message.body
         if kind == provision.IDENTIFY:
             return provision.IDENTITY, self._identity()
-        if kind == provision.PACKAGE:
-            return provision.RECEIPT, self._on_package(body)
-        if kind == provision.CLEAR:
-            return provision.RECEIPT, self._on_clear(body)
         if kind == provision.PAIR:
             self._on_pair(body)
             return 0, b""
@@ -184,77 +178,55 @@ class Endpoint:
 
     # -- packages ------------------------------------------------------------------------------------------------------
 
-    def _on_package(self, body: bytes) -> bytes:
-        package_hash = sha256(memoryview(body)[33:])
+    def _on_package(self, message: provision.Message) -> bytes:
+        """Also CLEAR, the roadmap's clear first transfer."""
+        node = self._node
+        identity = node.identity
+        in_clear = message.kind == provision.CLEAR
+        package_hash = sha256(memoryview(message.body)[_CLEAR_AT if in_clear else _SEALED_AT :])
         for staged in self._staged:
             if staged.package_hash == package_hash:
                 return self._receipt(staged)  # the RECEIPT was lost and the app asks again
-        opened = self._opened
-        self._opened = None
-        if opened is None:
-            opened = self._node.open_package(body)
-        if isinstance(opened, int):
-            raise Refusal(opened)
-        content, package_hash, receipt_key, sender = opened
-        return self._take(content, package_hash, receipt_key, sender, False)
-
-    def _on_clear(self, body: bytes) -> bytes:
-        """The roadmap's clear first transfer: by option, by name, once, on a node that nobody owns."""
-        node = self._node
-        identity = node.identity
-        plaintext = body[packages.PUBLIC_KEY_LENGTH :]
-        package_hash = sha256(plaintext)
-        for staged in self._staged:
-            if staged.package_hash == package_hash:
-                return self._receipt(staged)
-        if not node.config.get("clear_first_transfer") or identity.claimed or identity.clear_used:
-            raise Refusal(provision.REFUSED_STATE)
-        owner = body[: packages.PUBLIC_KEY_LENGTH]
+        staged, owner, counter, receipt_key = self._stage(message, in_clear)
+        message.body = b""  # what is written now needs the room
+        if staged is None:
+            return self._release(counter, package_hash, receipt_key)
         try:
-            content = packages.decode(plaintext)
-        except KeyFormatError:
-            raise Refusal(provision.REFUSED_KEYS)
-        except PackageError:
-            raise Refusal(provision.REFUSED_UNKNOWN)
-        receipt_key = packages.clear_receipt_key(plaintext, fingerprint(owner), identity.fingerprint)
-        receipt = self._take(content, package_hash, receipt_key, owner, True)
-        node.count("clear-transfer")
-        node.env.log("audit: key material was taken in clear, by the board's option")
-        return receipt
-
-    def _take(
-        self,
-        content: "packages.KeyPackage | packages.Release",
-        package_hash: bytes,
-        receipt_key: bytearray,
-        owner: bytes,
-        in_clear: bool,
-    ) -> bytes:
-        identity = self._node.identity
-        if content.counter <= identity.counter:
-            raise Refusal(provision.REFUSED_ROLLBACK)
-        if isinstance(content, packages.Release):
             if not identity.claimed:
-                raise Refusal(provision.REFUSED_STATE)
-            return self._release(content.counter, package_hash, receipt_key)
-        staged = None
-        try:
-            staged = self._stage(content, package_hash, receipt_key)
-            if not identity.claimed:
-                self._begin_log(receipt_key, owner, content.counter, in_clear)
-            self._write_identity(identity.owned_by(owner, content.counter, in_clear))
+                self._begin_log(receipt_key, owner, counter, in_clear)
+            self._write_identity(identity.owned_by(owner, counter, in_clear))
         except Refusal:
-            content.wipe()
-            wipe(receipt_key)
-            if staged is not None:
-                self._drop(staged)
+            self.drop(staged)
             raise
         if not identity.claimed:
             self.rest()
-            self._node.env.log("claimed: owner pinned, claim code burnt")
-        self._node.note("package", content.node, content.epoch, content.counter, package_hash)
-        self._node.env.log("package %d taken: %s" % (content.counter, content.lct_id))
+            node.env.log("claimed: owner pinned, claim code burnt")
+        draft = staged.draft
+        node.note("package", draft.node, draft.epoch, counter, package_hash)
+        node.env.log("package %d taken: %s" % (counter, draft.lct_id))
+        if in_clear:
+            node.count("clear-transfer")
+            node.env.log("audit: key material was taken in clear, by the board's option")
         return self._receipt(staged)
+
+    def _stage(self, message: provision.Message, in_clear: bool) -> "tuple[Staged | None, bytes, int, bytearray]":
+        """As taking.take. Of the code for it nothing is left, nor of the package as it was sealed."""
+        node = self._node
+        opened = None if in_clear else node.opened
+        node.opened = None
+        if opened is None and not in_clear:
+            opened = node.open_package(message.body)
+        from packtrust import package
+        from packtrust_node import staging  # noqa: F401 - what is staged is of its classes, which stay
+
+        before = ondemand.mark()
+        try:
+            from packtrust_node.taking import take
+
+            return take(self, node, opened, message.body)
+        finally:
+            ondemand.back_to(before)
+            ondemand.drop(package)
 
     def _begin_log(self, receipt_key: bytearray, owner: bytes, counter: int, in_clear: bool) -> None:
         """The audit log of the owner to be: stored before the pin, so that no claim is without its log."""
@@ -268,53 +240,20 @@ class Endpoint:
         finally:
             ondemand.back_to(before)
 
-    def _stage(self, content: packages.KeyPackage, package_hash: bytes, receipt_key: bytearray) -> Staged:
-        node = self._node
-        reason = node.refusal_of(content)
-        if reason:
-            raise Refusal(reason)
-        neighbour = node.neighbour(content.node)
-        if neighbour is None:
-            raise Refusal(provision.REFUSED_NO_ROUTE)
-        if content.peer_public == node.identity.public:
-            raise Refusal(provision.REFUSED_KEYS)
-        known = self._known(lct_tag(content.lct_id))
-        if known is not None:
-            if content.epoch <= known.epoch:
-                raise Refusal(provision.REFUSED_ROLLBACK)
-            if not known.same_ends(content):
-                raise Refusal(provision.REFUSED_KEYS)
-        try:
-            entropy = bytearray(node.env.urandom(32))
-        except PacktrustError:
-            raise Refusal(provision.REFUSED_ENTROPY)
-        try:
-            staged = Staged(
-                content,
-                package_hash,
-                receipt_key,
-                node.identity,
-                neighbour,
-                entropy,
-                node.env.now_ms(),
-            )
-        except PacktrustError:
-            raise Refusal(provision.REFUSED_KEYS)
-        finally:
-            wipe(entropy)
+    def add(self, staged: "Staged") -> None:
+        """What is staged takes the place of what was about the same pair."""
         for other in list(self._staged):
-            if other.tag == staged.tag or other.neighbour is neighbour:
-                self._drop(other)  # the app has begun anew
-        if self._rotation is not None and self._rotation.neighbour is neighbour:
+            if other.tag == staged.tag or other.neighbour is staged.neighbour:
+                self.drop(other)  # the app has begun anew
+        if self._rotation is not None and self._rotation.neighbour is staged.neighbour:
             self._end_rotation()  # the owner's word goes first
         if len(self._staged) >= STAGED_MAX:
             staged.wipe()
             raise Refusal(provision.REFUSED_FULL)
         self._staged.append(staged)
-        neighbour.listen(True)
-        return staged
+        staged.neighbour.listen(True)
 
-    def _known(self, tag: bytes) -> "Terms | None":
+    def known(self, tag: bytes) -> "Terms | None":
         """The relationship with this `lct_tag`, if there is one."""
         for relation in self._node.relations.values():
             if relation.tag == tag:
@@ -332,8 +271,8 @@ class Endpoint:
         self._node.env.log("storage: %s" % error)
         raise Refusal(provision.REFUSED_STATE)
 
-    def _receipt(self, staged: Staged) -> bytes:
-        body = provision.receipt_body(staged.tag, staged.epoch, staged.package.counter, staged.package_hash)
+    def _receipt(self, staged: "Staged") -> bytes:
+        body = provision.receipt_body(staged.tag, staged.epoch, staged.draft.counter, staged.package_hash)
         return provision.with_mac(staged.receipt_key, provision.RECEIPT, body)
 
     def _release(self, counter: int, package_hash: bytes, receipt_key: bytearray) -> bytes:
@@ -352,10 +291,7 @@ class Endpoint:
     def clear(self) -> None:
         """Forget everything about the present owner."""
         for staged in list(self._staged):
-            self._drop(staged)
-        for finished in self._finished:
-            finished.wipe()
-        self._finished = []
+            self.drop(staged)
         self.rest()
         self._end_rotation()
 
@@ -365,7 +301,8 @@ class Endpoint:
             wipe(self._owner_key)
             self._owner_key = None
 
-    def _drop(self, staged: Staged, keep_receipt_key: bool = False) -> None:
+    def drop(self, staged: "Staged", keep_receipt_key: bool = False) -> None:
+        """Forget what is staged."""
         if staged in self._staged:
             self._staged.remove(staged)
         staged.wipe(not keep_receipt_key)
@@ -389,17 +326,22 @@ class Endpoint:
     def _on_pair(self, body: bytes) -> None:
         """Not authenticated, and need not be: it starts what the owner's package has prepared."""
         staged = self._find(body)
-        if len(body) != 12 or staged is None or staged.package.role != INITIATOR:
+        if len(body) != 12 or staged is None or staged.draft.role != INITIATOR:
             raise Refusal(provision.REFUSED_STATE)
         if staged.offer_ms is None and not staged.exchange.agreed:
             self._offer(staged)
 
-    def _offer(self, staged: Staged) -> None:
+    def _offer(self, staged: "Staged") -> None:
         staged.offer_ms = self._node.env.now_ms() + OFFER_REPEAT_MS
         staged.neighbour.send_pairing(staged.exchange.offer())
 
     def on_pairing(self, neighbour: "Neighbour", payload: bytes) -> None:
         """Take a message of a pair exchange that came from `neighbour`."""
+        if not self._staged:
+            self._node.count("pairing")
+            return
+        from packtrust.pairing import tag_of
+
         tag = tag_of(payload)
         for staged in self._staged:
             if staged.tag == tag and staged.neighbour is neighbour:
@@ -414,10 +356,10 @@ class Endpoint:
                 return
         self._node.count("pairing")
 
-    def _send_paired(self, staged: Staged) -> None:
+    def _send_paired(self, staged: "Staged") -> None:
         node = self._node
         staged.paired_ms = node.env.now_ms() + PAIRED_REPEAT_MS
-        body = provision.epoch_body(staged.tag, staged.epoch, staged.peer_fingerprint)
+        body = provision.epoch_body(staged.tag, staged.epoch, staged.draft.peer_fingerprint)
         body = provision.with_mac(staged.receipt_key, provision.PAIRED, body)
         node.reply(provision.frame_message(provision.PAIRED, node.own_node, 0, body))
 
@@ -426,19 +368,19 @@ class Endpoint:
     def _finish_again(self, kind: int, answer: int, body: bytes) -> bytes:
         """The answer to a repeated COMMIT or ABORT. Raises Refusal if there was none like it."""
         parsed = provision.parse_epoch_body(body)
-        for finished in self._finished:
-            if finished.kind == kind and parsed == (finished.tag, finished.epoch):
-                if provision.check_mac(finished.receipt_key, kind, body) is None:
+        for tag, epoch, receipt_key, what, _ in self._node.finished:
+            if what == kind and parsed == (tag, epoch):
+                if provision.check_mac(receipt_key, kind, body) is None:
                     raise Refusal(provision.REFUSED_NOT_OWNER)
-                done = provision.epoch_body(finished.tag, finished.epoch)
-                return provision.with_mac(finished.receipt_key, answer, done)
+                return provision.with_mac(receipt_key, answer, provision.epoch_body(tag, epoch))
         raise Refusal(provision.REFUSED_STATE)
 
-    def _finish(self, staged: Staged, kind: int, answer: int) -> bytes:
-        if len(self._finished) >= STAGED_MAX:
-            self._finished.pop(0).wipe()
-        self._finished.append(Finished(staged, kind, self._node.env.now_ms()))
-        self._drop(staged, True)
+    def _finish(self, staged: "Staged", kind: int, answer: int) -> bytes:
+        finished = self._node.finished
+        if len(finished) >= STAGED_MAX:
+            wipe(finished.pop(0)[2])
+        finished.append((staged.tag, staged.epoch, staged.receipt_key, kind, self._node.env.now_ms()))
+        self.drop(staged, True)
         done = provision.epoch_body(staged.tag, staged.epoch)
         return provision.with_mac(staged.receipt_key, answer, done)
 
@@ -451,10 +393,10 @@ class Endpoint:
             raise Refusal(provision.REFUSED_NOT_OWNER)
         if not staged.exchange.agreed or staged.exchange.root is None:
             raise Refusal(provision.REFUSED_STATE)
-        if node.neighbour(staged.package.node) is not staged.neighbour:
+        if node.neighbour(staged.draft.node) is not staged.neighbour:
             raise Refusal(provision.REFUSED_STATE)  # registered anew under another number
-        relation = staged.relation(node.unique_id_of(staged.package.node))
-        known = self._known(relation.tag)
+        relation = staged.relation(node.unique_id_of(staged.draft.node))
+        known = self.known(relation.tag)
         if known is not None:
             if known.epoch >= relation.epoch:
                 raise Refusal(provision.REFUSED_STATE)
@@ -480,8 +422,8 @@ class Endpoint:
             return self._finish_again(provision.ABORT, provision.ABORTED, body)
         if provision.check_mac(staged.receipt_key, provision.ABORT, body) is None:
             raise Refusal(provision.REFUSED_NOT_OWNER)
-        self._node.note("aborted", staged.package.node, staged.epoch, staged.package.counter)
-        self._node.env.log("package for %s aborted by the owner" % staged.package.lct_id)
+        self._node.note("aborted", staged.draft.node, staged.epoch, staged.draft.counter)
+        self._node.env.log("package for %s aborted by the owner" % staged.draft.lct_id)
         return self._finish(staged, provision.ABORT, provision.ABORTED)
 
     # -- proofs --------------------------------------------------------------------------------------------------------
@@ -619,12 +561,10 @@ class Endpoint:
         for staged in list(self._staged):
             if now_ms - staged.since_ms >= TIMEOUT_MS:
                 self._node.count("stage-timeout")
-                self._node.env.log("package for %s given up: no commit" % staged.package.lct_id)
-                self._drop(staged)
+                self._node.env.log("package for %s given up: no commit" % staged.draft.lct_id)
+                self.drop(staged)
             elif staged.offer_ms is not None and now_ms - staged.offer_ms >= 0:
                 self._offer(staged)
             elif staged.paired_ms is not None and now_ms - staged.paired_ms >= 0:
                 self._send_paired(staged)
         self._tick_rotation(now_ms, counted)
-        while self._finished and now_ms - self._finished[0].since_ms >= TIMEOUT_MS:
-            self._finished.pop(0).wipe()

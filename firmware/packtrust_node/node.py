@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 ROLLED_BACK = "store-rollback"  # the identity is older than what else is stored
 FACTORY = "store-factory"  # no identity, though the node has had one
 
+# Modules whose classes what is staged is of.
+_OF_STAGED = ("staging", "pairing")
+
 _RETRY_MS = const(10)
+_FINISHED_MS = const(30000)
 
 PORT_MODULE_BUS = const(1)  # of a pack; a module has port 0 only
 
@@ -43,6 +47,9 @@ class Node:
     env      packtrust_node.env.Env
     config   the board's node.json: unique_id (u32), serial, profile, and what the job needs
 
+    finished   (lct_tag, epoch, receipt key, kind of message, ms since the node's start) of each package committed or
+               aborted a moment ago: a COMMIT or ABORT whose answer was lost is answered again. Here, and of no class of
+               its own, so that the endpoint's code need not stay for it
     counters   what was refused, by reason; no secrets
     ended_ms   since when there may be copies of ended keys in the heap (see scrub), None: there are none
     """
@@ -63,6 +70,9 @@ class Node:
         self._endpoint = None  # type: Endpoint | None  # while it is needed
         self._asked_ms = 0  # when it was asked for last
         self._without = ()  # type: tuple[str, ...]  # modules there were before it
+        self._staged = None  # type: list[Staged] | None  # of the endpoint that gave way to the opening of a package
+        self.finished = []  # type: list[tuple[bytes, int, bytearray, int, int]]
+        self.opened = None  # type: Opened | int | None  # the package at hand, from here to the endpoint
         self.usage = Usage(self)
         self.guard = Guard(self)
         self.ended_ms = None  # type: int | None
@@ -238,22 +248,34 @@ class Node:
             from packtrust_node.endpoint import Endpoint
 
             ondemand.hold()
-            self._endpoint = Endpoint(self)
+            self._endpoint = Endpoint(self, self._staged or [])
+            self._staged = None
         return self._endpoint
 
     def take_message(self, payload: bytes) -> None:
         """Take a provisioning message addressed to this node, as `post.target_of` knows it."""
-        opened = None
-        if payload[1] == provision.PACKAGE and ondemand.unloads() and self.identity is not None and self._put_away():
+        self.opened = None
+        if (
+            payload[1] == provision.PACKAGE
+            and ondemand.unloads()
+            and self.identity is not None
+            and self._put_away(True)
+        ):
             ondemand.use(self.env.now_ms())
-            opened = self.open_package(memoryview(payload)[provision.HEAD :])
-        self.endpoint.take(payload, opened)
+            # No variable of this call: it shall not outlive the endpoint's use of it.
+            self.opened = self.open_package(memoryview(payload)[provision.HEAD :])
+        try:
+            self.endpoint.take(payload)
+        finally:
+            self.opened = None
 
     def open_package(self, body: "Buffer") -> "Opened | int":
         """As opening.open_package."""
         from packtrust import package  # noqa: F401 - what comes out is of its classes, which stay
 
         self.env.store.rest()
+        if ondemand.unloads():
+            self.env.workspace.make_room()  # the package's key takes the place of another one
         before = ondemand.mark()
         try:
             from packtrust_node.opening import open_package
@@ -262,23 +284,30 @@ class Node:
         finally:
             ondemand.back_to(before)
 
-    def _put_away(self) -> bool:
-        """No endpoint, nor its code; False if it has something to do."""
+    def _put_away(self, for_a_while: bool = False) -> bool:
+        """No endpoint, nor its code; False if it has something to do.
+
+        for_a_while   the caller asks for an endpoint again: what is staged waits for it, and so does the code of that
+        """
         endpoint = self._endpoint
         if endpoint is not None:
             if not endpoint.is_idle:
-                return False
+                if not for_a_while:
+                    return False
+                self._staged = endpoint.give()
+                if self._staged is None:
+                    return False
             endpoint.rest()
             self._endpoint = None
             ondemand.let_go()
             self.keys_ended()
-            ondemand.back_to(self._without)
+            ondemand.back_to(self._without, _OF_STAGED if self._staged else ())
         return True
 
     def tick_seldom(self, now_ms: int) -> None:
         """Call every 10..100 ms: what is there on demand does what is due, or goes."""
         counted = self.usage.tick(now_ms)
-        if counted and self.usage.is_due(now_ms):
+        if self._staged or (counted and self.usage.is_due(now_ms)):
             endpoint = self.endpoint
         else:
             endpoint = self._endpoint
@@ -286,6 +315,9 @@ class Node:
             endpoint.tick(now_ms, counted)
             if now_ms - self._asked_ms >= ondemand.IDLE_MS:
                 self._put_away()
+        finished = self.finished
+        while finished and now_ms - finished[0][4] >= _FINISHED_MS:
+            wipe(finished.pop(0)[2])
         if self.env.store.rest():
             self.keys_ended()
         ondemand.tick(now_ms)
@@ -547,8 +579,10 @@ class Node:
             ondemand.back_to(before)
         self.guard.clear()
         self.write_identity(self.identity.released(code, counter))
-        if self._endpoint is not None:
-            self._endpoint.clear()
+        if self._endpoint is not None or self._staged:
+            self.endpoint.clear()
+        while self.finished:
+            wipe(self.finished.pop()[2])
         store = self.env.store
         for name in store.names():
             if name.startswith(relations.PREFIX) or name.startswith(relations.SALT_PREFIX):

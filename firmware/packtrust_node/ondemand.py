@@ -82,10 +82,16 @@ def mark() -> "tuple[str, ...]":
     return tuple(modules) if _enabled else ()
 
 
-def back_to(before: "tuple[str, ...]") -> None:
-    """Unload what came after a `mark`."""
+def back_to(before: "tuple[str, ...]", keep: "tuple[str, ...]" = ()) -> None:
+    """Unload what came after a `mark`, but for modules with these last names."""
     if before:
-        _unload([name for name in modules if name not in before and not _stays(name)])
+        _unload([name for name in modules if name not in before and not _stays(name, keep)])
+
+
+def drop(module: object) -> None:
+    """Unload a module of which no object is left."""
+    if _enabled:
+        _unload([name for name in modules if modules[name] is module])
 
 
 def _unload(names: "list[str]") -> None:
@@ -113,11 +119,11 @@ def tick(now_ms: int) -> None:
     _before = None
 
 
-def _stays(name: str) -> bool:
+def _stays(name: str, keep: "tuple[str, ...]" = ()) -> bool:
     last = name.rpartition(".")[2]
     if last.startswith("pt_"):  # the name packtrust_host.shrink gives it
         last = last[3:]
     for start in _STAYS:
         if last.startswith(start):
             return True
-    return False
+    return last in keep

@@ -2,7 +2,7 @@
 
 from packtrust._compat import const
 from packtrust.crypto import wipe, x25519
-from packtrust.keys import fingerprint, pair_secret
+from packtrust.keys import pair_secret
 from packtrust.pairing import PairExchange
 from packtrust_node.relation import Relation, make_relationship
 
@@ -19,8 +19,10 @@ PAIRED_REPEAT_MS = const(1000)
 
 
 class Staged:
-    """A package taken but not committed, and its pair exchange. The halves are wiped here; what is left of them is in
-    the exchange until it has its root.
+    """A package taken but not committed, and its pair exchange. The halves are the caller's to wipe; what is left of
+    them is in the exchange until it has its root.
+
+    draft   the relationship to be, without its root
 
     Raises CryptoError for a peer public key that no honest peer has, KeyFormatError for bad halves.
     """
@@ -35,21 +37,36 @@ class Staged:
         entropy: "Buffer",
         now_ms: int,
     ) -> None:
-        self.package = package
+        self.draft = Relation(
+            package.counter,
+            package.epoch,
+            package.role,
+            package.side,
+            package.node,
+            package.scope,
+            package.max_records,
+            package.max_age_s,
+            0,
+            b"",
+            package.peer_public,
+            package.lct_id,
+            package.component_a,
+            package.component_b,
+            package.lct_half,
+        )
         self.package_hash = package_hash
         self.receipt_key = receipt_key
         self.neighbour = neighbour
         self.since_ms = now_ms
         self.offer_ms = None  # type: int | None  # when an OFFER is due (initiator, once asked)
         self.paired_ms = None  # type: int | None  # when PAIRED is due
-        self.peer_fingerprint = fingerprint(package.peer_public)
         relationship = make_relationship(
             package.component_a,
             package.component_b,
             package.lct_id,
             package.side,
             identity.fingerprint,
-            self.peer_fingerprint,
+            self.draft.peer_fingerprint,
         )
         self.tag = relationship.tag
         secret = bytearray(pair_secret(package.half_a, package.half_b, package.salt))
@@ -59,54 +76,37 @@ class Staged:
         self.exchange = PairExchange(package.role, secret, dh_static, relationship, package.epoch, entropy)
         wipe(secret)
         wipe(dh_static)
-        wipe(package.half_a)
-        wipe(package.half_b)
 
     @property
     def epoch(self) -> int:
         """Epoch of the package."""
-        return self.package.epoch
+        return self.draft.epoch
 
     def relation(self, unique_id: int) -> Relation:
         """The relationship to keep, once the exchange has agreed."""
-        package = self.package
+        draft = self.draft
         root = self.exchange.root
         return Relation(
-            package.counter,
-            package.epoch,
-            package.role,
-            package.side,
-            package.node,
-            package.scope,
-            package.max_records,
-            package.max_age_s,
+            draft.counter,
+            draft.epoch,
+            draft.role,
+            draft.side,
+            draft.node,
+            draft.scope,
+            draft.max_records,
+            draft.max_age_s,
             unique_id,
             b"" if root is None else root,
-            package.peer_public,
-            package.lct_id,
-            package.component_a,
-            package.component_b,
-            package.lct_half,
+            draft.peer_public,
+            draft.lct_id,
+            draft.component_a,
+            draft.component_b,
+            draft.lct_half,
         )
 
     def wipe(self, with_receipt_key: bool = True) -> None:
         """Destroy what is secret."""
         self.exchange.wipe()
-        self.package.wipe()
+        self.draft.wipe()
         if with_receipt_key:
             wipe(self.receipt_key)
-
-
-class Finished:
-    """A package committed or aborted a moment ago: a COMMIT or ABORT whose answer was lost is answered again."""
-
-    def __init__(self, staged: Staged, kind: int, now_ms: int) -> None:
-        self.tag = staged.tag
-        self.epoch = staged.epoch
-        self.receipt_key = staged.receipt_key
-        self.kind = kind
-        self.since_ms = now_ms
-
-    def wipe(self) -> None:
-        """Destroy the receipt key."""
-        wipe(self.receipt_key)

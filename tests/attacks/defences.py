@@ -65,9 +65,9 @@ MORE = [
         "a device that always takes it",
         [
             (
-                "packtrust_node.endpoint",
-                '        if not node.config.get("clear_first_transfer") or identity.claimed or identity.clear_used:',
-                "        if False:",
+                "packtrust_node.taking",
+                '    if not node.config.get("clear_first_transfer") or identity.claimed or identity.clear_used:',
+                "    if False:",
             )
         ],
         "tests/attacks/test_rogue_app.py",
@@ -402,7 +402,7 @@ MORE = [
     _more(
         "package counters rise",
         "packages of any counter",
-        [("packtrust_node.endpoint", "        if content.counter <= identity.counter:", "        if False:")],
+        [("packtrust_node.taking", "    if content.counter <= identity.counter:", "    if False:")],
         "tests/unit/core/test_node_provisioning.py",
     ),
     _more(
@@ -456,8 +456,8 @@ MORE = [
         [
             (
                 "packtrust_node.audit_log",
-                "            store.write(RECORD, raw, True)",
-                "            store.write(RECORD, raw)",
+                "            node.env.store.write(RECORD, raw, True)",
+                "            node.env.store.write(RECORD, raw)",
             )
         ],
         "tests/unit/core/test_node_audit.py",

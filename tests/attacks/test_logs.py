@@ -22,8 +22,8 @@ ATTACK = Attack(
     weakening=Weakening(
         (
             "packtrust_node.endpoint",
-            '        self._node.env.log("package %d taken: %s" % (content.counter, content.lct_id))',
-            '        self._node.env.log("package %d taken: %s" % (content.counter, receipt_key.hex()))',
+            '        node.env.log("package %d taken: %s" % (counter, draft.lct_id))',
+            '        node.env.log("package %d taken: %s" % (counter, receipt_key.hex()))',
         ),
     ),
 )

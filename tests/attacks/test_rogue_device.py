@@ -60,12 +60,12 @@ def test_an_impostor_before_the_claim_opens_nothing(fresh):
     seen = []
     endpoint = impostor.endpoint
     handle = endpoint.handle
-    endpoint.handle = lambda message: (seen.append(message), handle(message))
+    endpoint.handle = lambda message: (seen.append((message.kind, message.body)), handle(message))
     for name, code in codes.items():
         fresh.store.add_claim(code, unique_id=fresh.pack.node(name).unique_id)
     with pytest.raises(ProvisioningFailed, match="does not open"):
         fresh.run(fresh.provisioner().commission(fresh.register, expected_modules=2))
-    packages = [message.body for message in seen if message.kind == provision.PACKAGE]
+    packages = [body for kind, body in seen if kind == provision.PACKAGE]
     assert packages
     # With its own private key in his hands he still lacks the code, and any other will not do.
     for body in packages:
@@ -126,10 +126,10 @@ def test_the_owners_packages_do_not_open_on_another_device(keyed):
     seen = []
     node = keyed.pack.node("module1")
     handle = node.endpoint.handle
-    node.endpoint.handle = lambda message: (seen.append(message), handle(message))
+    node.endpoint.handle = lambda message: (seen.append((message.kind, message.body)), handle(message))
     record = next(r for r in keyed.store.relationships.values() if r.node == node.own_node)
     keyed.run(keyed.provisioner().install(record.lct_id))
-    bodies = [message.body for message in seen if message.kind == provision.PACKAGE]
+    bodies = [body for kind, body in seen if kind == provision.PACKAGE]
     assert bodies
     other = keyed.pack.node("module2").identity
     for body in bodies:

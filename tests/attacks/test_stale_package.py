@@ -16,8 +16,8 @@ ATTACK = Attack(
     defence="the package counter, in the sealed part, must rise; so must the epoch of a relationship",
     without="a device that looks at neither counter nor epoch",
     weakening=Weakening(
-        ("packtrust_node.endpoint", "        if content.counter <= identity.counter:", "        if False:"),
-        ("packtrust_node.endpoint", "            if content.epoch <= known.epoch:", "            if False:"),
+        ("packtrust_node.taking", "    if content.counter <= identity.counter:", "    if False:"),
+        ("packtrust_node.taking", "        if content.epoch <= known.epoch:", "        if False:"),
     ),
 )
 

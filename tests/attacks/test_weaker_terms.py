@@ -27,8 +27,8 @@ ATTACK = Attack(
             "        min(DEFAULT_MAX_AGE_S, max(MIN_AGE_S, max_age_s or DEFAULT_MAX_AGE_S)),\n",
             "        max_records or DEFAULT_MAX_RECORDS,\n        max_age_s or DEFAULT_MAX_AGE_S,\n",
         ),
-        ("packtrust_node.endpoint", "        if content.counter <= identity.counter:", "        if False:"),
-        ("packtrust_node.endpoint", "            if content.epoch <= known.epoch:", "            if False:"),
+        ("packtrust_node.taking", "    if content.counter <= identity.counter:", "    if False:"),
+        ("packtrust_node.taking", "        if content.epoch <= known.epoch:", "        if False:"),
         (
             "packtrust_node.opening",
             "    if identity.claimed and sender != identity.owner_public:",

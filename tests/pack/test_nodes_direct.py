@@ -9,6 +9,7 @@ from nodebench import MODULE_BUS, PACK_NODE, VCU_BUS, App, Bench, keyed_bench
 from packtrust import provision
 from packtrust.frame import Frame
 from packtrust.messages import MESSAGES
+from packtrust_node import opening
 from packtrust_node.slots import MISSES
 
 BASES = [row.base for row in MESSAGES] + [0, 0x7FF, 0x3F1]
@@ -227,22 +228,62 @@ def test_secrets_show_nowhere():
     bench.sound()
 
 
-def test_halves_are_wiped_after_the_exchange():
+def test_halves_are_wiped_after_the_exchange(monkeypatch):
+    contents = []
+    real = opening.open_package
+
+    def open_package(identity, body):
+        opened = real(identity, body)
+        contents.append(opened[0])
+        assert any(contents[-1].half_a) and any(contents[-1].half_b)
+        return opened
+
+    monkeypatch.setattr(opening, "open_package", open_package)
     bench = Bench(1)
     app = App(bench)
     bench.run(300)
     pack = bench.nodes["pack"]
     wanted = app.claim_pack(pack.claim_code(), commit=False)
     staged = pack.endpoint._staged[0]
-    assert not any(staged.package.half_a) and not any(staged.package.half_b)
+    assert contents and not any(any(content.half_a) or any(content.half_b) for content in contents)
     exchange = staged.exchange
     root = exchange.root
     assert any(root) and not any(exchange._ephemeral) and not any(exchange._secret)
     assert app.order(wanted, provision.COMMIT) == 0
     assert not any(root)  # the relation has its own copy
     assert any(pack.app.relation.root)
+    receipt_key = pack.finished[0][2]
+    bench.run(4000)
+    assert pack._endpoint is None and any(receipt_key)
+    assert app.order(wanted, provision.COMMIT) == 0  # an app whose answer was lost asks again
     bench.run(31000)
-    assert pack.endpoint._finished == []
+    assert pack.finished == [] and not any(receipt_key)
+
+
+def test_an_endpoint_that_gives_way_to_a_package_leaves_what_is_staged():
+    """As on a small board, where a package is opened without the endpoint's code."""
+    bench = Bench(1)
+    app = App(bench)
+    bench.run(300)
+    pack = bench.nodes["pack"]
+    wanted = app.claim_pack(pack.claim_code(), commit=False)
+    staged = pack.endpoint._staged[0]
+    assert not pack._put_away() and pack._put_away(True)
+    assert pack._endpoint is None
+    assert app.order(wanted, provision.COMMIT) == 0
+    assert pack.relations and pack.finished[0][2] is staged.receipt_key
+
+
+def test_what_is_staged_is_given_up_also_if_the_endpoint_never_came_back():
+    bench = Bench(1)
+    app = App(bench)
+    bench.run(300)
+    pack = bench.nodes["pack"]
+    app.claim_pack(pack.claim_code(), commit=False)
+    staged = pack.endpoint._staged[0]
+    assert pack._put_away(True) and pack._endpoint is None and any(staged.receipt_key)
+    bench.run(31000)
+    assert pack.counters["stage-timeout"] == 1 and not any(staged.receipt_key)
 
 
 def test_flood_of_messages_is_bounded():

@@ -216,9 +216,9 @@ def test_wrong_peer_is_seen_and_aborted(bench, monkeypatch):
     real = endpoint._send_paired
 
     def lie(staged):
-        kept, staged.peer_fingerprint = staged.peer_fingerprint, bytes([7] * 32)
+        kept, staged.draft.peer_fingerprint = staged.draft.peer_fingerprint, bytes([7] * 32)
         real(staged)
-        staged.peer_fingerprint = kept
+        staged.draft.peer_fingerprint = kept
 
     monkeypatch.setattr(endpoint, "_send_paired", lie)
     with pytest.raises(ProvisioningFailed, match="is paired with fingerprint 0707070707070707") as caught:

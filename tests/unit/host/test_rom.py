@@ -23,6 +23,7 @@ SELDOM = (
     "provision",
     "staging",
     "status",
+    "taking",
     "testservice",
 )
 # Of the part that is always there; a function takes 24 bytes and its name, a class 150.
