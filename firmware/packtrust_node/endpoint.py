@@ -33,19 +33,8 @@ STAGED_MAX = const(2)
 # After an own rotation that failed, until the next try.
 ROTATION_RETRY_MS = const(30000)
 
-# Names of the reasons in the node's counters.
-NAMES = {
-    provision.REFUSED_UNKNOWN: "unknown",
-    provision.REFUSED_NOT_OWNER: "not-owner",
-    provision.REFUSED_ROLLBACK: "rollback",
-    provision.REFUSED_KEYS: "keys",
-    provision.REFUSED_STATE: "state",
-    provision.REFUSED_NO_ROUTE: "no-route",
-    provision.REFUSED_FULL: "full",
-    provision.REFUSED_ENTROPY: "entropy",
-    provision.REFUSED_KEYED: "keyed",
-    provision.REFUSED_STORAGE: "storage",
-}
+# Names of the reasons, provision.REFUSED_* from 1 on, in the node's counters and log.
+_NAMES = "unknown not-owner rollback keys state no-route full entropy keyed storage"
 
 _NO_TAG = bytes(8)
 # Where that begins in PACKAGE and CLEAR which the owner's app knows a package by.
@@ -113,8 +102,9 @@ class Endpoint:
     def refuse(self, message: provision.Message, reason: int) -> None:
         """Answer REFUSED and count it."""
         node = self._node
-        node.count(NAMES[reason])
-        node.env.log("refused message 0x%02x: %s" % (message.kind, provision.REASONS[reason]))
+        name = _NAMES.split(" ")[reason - 1]
+        node.count(name)
+        node.env.log("refused message 0x%02x: %s" % (message.kind, name))
         node.reply(
             provision.frame_message(
                 provision.REFUSED,

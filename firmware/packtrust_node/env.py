@@ -73,9 +73,11 @@ DATA_BITRATE = 2000000
 # Keys ready for use (each some 2 KB), and records on their way to us at once: nothing is made before it is needed.
 READY_KEYS = 6
 READY_KEYS_SMALL = 2  # on a heap below SMALL_HEAP
+# There, of a gateway: it goes through so many keys in turn that a second one would seldom be there when it is needed.
+READY_KEYS_SMALL_GATEWAY = 1
 SMALL_HEAP = 200000
 STREAMS = 40
-STREAMS_USUAL = 6  # on a heap below SMALL_HEAP
+STREAMS_USUAL = 3  # on a heap below SMALL_HEAP
 # Channels kept whole, of a gateway with more of them: one that is put away costs some milliseconds to fetch.
 CHANNELS = 32
 CHANNELS_SMALL = 3  # on a heap below SMALL_HEAP
@@ -90,16 +92,21 @@ def has_small_heap() -> bool:
     return used is not None and free is not None and used() + free() < SMALL_HEAP  # else CPython
 
 
-def _ready_keys() -> int:
-    """How many keys this board's heap has room for."""
-    return READY_KEYS_SMALL if has_small_heap() else READY_KEYS
+def _ready_keys(gateway: bool) -> int:
+    """How many keys a small heap has room for."""
+    return READY_KEYS_SMALL_GATEWAY if gateway else READY_KEYS_SMALL
 
 
-def reserve_keys() -> None:
-    """Take the memory for ready keys while the heap is whole."""
-    made = [AESGCM(bytes(32)) for _ in range(_ready_keys())]
+def reserve_keys(gateway: bool) -> None:
+    """Take the memory for a small heap's ready keys while it is whole."""
+    made = [AESGCM(bytes(32)) for _ in range(_ready_keys(gateway))]
     for key in made:
         key.wipe()
+
+
+def small_workspace(gateway: bool) -> Workspace:
+    """The workspace of a node with a small heap; `gateway`: a pack."""
+    return Workspace(_ready_keys(gateway), STREAMS, CHANNELS_SMALL, STREAMS_USUAL)
 
 
 def data_bitrate(config: dict, index: int) -> int:
@@ -181,10 +188,7 @@ class Env:
     def workspace(self) -> Workspace:
         """What the node's channels share, made for the first of them."""
         if self._workspace is None:
-            if has_small_heap():
-                self._workspace = Workspace(READY_KEYS_SMALL, STREAMS, CHANNELS_SMALL, STREAMS_USUAL)
-            else:
-                self._workspace = Workspace(READY_KEYS, STREAMS, CHANNELS)
+            self._workspace = Workspace(READY_KEYS, STREAMS, CHANNELS)
         return self._workspace
 
     def now_ms(self) -> int:

@@ -20,7 +20,7 @@ from packtrust.messages.bases import TEST_FROM_MODULE, TEST_FROM_PACK, TEST_TO_M
 from packtrust_node import ondemand
 from packtrust_node.can_slcan import MIXED_ACCEPT, MODULE_ACCEPT
 from packtrust_node.console import Console
-from packtrust_node.env import Clock, Entropy, Env, data_bitrate, has_small_heap, reserve_keys
+from packtrust_node.env import Clock, Entropy, Env, data_bitrate, has_small_heap, reserve_keys, small_workspace
 from packtrust_node.loop import Loop
 from packtrust_node.store import FileSlots, Store
 from packtrust_node.txqueue import LIMIT, SMALL_LIMIT, TxQueue
@@ -78,7 +78,7 @@ def build():
     ondemand.begin()
     if small:
         before = ondemand.mark()
-        reserve_keys()
+        reserve_keys(is_pack)
         ondemand.back_to(before)  # what chooses a backend has done so
     queues = [TxQueue(driver, SMALL_LIMIT if small else LIMIT) for driver in drivers]
     if is_pack:
@@ -95,9 +95,11 @@ def build():
     entropy.mix(str(config["unique_id"]).encode())
     slots = board.slots() if hasattr(board, "slots") else FileSlots(board.state_directory)
     store = Store(slots, entropy, config["unique_id"])
-    env = Env(clock, entropy, store, queues, _log)
     if small:
+        env = Env(clock, entropy, store, queues, _log, small_workspace(is_pack))
         store.shares = env.workspace
+    else:
+        env = Env(clock, entropy, store, queues, _log)
     if is_pack:
         from packtrust_node.pack import PackNode
 
