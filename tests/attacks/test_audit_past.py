@@ -40,12 +40,12 @@ def entries_of(log):
 def rewrite(node, entries):
     """Entries in place of those there are, under the key that is there."""
     log = audit_log._load(node)
-    log.block = bytearray(log.block[:32])
+    del log.raw[len(log.raw) - len(log.block) + 32 :]
     log.chain = bytes(32)
     log.count = log.following = len(entries)
     for raw in entries:
         log.chain = audit.link(log.chain, raw)
-        log.block += bytes((len(raw),)) + raw + audit.entry_mac(log.key, log.chain)
+        log.raw.extend(bytes((len(raw),)) + raw + audit.entry_mac(log.key, log.chain))
     log.save(node)
 
 

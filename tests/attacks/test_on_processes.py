@@ -38,8 +38,8 @@ WEAK = Weakening(
     # clear injection
     (
         "packtrust_node.module",
-        '            else:\n                self.count("clear")\n        elif base in (DEREGISTER',
-        "            else:\n                self._obey(Frame(compose(base, node), bytes(data)))\n        elif base in (DEREGISTER",
+        '                else:\n                    self.count("clear")\n        elif base in (DEREGISTER',
+        "                else:\n                    self._obey(Frame(compose(base, node), bytes(data)))\n        elif base in (DEREGISTER",
     ),
     # hello flood
     (
@@ -130,12 +130,13 @@ def hello_flood(scene):
     number = scene.module()["node"]
     segmenter = Segmenter()
     epoch = scene.module()["epoch"].to_bytes(4, "big")
+    heard = []
     for step in range(60):
         hello = bytes((1, 1, 1)) + epoch + bytes(4) + step.to_bytes(16, "big")
         for frame in segmenter.split(compose(0x539, number), hello):
             scene.send(frame.arbitration_id, frame.data)
-        time.sleep(0.05)
-    heard = scene.hear(0.5)
+        heard += scene.hear(0.05)  # meanwhile: a machine at its limit reads no three seconds of a bus in half a one
+    heard += scene.hear(0.5)
     first = [m for m in heard if m.arbitration_id >> 18 == 0x531 and not m.arbitration_id & 0xF000 and m.data[0] == 2]
     if len(first) > 6:
         return "the module answers %d HELLOs in 3 s" % len(first)
