@@ -12,17 +12,20 @@ import dataclasses
 import functools
 import hashlib
 import json
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from packtrust.arbitration import ENCRYPTED, compose
+from packtrust import provision
+from packtrust.arbitration import ENCRYPTED, TOGGLE, compose
 from packtrust.crypto import x25519_public
 from packtrust.frame import Frame
-from packtrust.handshake import RESPONDER
+from packtrust.handshake import HELLO, INITIATOR, RESPONDER
 from packtrust.keys import SIDE_B
 from packtrust.messages import bases
 from packtrust.package import SCOPE_ALL
+from packtrust.record import VERSION
 from packtrust.segmentation import cut
 from packtrust_host.image import romfs_image
 from packtrust_host.sim import can_bits
@@ -40,8 +43,8 @@ SHIFT = 3  # of -icount: 8 ns an instruction
 BITRATE = 500_000
 NODE = 5
 MHZ = 168
-SECONDS = 2.0
-COMMAND_MS = 100
+SECONDS = 3.0
+COMMAND_MS = 107  # a pack polls each 100 ms; so they meet what the node does each 50 and 100 ms at all its phases
 
 CONFIG = {
     "role": "module",
@@ -51,6 +54,7 @@ CONFIG = {
     "cells": {"count": 6, "seed": 1, "load_ma": -20000},
 }
 ROOT = bytes(range(32))
+OWNER = b"o" * 32
 # Interrupts are flood_pyb's affair: it calls a handler only where one may run.
 START = """
 import sys
@@ -91,6 +95,25 @@ def _records(count: int = 12, counter: int = 0x10000) -> list[tuple[int, bytes]]
     return found
 
 
+def _hellos() -> list[tuple[int, bytes]]:
+    """HELLOs that are as they should be, but for who sends them."""
+    found = []
+    for toggle in (0, TOGGLE):
+        hello = struct.pack(">BBBI20s", HELLO, VERSION, INITIATOR, 1, b"")
+        frames = cut(compose(bases.HANDSHAKE_TO_MODULE, NODE) | toggle, hello)
+        found += [(frame.arbitration_id, bytes(frame.data)) for frame in frames]
+    return found
+
+
+def _packages() -> list[tuple[int, bytes]]:
+    """A package that names the module's owner as its sender, in the frames of ISO-TP: to refuse it takes X25519."""
+    message = provision.frame_message(provision.PACKAGE, NODE, 1, b"\x02" + x25519_public(OWNER) + bytes(100))
+    frames = [bytes((0x10, len(message))) + message[:6]]
+    for number, at in enumerate(range(6, len(message), 7), 1):
+        frames.append(bytes((0x20 | number & 15,)) + message[at : at + 7])
+    return [(compose(bases.ISOTP_TO_MODULE, NODE), frame) for frame in frames]
+
+
 def floods() -> list[Flood]:
     """What there is to flood a module with, a kind for each way a frame goes through it."""
     to_module = range(0x510, 0x520)
@@ -104,8 +127,11 @@ def floods() -> list[Flood]:
         Flood("sealed broadcasts", [(compose(bases.MAX_STATE, 0) | ENCRYPTED, bytes(8))]),
         Flood("to modules without a number", [(compose(base, 0xFF), bytes(8)) for base in to_module]),
         Flood("handshakes", [(compose(bases.HANDSHAKE_TO_MODULE, NODE), bytes((1,) * 8))]),
+        Flood("HELLOs of the epoch", _hellos()),
         Flood("the module's own IDs", [(compose(bases.HANDSHAKE_FROM_MODULE, NODE), bytes(8))]),
         Flood("provisioning", [(compose(bases.ISOTP_TO_MODULE, NODE), b"\x07\x01\x10" + bytes((NODE,)) + bytes(4))]),
+        Flood("bogus packages of the owner's", _packages()),
+        Flood("sealed transfers", [(compose(bases.ISOTP_TO_MODULE, NODE) | ENCRYPTED, b"\x12\x00" + bytes(6))]),
         Flood("frames of tests", [(compose(bases.TEST_TO_MODULE, NODE), bytes(8))]),
     ]
 
@@ -117,6 +143,7 @@ class Outcome:
     frames      that were on the bus, the pack's included
     lost        of these, for which the node had no room;  own_lost  of these, the pack's
     commands    that the pack gave;  delays_ms  of those that were answered, from the last frame to the answer
+    gap_ms      the longest that the pack waited for an answer to any, from when it gave the first one unanswered
     heap_grown  bytes of heap less than before
     figures     of the node's console, when it is over
     """
@@ -126,6 +153,7 @@ class Outcome:
     own_lost: int
     commands: int
     delays_ms: list[float]
+    gap_ms: float
     heap_grown: int
     figures: dict[str, Any]
 
@@ -143,7 +171,7 @@ def scene(flood: Flood, mhz: float, seconds: float) -> dict[str, Any]:
     def urandom(count: int) -> bytes:
         return hashlib.shake_256(b"flood %d" % next(drawn)).digest(count)
 
-    owner, pack = x25519_public(b"o" * 32), x25519_public(b"p" * 32)
+    owner, pack = x25519_public(OWNER), x25519_public(b"p" * 32)
     ours = identity.make(urandom).owned_by(owner, 1)
     relation = Relation(1, 1, RESPONDER, SIDE_B, NODE, SCOPE_ALL, 0, 0, 0, ROOT, pack, "lct-flood", "COMP-P", "COMP-M")
     relationship = relation.relationship(ours.fingerprint)
@@ -204,12 +232,23 @@ def run(
         own_lost=found["own_lost"],
         commands=asked["commands"],
         delays_ms=[delay * tick_ms for delay in found["delays"]],
+        gap_ms=_gap_ms(found["answered"], [delay * tick_ms for delay in found["delays"]], asked["commands"]),
         heap_grown=found["heap_before"] - found["heap_after"],
         figures=figures,
     )
 
 
-HEADINGS = ("kind of frames", "a second", "lost", "polls answered", "after at most", "heap less")
+def _gap_ms(answered: list[int], delays_ms: list[float], commands: int) -> float:
+    """See Outcome; `answered` are the numbers, from 1, of those that were, with their delays."""
+    longest = 0.0
+    before = 0
+    for number, delay_ms in zip([*answered, commands + 1], [*delays_ms, 0.0], strict=True):
+        longest = max(longest, (number - before - 1) * COMMAND_MS + delay_ms)
+        before = number
+    return longest
+
+
+HEADINGS = ("kind of frames", "a second", "lost", "polls answered", "after at most", "none for at most", "heap less")
 
 
 def cells(flood: Flood, outcome: Outcome) -> list[str]:
@@ -220,5 +259,6 @@ def cells(flood: Flood, outcome: Outcome) -> list[str]:
         "%.0f %%" % (100 * outcome.lost / outcome.frames),
         "%d of %d" % (len(outcome.delays_ms), outcome.commands),
         "%.0f ms" % max(outcome.delays_ms, default=0),
+        "%.0f ms" % outcome.gap_ms,
         "%d" % max(0, outcome.heap_grown),
     ]

@@ -11,14 +11,14 @@ import json
 import sys
 
 from canboard import ticks
-from pyb import CAN, COMPLETE, LOST, OWN_LOST, PENDING, SLOT
+from pyb import CAN, COMMAND, COMPLETE, LOST, OWN_LOST, PENDING, SLOT
 
-from packtrust.arbitration import compose
+from packtrust.arbitration import ENCRYPTED, compose
 from packtrust.channel import Channel
 from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR
 from packtrust.keys import SIDE_A, Relationship
-from packtrust.messages.bases import STATUS_REQUEST
+from packtrust.messages.bases import STATUS_1, STATUS_REQUEST
 from packtrust.messages.compact import encode
 from packtrust.messages.table import STATE_ON
 from packtrust_node.can_pyb import PybCan
@@ -34,6 +34,9 @@ gc.threshold(4000)
 
 _MASK = 0x3FFFFFFF
 _POLLIN = 1
+# What answers a poll: other records, and refusals of what is forged, may come first.
+_ANSWER = compose(STATUS_1 + module_link(scene["config"]).shift, scene["node"], True)
+_RECORD_OF_BASE = 0x1FFC0000 | ENCRYPTED | 0xFF
 
 
 class _Console(io.IOBase):
@@ -112,6 +115,7 @@ class _FloodCan(PybCan):
         self._flooded = False
         self._began = 0
         self._delays = []
+        self._answered = []
         self._heap = 0
 
     def poll(self, now_ms):
@@ -129,9 +133,10 @@ class _FloodCan(PybCan):
         marks = self._bus.marks
         if not self._flooded:
             self._heard.append(Frame(ident, bytes(data)))
-        elif marks[PENDING]:
+        elif marks[PENDING] and ident & _RECORD_OF_BASE == _ANSWER:
             marks[PENDING] = 0
             self._delays.append((ticks() - marks[COMPLETE]) & _MASK)
+            self._answered.append(marks[COMMAND])
 
     def _be_pack(self):
         """Before the flood: the pack's end of the session."""
@@ -200,6 +205,7 @@ class _FloodCan(PybCan):
                         "lost": marks[LOST],
                         "own_lost": marks[OWN_LOST],
                         "delays": self._delays,
+                        "answered": self._answered,
                         "heap_before": self._heap,
                         "heap_after": gc.mem_free(),
                     }
