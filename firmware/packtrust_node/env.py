@@ -136,6 +136,8 @@ class Clock:
         """Milliseconds since the clock was made."""
         if HAVE_TICKS:
             ticks = ticks_ms()
+            if ticks == self._last:
+                return self._ms
             passed = ticks_diff(ticks, self._last)
             if passed < 0:
                 # More than half a period: `ticks_diff` is signed. Where the period is an age, it was a clock set back.

@@ -1,7 +1,8 @@
 """One neighbour on one bus: the channel with it, and beside that the pair exchange that makes the channel's keys."""
 
 from packtrust import cold
-from packtrust.arbitration import clear_of, compose
+from packtrust._compat import const
+from packtrust.arbitration import ENCRYPTED, clear_of, compose
 from packtrust.channel import OPENED, Channel
 from packtrust.errors import PacktrustError
 from packtrust.handshake import INITIATOR, is_pairing
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from packtrust.channel import Event, Link
     from packtrust.keys import Relationship
     from packtrust_node.env import Env
+
+# More than ENCRYPTED: a chunk of a record of several, for neither ISO-TP nor handshakes have these bits.
+_CHUNK_OF = const(0x2FF00)
 
 
 class Bus:
@@ -278,11 +282,14 @@ class Neighbour(Terms):
 
     def feed(self, frame: "FrameLike") -> "Event | None":
         """Give the channel a frame; what it found out, valid until any neighbour is fed again."""
-        channel = self.channel
+        channel = self._held
         if channel is None:
             return None
+        if isinstance(channel, bytearray):
+            channel = self._fetch(channel)
         event = channel.feed(frame)
-        if channel.has_outgoing:
+        # Of a record only the last chunk may leave something to say: the others are not asked about it.
+        if (event is not None or frame.arbitration_id & _CHUNK_OF <= ENCRYPTED) and channel.has_outgoing:
             self.flush()
         if event is not None and event.kind == OPENED:
             shift = self._bus.link.shift

@@ -51,6 +51,7 @@ class Node:
                aborted a moment ago: a COMMIT or ABORT whose answer was lost is answered again. Here, and of no class of
                its own, so that the endpoint's code need not stay for it
     counters   what was refused, by reason; no secrets
+    stirred    a frame has changed something: the tick may be wanted sooner than it said
     ended_ms   since when there may be copies of ended keys in the heap (see scrub), None: there are none
     """
 
@@ -75,6 +76,7 @@ class Node:
         self.opened = None  # type: Opened | int | None  # the package at hand, from here to the endpoint
         self.usage = Usage(self)
         self.guard = Guard(self)
+        self.stirred = False
         self.ended_ms = None  # type: int | None
 
     # -- the node interface --------------------------------------------------------------------------------------------
@@ -99,11 +101,9 @@ class Node:
 
     def receive(self, port: int, frame: "FrameLike") -> None:
         """The same, for who tells `failed` what it raises: with an `except` this would take heap for each call."""
-        if getattr(frame, "is_remote_frame", False):
-            return
-        if frame.is_fd and not frame.arbitration_id & ENCRYPTED:
-            return  # only records go in CAN FD frames
-        self.take_frame(port, frame)
+        # Only records go in CAN FD frames.
+        if not frame.is_remote_frame and (frame.arbitration_id & ENCRYPTED or not frame.is_fd):
+            self.take_frame(port, frame)
 
     def on_tick(self) -> int:
         """Do what is due; the ms until the next call is wanted. Never raises."""
@@ -360,6 +360,7 @@ class Node:
             if event.reason == "stale":
                 self.stale(neighbour)
             return False
+        self.stirred = True
         if event.kind == ESTABLISHED:
             if neighbour.spent:
                 neighbour.spent = False

@@ -372,6 +372,7 @@ class PackNode(Node):
 
     def take_frame(self, port: int, frame: "FrameLike") -> None:
         """Take a frame of either bus."""
+        self.stirred = True
         if port == VCU_BUS:
             if frame.is_extended_id:
                 self._on_vcu(frame)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 # So many links may be in use at once: each may take a kilobyte.
 LINKS_MAX = const(4)
 
+# The first byte of an ISO-TP frame that neither begins a message nor is all of it.
+NEXT = const(0x20)
+
 _HEAD = const(4)
 
 
@@ -60,6 +63,8 @@ class Post:
 
     def feed(self, port: int, tx_id: int, rx_id: int, frame: "FrameLike") -> "bytes | None":
         """Take a frame that came with `rx_id`; a complete message or None."""
+        if rx_id not in self._links and frame.data and frame.data[0] >= NEXT:
+            return None  # of nothing that has begun
         link = self._link(port, tx_id, rx_id)
         return None if link is None else link.feed(frame, self._env.now_ms())
 

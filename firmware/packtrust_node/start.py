@@ -16,6 +16,7 @@
 
 import packtrust_board as board
 
+from packtrust._compat import const
 from packtrust.messages.bases import TEST_FROM_MODULE, TEST_FROM_PACK, TEST_TO_MODULE, TEST_TO_PACK
 from packtrust_node import ondemand
 from packtrust_node.can_slcan import MIXED_ACCEPT, MODULE_ACCEPT
@@ -24,6 +25,9 @@ from packtrust_node.env import Clock, Entropy, Env, data_bitrate, has_small_heap
 from packtrust_node.loop import Loop
 from packtrust_node.store import FileSlots, Store
 from packtrust_node.txqueue import LIMIT, SMALL_LIMIT, TxQueue
+
+# Frames of tests a second that a node with keys takes, to refuse what they ask for: the longest question has 293.
+_KEYED_FRAMES = const(320)
 
 
 class _OnCall:
@@ -34,6 +38,8 @@ class _OnCall:
 
     def __init__(self, env, port: int, rows: "tuple[int, int]", node_byte, is_keyed) -> None:
         self.requests = 0
+        self._second_ms = 0
+        self._frames = 0  # in this second
         self._arguments = (env, port, rows, node_byte, is_keyed)
         self._service = None
         self._asked_ms = 0
@@ -43,6 +49,12 @@ class _OnCall:
         if frame.arbitration_id >> 18 != self._arguments[2][0] or not frame.is_extended_id:
             return False
         self._asked_ms = self._arguments[0].now_ms()
+        if self._asked_ms - self._second_ms >= 1000:
+            self._second_ms = self._asked_ms
+            self._frames = 0
+        self._frames += 1
+        if self._frames > _KEYED_FRAMES and self._arguments[4]():
+            return True  # a node with keys has nothing but refusals for who asks, and better things to do
         if self._service is None:
             ondemand.use(self._asked_ms)
             from packtrust_node.testservice import TestService

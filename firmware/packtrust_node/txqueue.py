@@ -134,19 +134,24 @@ class _Ring:
         frame.is_remote_frame = mark & _REMOTE != 0
         frame.bitrate_switch = mark & _SWITCHED != 0
         frame.dlc = length
-        if mark & _REMOTE:
-            frame.data = b""
-            return frame
+        frame.data = b"" if mark & _REMOTE else self._view_of(at * self._words, length)
+        return frame
+
+    def _view_of(self, at: int, length: int) -> "memoryview":
+        """The bytes of a slot whose half words begin at `at`, in the buffer."""
+        into = 0
+        while into < length:
+            self._copy(at, into)
+            at += 4
+            into += 8
         view = self._views.get(length)
         if view is None:
             view = self._views[length] = memoryview(self._buffer)[:length]
-        frame.data = view
-        data = self._data
-        at *= self._words
-        for into in range(0, length, 8):
-            pack_into("HHHH", self._buffer, into, data[at], data[at + 1], data[at + 2], data[at + 3])
-            at += 4
-        return frame
+        return view
+
+    def _copy(self, at: int, into: int) -> None:
+        pack_into("HH", self._buffer, into, self._data[at], self._data[at + 1])
+        pack_into("HH", self._buffer, into + 4, self._data[at + 2], self._data[at + 3])
 
     def move(self, source: int, target: int) -> None:
         """The frame `source` behind the first takes the place of the one `target` behind it."""
@@ -209,25 +214,30 @@ class TxQueue:
     def put(self, frame) -> None:
         """Queue a copy of a frame. A record for which there is no room is left out whole: half of one helps nobody."""
         if frame.is_extended_id and frame.arbitration_id & ENCRYPTED and not frame.is_fd:
-            head = frame.arbitration_id
-            if head & 0xF000:  # not the first chunk
-                if self._refused == stream_of(head):
-                    self.overflow += 1
-                    return
-            else:
-                frames = (head >> 8 & 15) + 1
-                self._refused = -1
-                if len(self) + frames > self._limit or not self._extended.has_room(frames, self._limit):
-                    self._refused = stream_of(head)
-                    self.overflow += 1
-                    return
+            if not self._has_room_for(frame.arbitration_id):
+                self.overflow += 1
+                return
         elif len(self) >= self._limit:
             self.overflow += 1
             return
+        self._append(frame)
+
+    def _append(self, frame) -> None:
         try:
             (self._extended if frame.is_extended_id else self._standard).append(frame)
         except MemoryError:
             self.overflow += 1
+
+    def _has_room_for(self, head: int) -> bool:
+        """Whether a chunk of a record may come in: all of them, or none."""
+        if head & 0xF000:  # not the first one
+            return self._refused != stream_of(head)
+        frames = (head >> 8 & 15) + 1
+        if len(self) + frames > self._limit or not self._extended.has_room(frames, self._limit):
+            self._refused = stream_of(head)
+            return False
+        self._refused = -1
+        return True
 
     def clear(self) -> None:
         """Drop everything queued."""

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from packtrust.handshake import KeyLog
     from packtrust.isotp import IsoTpLink
     from packtrust.policy import Policy
+    from packtrust.segmentation import Partial
 
     Keys = Callable[[int], "tuple[bytearray, Relationship] | None"]
 
@@ -80,6 +81,8 @@ _LONG_AGO_MS = const(0x1FFFFFFF)
 _STREAM = const(0x1FFE00FF)
 # And its clear ID.
 _CLEAR = const(0x1FFC00FF)
+# The fields of segmentation, which the frames of ISO-TP have not.
+_FIELDS = const(0x1FF00)
 # In the heads of `Channel._heads`: bit 8, of the segmentation fields, says that records of this ID cite.
 _CITES = const(0x100)
 
@@ -681,6 +684,8 @@ class Channel:
             if (now_ms - marks[TAKEN_MS]) & TIME_MASK > SILENCE_MS:
                 return self._feed_any(frame, head)
         elif at or awaited or end >= partial.room or not end:
+            if at and not awaited and at <= end and (size == CHUNK or (at == end and 0 < size < CHUNK)):
+                return None  # the rest of a record whose beginning was lost, or once more what is complete
             return self._feed_any(frame, head)
         if at != end:
             if size != CHUNK:
@@ -704,36 +709,19 @@ class Channel:
         return self._on_handshake(memoryview(buffer)[:length])
 
     def _feed_any(self, frame: "FrameLike", head: int) -> "Event | None":
-        """What `feed` does with a frame that has our node byte."""
+        """What `feed` does with a frame that has our node byte. In pieces, as `Reassembler.take` and for its reason."""
         if not frame.is_extended_id:
             return None
-        if head & ENCRYPTED:
-            if head == self._rx_isotp:
-                return self._on_isotp(frame)
-            flags = self._terms.policy.flags_of(base_of(head))
-            if not flags & SEALABLE:
-                return None
-            if frame.is_fd:
-                size = self._shared.reassembler.fd_length(frame)
-                if not size:
-                    return None
-                return self._open(head & _STREAM, frame.data, size, flags & CITED != 0, self._clock())
-            now_ms = self._clock()
-            shared = self._shared
-            completed = shared.reassembler.take(head, frame.data, now_ms)
-            partial = self._partial_of(head & _STREAM)
-            if partial is None:
-                return None
-            partial.cites = flags & CITED != 0
-            if completed is None:
-                return None
-            return self._open(head & _STREAM, partial.buffer, partial.length, partial.cites, now_ms)
-        if clear_of(head) == self._rx_handshake:
-            payload = self._shared.reassembler.feed(frame, self._clock())
-            return None if payload is None else self._on_handshake(payload)
-        if self._session is not None and not self._terms.policy.clear_allowed(base_of(head), True):
-            return self._refuse(head, "clear")
-        return None
+        if not head & ENCRYPTED:
+            return _feed_clear(self, frame, head)
+        if not head & _FIELDS and head == self._rx_isotp:
+            return self._on_isotp(frame)
+        flags = self._terms.policy.flags_of(base_of(head))
+        if not flags & SEALABLE:
+            return None
+        if frame.is_fd:
+            return _feed_fd(self, frame, head, flags & CITED != 0)
+        return _feed_chunk(self, frame, head, flags & CITED != 0)
 
     def _on_isotp(self, frame: "FrameLike") -> "Event | None":
         now_ms = self._clock()
@@ -853,6 +841,41 @@ class Channel:
         self.disconnect()
         for epoch in list(self._roots):
             self._forget(epoch)
+
+
+# Not of the class: with these its table would be in another order, and each look into it cost more.
+
+
+def _feed_fd(channel: "Channel", frame: "FrameLike", head: int, cites: bool) -> "Event | None":
+    """What `Channel.feed` does with a record in a CAN FD frame."""
+    size = channel._shared.reassembler.fd_length(frame)
+    return channel._open(head & _STREAM, frame.data, size, cites, channel._clock()) if size else None
+
+
+def _feed_chunk(channel: "Channel", frame: "FrameLike", head: int, cites: bool) -> "Event | None":
+    """What `Channel.feed` does with a chunk of a record, whatever it is like."""
+    partial = channel._shared.reassembler.take(head, frame.data, channel._clock())
+    if partial is not None:
+        partial.cites = cites
+        return _open_completed(channel, partial, head)
+    partial = channel._partial_of(head & _STREAM)
+    if partial is not None:
+        partial.cites = cites
+    return None
+
+
+def _open_completed(channel: "Channel", partial: "Partial", head: int) -> Event:
+    return channel._open(head & _STREAM, partial.buffer, partial.length, partial.cites, channel._clock())
+
+
+def _feed_clear(channel: "Channel", frame: "FrameLike", head: int) -> "Event | None":
+    """What `Channel.feed` does with a frame in clear: of a handshake, or one that should have been sealed."""
+    if clear_of(head) == channel._rx_handshake:
+        payload = channel._shared.reassembler.feed(frame, channel._clock())
+        return None if payload is None else channel._on_handshake(payload)
+    if channel._session is not None and not channel._terms.policy.clear_allowed(base_of(head), True):
+        return channel._refuse(head, "clear")
+    return None
 
 
 # The board's own way for records that are as they should be; the methods above know them all.

@@ -144,19 +144,18 @@ class Policy:
 
     def _find(self, base: int) -> int:
         """Offset of the row of `base`, else of the row for any base, else -1."""
-        packed = self._rows()
+        packed = self._packed if self._source is None else self._rows()  # a call that takes heap: once only
         low = 0
-        high = len(packed) // _ROW_LENGTH
+        high = len(packed)
         while low < high:
-            middle = (low + high) >> 1
-            at = middle * _ROW_LENGTH
+            at = low + high >> 1 & -_ROW_LENGTH
             found = packed[at] << 8 | packed[at + 1]
             if found == base:
                 return at
             if found < base:
-                low = middle + 1
+                low = at + _ROW_LENGTH
             else:
-                high = middle
+                high = at
         at = len(packed) - _ROW_LENGTH
         return at if at >= 0 and packed[at] == 0xFF else -1
 

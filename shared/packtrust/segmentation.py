@@ -20,6 +20,8 @@ CHUNK = const(8)
 PAYLOAD_MAX = const(128)
 SILENCE_MS = const(50)
 NEXT_CHUNK = const(0x1000)
+# Where an ID has the number of the chunk.
+_CHUNK = const(0xF000)
 
 # Most payloads are records of 8 bytes: their buffers need no more.
 _SMALL = const(40)
@@ -120,13 +122,30 @@ class Partial:
         """Whether the newest chunk came more than 50 ms ago."""
         return (now_ms - self.marks[TAKEN_MS]) & TIME_MASK > SILENCE_MS
 
-    def holds(self, at: int, data: "Buffer") -> bool:
-        """Whether `data` stands in the buffer at `at`."""
-        buffer = self.buffer
+    def holds(self, head: int, data: "Buffer") -> bool:
+        """Whether `data` stands in the buffer where the chunk `head` belongs."""
+        at = head >> 9 & 0x78
         for byte in data:
-            if buffer[at] != byte:
+            if self.buffer[at] != byte:
                 return False
             at += 1
+        return True
+
+    def put(self, head: int, data: "Buffer", now_ms: int) -> bool:
+        """Take the chunk `head`; whether it is the last one."""
+        at = head >> 9 & 0x78
+        end = head >> 5 & 0x78  # where the last chunk stands
+        if end >= self.room:
+            self.buffer = bytearray(PAYLOAD_MAX)
+            self.room = PAYLOAD_MAX
+        lay_into("8s", self.buffer, at, data)
+        self.marks[TAKEN_MS] = now_ms & TIME_MASK
+        if at < end:
+            self.marks[AWAITED] = head + NEXT_CHUNK
+            return False
+        self.marks[AWAITED] = 0
+        self.marks[NEWEST] = head
+        self.length = at + len(data)
         return True
 
 
@@ -150,66 +169,66 @@ class Reassembler:
         if partial is not None:
             partial.reset()
 
+    # In small pieces: with more state a call takes heap, and a bus full of what is not as it should be, or a node that
+    # loses frames on a full bus, comes by here with each frame (tests/on_target/test_call_frames.py).
+
     def _partial(self, stream: int, now_ms: int) -> "Partial | None":
-        partials = self.partials
-        partial = partials.get(stream)
+        partial = self.partials.get(stream)
         if partial is None:
-            # Make room only by forgetting a stream that is silent: a flood of new IDs must not push out a transfer that
-            # is under way.
-            silent = -1
-            if len(partials) >= self._usual:
-                for other, old in partials.items():
-                    if not old.marks[AWAITED] or old.is_silent(now_ms):
-                        silent = other
-                        break
-            if silent >= 0:
-                partial = partials.pop(silent)
-                partial.reset()
-            elif len(partials) < self._cap:
+            partial = self._reused(now_ms)
+            if partial is None:
+                if len(self.partials) >= self._cap:
+                    self._drop("streams")
+                    return None
                 partial = Partial()
-            else:
-                self._drop("streams")
-                return None
-            partials[stream] = partial
+            self.partials[stream] = partial
         return partial
+
+    def _reused(self, now_ms: int) -> "Partial | None":
+        """A buffer of a stream that is forgotten for another one, if there are enough.
+
+        Only of one that is silent: a flood of new IDs must not push out a transfer that is under way.
+        """
+        if len(self.partials) >= self._usual:
+            for stream in self.partials:
+                partial = self.partials[stream]
+                if not partial.marks[AWAITED] or partial.is_silent(now_ms):
+                    del self.partials[stream]
+                    partial.reset()
+                    return partial
+        return None
 
     def take(self, head: int, data: "Buffer", now_ms: int) -> "Partial | None":
         """Take one chunk of a classic frame; the stream's buffer if it completes a payload."""
-        size = len(data)
-        at = head >> 9 & 0x78
-        end = head >> 5 & 0x78  # where the last chunk stands
-        if at > end or not 1 <= size <= CHUNK or (at < end and size != CHUNK):
+        if (
+            head >> 12 & 15 > head >> 8 & 15
+            or not 1 <= len(data) <= CHUNK
+            or (len(data) < CHUNK and head >> 12 & 15 != head >> 8 & 15)
+        ):
             self._drop("malformed")
             return None
         partial = self._partial(stream_of(head), now_ms)
-        if partial is None:
+        if partial is None or not self._expects(partial, head, data, now_ms):
             return None
-        marks = partial.marks
-        awaited = marks[AWAITED]
-        if head == (marks[NEWEST] if not awaited else awaited - NEXT_CHUNK) and partial.holds(at, data):
-            return None  # CAN may deliver a frame twice (ISO 11898-1: error in the last bit of EOF)
+        return partial if partial.put(head, data, now_ms) else None
+
+    def _expects(self, partial: Partial, head: int, data: "Buffer", now_ms: int) -> bool:
+        """Whether this is the chunk to come, or the first one of a payload."""
+        awaited = partial.marks[AWAITED]
+        if head == (awaited - NEXT_CHUNK if awaited else partial.marks[NEWEST]) and partial.holds(head, data):
+            return False  # CAN may deliver a frame twice (ISO 11898-1: error in the last bit of EOF)
         if awaited and partial.is_silent(now_ms):
             self._drop("timeout", partial)
             awaited = 0
-        if at == 0:
+        if not head & _CHUNK:
             if awaited:
                 self._drop("restarted", partial)
-            if end >= partial.room:
-                partial.buffer = bytearray(PAYLOAD_MAX)
-                partial.room = PAYLOAD_MAX
-        elif head != awaited:
-            if awaited:
-                self._drop("gap", partial)
-            return None
-        lay_into("8s", partial.buffer, at, data)
-        marks[TAKEN_MS] = now_ms & TIME_MASK
-        if at < end:
-            marks[AWAITED] = head + NEXT_CHUNK
-            return None
-        marks[AWAITED] = 0
-        marks[NEWEST] = head
-        partial.length = at + size
-        return partial
+            return True
+        if head == awaited:
+            return True
+        if awaited:
+            self._drop("gap", partial)
+        return False
 
     def feed(self, frame: "FrameLike", now_ms: int) -> "memoryview | None":
         """Take one frame; the complete payload, valid until the next call, or None."""

@@ -82,13 +82,19 @@ MORE = [
     _more(
         "one reassembly buffer a stream, a cap on streams",
         "as many buffers as streams",
-        [("packtrust.segmentation", "            elif len(partials) < self._cap:", "            elif True:")],
+        [
+            (
+                "packtrust.segmentation",
+                "                if len(self.partials) >= self._cap:",
+                "                if False:",
+            )
+        ],
         "tests/unit/core/test_segmentation.py",
     ),
     _more(
         "chunks in order only",
         "any chunk is taken where it comes",
-        [("packtrust.segmentation", "        elif head != awaited:\n", "        elif False:\n")],
+        [("packtrust.segmentation", "        if head == awaited:\n", "        if True:\n")],
         "tests/unit/core/test_segmentation.py",
     ),
     _more(

@@ -17,8 +17,8 @@ from weakening import Weakening
 LOOK = (
     (
         "packtrust.channel",
-        "        if head & ENCRYPTED:\n            if head == self._rx_isotp:",
-        "        if clear_of(head) != self._rx_handshake:\n            if head == self._rx_isotp:",
+        "        if not head & ENCRYPTED:\n            return _feed_clear",
+        "        if clear_of(head) == self._rx_handshake:\n            return _feed_clear",
     ),
     (
         "packtrust.channel",

@@ -38,9 +38,9 @@ ATTACK = Attack(
     weakening=Weakening(
         (
             "packtrust_node.module",
-            '            else:\n                self.count("clear")\n        elif base in (DEREGISTER',
+            '                else:\n                    self.count("clear")\n        elif base in (DEREGISTER',
             (
-                "            else:\n                self._obey(Frame(compose(base, node), bytes(data)))\n"
+                "                else:\n                    self._obey(Frame(compose(base, node), bytes(data)))\n"
                 "        elif base in (DEREGISTER"
             ),
         ),

@@ -25,9 +25,9 @@ ATTACK = Attack(
     weakening=Weakening(
         (
             "packtrust_node.module",
-            "        if base == REGISTRATION:\n            values = decode",
-            '        if base == SET_TIME:\n            self._on_set_time(decode("SET_TIME", data))\n            return\n'
-            "        if base == REGISTRATION:\n            values = decode",
+            "        elif base == REGISTRATION:\n            if self._is_meant",
+            '        elif base == SET_TIME:\n            self._on_set_time(decode("SET_TIME", data))\n'
+            "        elif base == REGISTRATION:\n            if self._is_meant",
         )
     ),
 )

@@ -19,8 +19,8 @@ ATTACK = Attack(
     weakening=Weakening(
         (
             "packtrust_node.module",
-            '            if self._is_keyed:\n                self.count("clear")\n            elif 1 <=',
-            "            if 1 <=",
+            '                if self._is_keyed:\n                    self.count("clear")\n                elif 1 <=',
+            "                if 1 <=",
         )
     ),
 )

@@ -31,10 +31,25 @@ EACH_FRAME = [
     ("packtrust_node.can_mcp2515", "Mcp2515", ("recv", "_decode", "_fill_in", "_short_data")),
     ("packtrust_node.can_mcp2518fd", "Mcp2518fd", ("_decode", "_fill_in")),
     ("packtrust_node.start", "_OnCall", ("on_frame",)),
+    ("packtrust_node.loop", "Loop", ("step", "_prepare", "_wait", "_burst")),
+    ("packtrust_node.txqueue", "TxQueue", ("put", "_append", "_has_room_for", "pump", "__len__")),
+    ("packtrust_node.txqueue", "_Ring", ("append", "frame", "_view_of", "_copy", "id_of", "move", "drop_first")),
+    ("packtrust_node.env", "Clock", ("now_ms",)),
     ("packtrust_node.node", "Node", ("receive",)),
-    ("packtrust_node.module", "ModuleNode", ("take_frame",)),
+    ("packtrust_node.module", "ModuleNode", ("receive", "take_frame", "_take_own", "_on_event")),
     ("packtrust_node.pack", "PackNode", ("take_frame", "_on_vcu", "_on_module_bus", "_feed_app")),
-    ("packtrust_node.neighbour", "Neighbour", ("feed",)),
+    ("packtrust_node.neighbour", "Neighbour", ("feed", "pairing")),
+    ("packtrust_node.node", "Node", ("count", "observe")),
+    (
+        "packtrust_node.module",
+        "ModuleNode",
+        ("_on_clear", "_is_meant", "_on_broadcast", "_on_handshake", "_on_transport", "sends"),
+    ),
+    ("packtrust.channel", "Channel", ("_refuse", "_opener", "_feed_any")),
+    ("packtrust.channel", "", ("_feed_chunk", "_feed_clear")),
+    ("packtrust.segmentation", "Reassembler", ("feed", "take", "_partial", "_reused", "_expects", "_drop")),
+    ("packtrust.segmentation", "Partial", ("holds", "put", "is_silent", "reset")),
+    ("packtrust.policy", "Policy", ("_find", "flags_of", "clear_allowed")),
 ]
 # As a control: the call in which an exception is told by name, and a large one.
 LARGE = [("packtrust_node.node", "Node", ("on_frame",)), ("packtrust_node.loop", "Loop", ("_receive",))]

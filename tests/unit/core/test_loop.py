@@ -60,6 +60,7 @@ class Node:
         self.code = b"\x01\xab" * 8
         self.resets = 0
         self.ended_ms = None
+        self.stirred = False
         self.spare = 1000
 
     def failed(self, error):
@@ -69,6 +70,7 @@ class Node:
         if bytes(frame.data) == b"choke":
             raise ValueError("choked")
         self.got.append((port, frame.arbitration_id))
+        self.stirred = True
         self.queue.put(Frame(frame.arbitration_id + 1, b""))
 
     def on_tick(self):
@@ -209,6 +211,7 @@ def test_an_exception_of_the_node_is_counted_and_the_loop_goes_on():
         driver.incoming = [Frame(5, b"choke"), Frame(5, b"")]
         loop.step(0)
         assert node.errors == ["ValueError"] and loop.crashes == 0
+        loop.step(0)  # what came behind it is not forgotten
         assert node.got == [(0, 5)]
         node.ticks = 12
         for _ in range(20):
@@ -333,6 +336,32 @@ def test_a_driver_without_heap_for_what_it_read_does_not_end_the_node():
     node.queue.driver.incoming = [None, Frame(5, b"")]
     loop._queues = [node.queue]
     without_select(run)
+
+
+def test_what_a_driver_has_no_room_for_is_tried_again_soon_without_a_frame_that_wakes_the_node():
+    class Full(Driver):
+        def send(self, frame):
+            return False
+
+    class Poller:
+        def __init__(self):
+            self.waits = []
+
+        def poll(self, wait_ms):
+            self.waits.append(wait_ms)
+            return []
+
+    _, node, _, loop = made()
+    loop.step(0)
+    poller = loop._poller = Poller()
+    loop._poll = poller.poll
+    loop._due_ms = 1 << 20
+    loop.step(500)
+    node.queue = TxQueue(Full())
+    node.queue.put(Frame(5, b""))
+    loop._queues = [node.queue]
+    loop.step(500)
+    assert poller.waits == [100, 5]
 
 
 def test_console_commands():

@@ -1,10 +1,12 @@
 """Claim, packages, pair exchange, commit, abort, release, proofs: pack and modules wired directly, owner and rogues."""
 
-from nodebench import MODULE_BUS, PACK_NODE, App, Bench, Entropy, keyed_bench
+from nodebench import MODULE_BUS, PACK_NODE, VCU_BUS, App, Bench, Entropy, keyed_bench
 from packtrust import package, provision
+from packtrust.arbitration import compose
 from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR, RESPONDER
 from packtrust.keys import SIDE_A, fingerprint
+from packtrust.messages.bases import ISOTP_TO_PACK
 from packtrust.provision import (
     REFUSED_ENTROPY,
     REFUSED_FULL,
@@ -94,6 +96,17 @@ def test_message_for_nobody():
     assert app.refusal(PACK_NODE, 0x55) == REFUSED_UNKNOWN
     assert app.refusal(1, provision.LIST) == REFUSED_UNKNOWN
     assert pack.counters["no-route"] == 1 and pack.counters["unknown"] == 1
+
+
+def test_a_frame_of_no_message_that_has_begun_makes_no_link():
+    bench, _, pack = registered()
+    for first in (0x21, 0x30):
+        bench.inject(VCU_BUS, Frame(compose(ISOTP_TO_PACK, PACK_NODE), bytes((first,)) + bytes(7)))
+        bench.run(10)
+        assert not pack._post._links
+    bench.inject(VCU_BUS, Frame(compose(ISOTP_TO_PACK, PACK_NODE), b"\x10\x20" + bytes(6)))
+    bench.deliver()
+    assert len(pack._post._links) == 1
 
 
 def test_list_of_modules():

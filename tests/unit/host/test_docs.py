@@ -21,6 +21,7 @@ COMMANDS = {
     "make test": README + "test_make_test",
     "make bench": "tests/unit/host/test_bench.py::test_bus_and_start",
     "make bench ARGS=--record": "tests/bench/test_budgets.py::test_recorded_figures_are_read_back",
+    'make bench ARGS="--flood 168"': "tests/bench/test_flood.py::test_a_module_bears_a_full_bus_of_forged_frames",
     "make generate": "tests/unit/host/test_tooling_make.py::test_generated_files_are_up_to_date",
     "make firmware": "tests/unit/host/test_tooling_make.py::test_firmware_is_built_once",
     "packtrust demo --board pack=unix --board module=unix,cortex-m4,unix": (

@@ -26,8 +26,9 @@ SELDOM = (
     "taking",
     "testservice",
 )
-# Of the part that is always there; a function takes 24 bytes and its name, a class 150.
-FUNCTIONS_MAX = 714
+# Of the part that is always there; a function takes 24 bytes and its name, a class 150. What is called for each frame
+# is in pieces small enough to take no heap for the call (tests/on_target/test_call_frames.py).
+FUNCTIONS_MAX = 719
 CLASSES_MAX = 68
 # Short names that MicroPython has not interned anyway, 6 bytes each: of all there are some 430 then, and from 621 on it
 # takes 3.9 KB more, in one piece.
