@@ -8,6 +8,8 @@ from packtrust_host.sim.qemu import QemuError
 KINDS = {kind.name: kind for kind in flood.floods()}
 # Of 18; how many it is, `make bench ARGS="--flood 168"` shows.
 ANSWERED_LEAST = 2
+# Under these nearly all of the time goes into what is forged, and it may be that no poll is answered (docs/security.md).
+STARVING = ("provisioning", "bogus packages of the owner's", "sealed transfers")
 SECONDS = 2.0
 # What is loaded on demand is there while it is asked for.
 HEAP_MAX = 8192
@@ -31,7 +33,13 @@ def test_a_module_bears_a_full_bus_of_forged_frames(name):
     assert figures["session"] and not figures["limp"] and not figures["counters"]["internal"]
     assert not figures["board"]["crashes"]
     assert outcome.heap_grown < HEAP_MAX
-    assert len(outcome.delays_ms) >= ANSWERED_LEAST and max(outcome.delays_ms) < LATE_MS / 10
+    assert all(delay < LATE_MS / 10 for delay in outcome.delays_ms)
+    if name not in STARVING:
+        assert len(outcome.delays_ms) >= ANSWERED_LEAST
+
+
+def test_kinds_that_starve_the_module_are_kinds():
+    assert set(STARVING) < set(KINDS)
 
 
 @pytest.mark.xdist_group("flood")

@@ -145,6 +145,8 @@ def start_responder(board: Board, records: int, **changes: Any) -> Execution:
     return board.start(RESPONDER_CODE % values, timeout=LIMIT_S + 10)
 
 
+# A record whose chunks come 50 ms apart is given up, and nobody here says it again.
+@pytest.mark.realtime
 def test_sealed_records_both_ways_and_a_power_cycle(
     board: Board, power_cycle: Callable[[], Board], can_bus: Any
 ) -> None:
