@@ -8,7 +8,7 @@ from packtrust_host.sim.qemu import QemuError
 KINDS = {kind.name: kind for kind in flood.floods()}
 # Of 18; how many it is, `make bench ARGS="--flood 168"` shows.
 ANSWERED_LEAST = 2
-# Under these nearly all of the time goes into what is forged, and it may be that no poll is answered (docs/security.md).
+# Under these nearly all of the time goes into what is forged: it may be that no poll is answered (docs/security.md).
 STARVING = ("provisioning", "bogus packages of the owner's", "sealed transfers")
 SECONDS = 2.0
 # What is loaded on demand is there while it is asked for.

@@ -2,15 +2,20 @@
 
 from fuzz.source import Entropy, Source, counted
 from packtrust.errors import StorageError
+from packtrust.workspace import Workspace
 from packtrust_node.store import MemorySlots, Store
 
 COVERS = tuple(
     [
         "packtrust_node.store:Store." + name
-        for name in ("read", "names", "write", "_open_key", "_any_record", "_load", "_newest")
+        for name in ("read", "names", "write", "_open_key", "_any_record", "_load", "_newest", "rest", "leave")
     ]
 )
 HEAP_MAX = 90000
+
+# Of a small board, whose store has its key among the others that are ready: there is one, and it goes to the next store.
+_SHARED = Workspace(1, 1, 1)
+_SHARES = 2  # in the number before a file
 
 _FILES = ("store.key", "boot.a", "boot.b", "identity.a", "identity.b", "rel-00.a", "other", "store.erasing")
 
@@ -37,6 +42,7 @@ def seeds():
     good = _filled()
     yield _laid({})
     yield _laid(good)
+    yield bytes((1 | _SHARES,)) + _laid(good)[1:]
     for name in list(good):
         for change in (None, b"", good[name][:-1], bytes(8) + good[name][8:], bytes(40)):
             files = dict(good)
@@ -67,10 +73,13 @@ def merged(files, name, data):
 def take(data):
     source = Source(data)
     slots = MemorySlots()
-    for name in _FILES:
-        if source.number() & 1:
-            slots.files[name] = source.part()
     store = Store(slots, Entropy(6), 1)
+    for name in _FILES:
+        number = source.number()
+        if number & 1:
+            slots.files[name] = source.part()
+        if number & _SHARES:
+            store.shares = _SHARED
     for name in ("boot", "identity", "rel-00"):
         try:
             found = store.read(name)
@@ -84,3 +93,4 @@ def take(data):
         return
     assert store.read("boot") == bytearray(b"next")
     assert set(names) <= set(store.names())
+    store.rest()
