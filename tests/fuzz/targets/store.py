@@ -13,7 +13,7 @@ COVERS = tuple(
 )
 HEAP_MAX = 90000
 
-# Of a small board, whose store has its key among the others that are ready: there is one, and it goes to the next store.
+# Of a small board, whose store has its key among those that are ready: there is one, and it goes to the next store.
 _SHARED = Workspace(1, 1, 1)
 _SHARES = 2  # in the number before a file
 
