@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from packtrust_node.env import Env
     from packtrust_node.neighbour import Neighbour
     from packtrust_node.opening import Opened
+    from packtrust_node.staging import Staged  # noqa: F401 - in a type comment
 
 # Evidence, beside the store's own: see Node.evidence.
 ROLLED_BACK = "store-rollback"  # the identity is older than what else is stored
