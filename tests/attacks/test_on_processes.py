@@ -117,10 +117,11 @@ def clear_injection(scene):
     number = scene.module()["node"]
     scene.command(STATE_OFF)  # what an attack before has left
     assert scene.module()["state"] == STATE_OFF
-    for name, values in (("MAX_STATE", {"max_state": STATE_ON}), ("STATE_CHANGE", {"state": STATE_ON})):
-        scene.send(compose(by_name(name).base, number), encode(name, values))
-    until = time.monotonic() + 1.5
+    until = time.monotonic() + 3
     while time.monotonic() < until:
+        # Again and again: the pack's next heartbeat may come before the console has been asked.
+        for name, values in (("MAX_STATE", {"max_state": STATE_ON}), ("STATE_CHANGE", {"state": STATE_ON})):
+            scene.send(compose(by_name(name).base, number), encode(name, values))
         if scene.module()["state"] == STATE_ON:
             return "the module is On by a clear frame"
     return ""
