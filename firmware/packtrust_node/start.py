@@ -107,11 +107,8 @@ def build():
     entropy.mix(str(config["unique_id"]).encode())
     slots = board.slots() if hasattr(board, "slots") else FileSlots(board.state_directory)
     store = Store(slots, entropy, config["unique_id"])
-    if small:
-        env = Env(clock, entropy, store, queues, _log, small_workspace(is_pack))
-        store.shares = env.workspace
-    else:
-        env = Env(clock, entropy, store, queues, _log)
+    workspace = store.shares = small_workspace(is_pack) if small else None
+    env = Env(clock, entropy, store, queues, _log, workspace)
     if is_pack:
         from packtrust_node.pack import PackNode
 

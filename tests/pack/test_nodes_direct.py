@@ -228,6 +228,16 @@ def test_secrets_show_nowhere():
     bench.sound()
 
 
+def staged_at_pack():
+    """(bench, app, pack, the receipt awaited, what is staged): the pack has taken its package, not the COMMIT."""
+    bench = Bench(1)
+    app = App(bench)
+    bench.run(300)
+    pack = bench.nodes["pack"]
+    wanted = app.claim_pack(pack.claim_code(), commit=False)
+    return bench, app, pack, wanted, pack.endpoint._staged[0]
+
+
 def test_halves_are_wiped_after_the_exchange(monkeypatch):
     contents = []
     real = opening.open_package
@@ -239,12 +249,7 @@ def test_halves_are_wiped_after_the_exchange(monkeypatch):
         return opened
 
     monkeypatch.setattr(opening, "open_package", open_package)
-    bench = Bench(1)
-    app = App(bench)
-    bench.run(300)
-    pack = bench.nodes["pack"]
-    wanted = app.claim_pack(pack.claim_code(), commit=False)
-    staged = pack.endpoint._staged[0]
+    bench, app, pack, wanted, staged = staged_at_pack()
     assert contents and not any(any(content.half_a) or any(content.half_b) for content in contents)
     exchange = staged.exchange
     root = exchange.root
@@ -262,12 +267,7 @@ def test_halves_are_wiped_after_the_exchange(monkeypatch):
 
 def test_an_endpoint_that_gives_way_to_a_package_leaves_what_is_staged():
     """As on a small board, where a package is opened without the endpoint's code."""
-    bench = Bench(1)
-    app = App(bench)
-    bench.run(300)
-    pack = bench.nodes["pack"]
-    wanted = app.claim_pack(pack.claim_code(), commit=False)
-    staged = pack.endpoint._staged[0]
+    _, app, pack, wanted, staged = staged_at_pack()
     assert not pack._put_away() and pack._put_away(True)
     assert pack._endpoint is None
     assert app.order(wanted, provision.COMMIT) == 0
@@ -275,12 +275,7 @@ def test_an_endpoint_that_gives_way_to_a_package_leaves_what_is_staged():
 
 
 def test_what_is_staged_is_given_up_also_if_the_endpoint_never_came_back():
-    bench = Bench(1)
-    app = App(bench)
-    bench.run(300)
-    pack = bench.nodes["pack"]
-    app.claim_pack(pack.claim_code(), commit=False)
-    staged = pack.endpoint._staged[0]
+    bench, _, pack, _, staged = staged_at_pack()
     assert pack._put_away(True) and pack._endpoint is None and any(staged.receipt_key)
     bench.run(31000)
     assert pack.counters["stage-timeout"] == 1 and not any(staged.receipt_key)

@@ -192,6 +192,21 @@ def last(log):
     return found
 
 
+def test_a_log_that_is_read_or_written_leaves_no_key_beside_its_own():
+    bench, _ = owned()
+    node = bench.nodes["module0"]
+    log = audit_log._load(node)
+    key = bytes(log.key)
+    assert any(key) and key not in bytes(log.raw)
+    log.append(node, "package", audit.key_event(1, 1, 1, b""))
+    following = bytes(log.key)
+    assert following != key
+    log.save(node)
+    for secret in (key, following):
+        assert secret not in bytes(log.raw)
+    assert bytes(audit_log._load(node).key) == following
+
+
 def fill(node, count):
     for number in range(count):
         node.note("package", 1, number, number)

@@ -127,7 +127,7 @@ def test_a_captured_node_that_rewrites_its_past_is_found_out(bench: AppBench) ->
             raw = audit.encode_entry(number, 1, 1, "aborted", audit.key_event(1, 1, 1))
         chain = audit.link(chain, raw)
         block += bytes((len(raw),)) + raw + audit.entry_mac(key, chain)
-    log.raw = log.raw[:86] + block
+    log.raw = log.raw[: -len(log.block)] + block
     log.chain = chain
     log.save(node)
     collector = Collector(bench.provisioner(), logs_of(bench))
@@ -163,7 +163,7 @@ def test_with_a_key_that_does_not_change_he_would_succeed(tmp_path: Path, monkey
             raw = audit.encode_entry(parsed.number, 1, 1, "aborted", audit.key_event(1, 1, 1))
         chain = audit.link(chain, raw)
         block += bytes((len(raw),)) + raw + audit.entry_mac(log.key, chain)
-    log.raw, log.chain = log.raw[:86] + block, chain
+    log.raw, log.chain = log.raw[: -len(log.block)] + block, chain
     log.save(node)
     found = collect(made)
     assert kinds(found[1]) == ["claimed", "aborted", "committed"]

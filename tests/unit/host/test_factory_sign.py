@@ -65,6 +65,8 @@ def test_words_of_a_stranger_are_no_reset(tmp_path: Path) -> None:
     assert slot.established and slot.heard_ms is None
     body = encode("ANNOUNCEMENT", firmware_build=1, manufacturer=2, part=3, unique_id=slot.unique_id)
     pack.on_frame(1, Frame(compose(ANNOUNCEMENT, NODE_UNREGISTERED), bytes(body)))
+    pack._check_lost(slot, bench.pack.now_ms)  # before it has been asked
+    assert slot.number in pack._disowned
     assert bench.pack.run_until(lambda: pack.counters.get("twin"), 10_000)
     unharmed(bench)
     assert "factory" not in pack.counters
