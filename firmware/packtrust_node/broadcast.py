@@ -88,9 +88,9 @@ class Broadcast:
     # -- what is sent --------------------------------------------------------------------------------------------------
 
     def send(self) -> None:
-        """Tell all modules at once the highest state any of them may hold."""
+        """Tell all modules at once the highest state any of them may hold, unless none has been given the key."""
         group = self._group
-        if group is None:
+        if group is None or not any(self._has):
             return
         highest = STATE_OFF
         for slot in self._pack.keyed_slots():

@@ -46,6 +46,7 @@ class Transfer:
 
     kind         RECORD, SHAKE or ISOTP
     identifier   of the stream: the frames' ID with bits 16..8 zero
+    whole        False for the beginning of an ISO-TP transfer that broke off
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Transfer:
     start_us: int
     end_us: int
     payload: bytes
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,8 @@ class _IsoTp:
 
     def _done(self, time_us: int) -> None:
         payload = bytes(self._data[: self._size])
-        self._log.transfers.append(Transfer(ISOTP, self._id, self._start_us, time_us, payload))
+        whole = len(payload) == self._size
+        self._log.transfers.append(Transfer(ISOTP, self._id, self._start_us, time_us, payload, whole))
         self._size = 0
         self._data = bytearray()
 

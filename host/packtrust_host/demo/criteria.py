@@ -148,9 +148,10 @@ def _gcm(seen: Evidence) -> Line:
     if not sealed or not opened:
         problems.append("%d records were sealed, %d opened" % (sealed, opened))
     in_log = sum(len(records.opened) for records in seen.records)
-    bad = sum(len(records.bad) for records in seen.records)
+    bad = [(records.bus, transfer) for records in seen.records for transfer in records.bad]
     if bad:
-        problems.append("%d records in the logs are not authentic under any session key" % bad)
+        named = ", ".join("%08X at %.6f on %s" % (item.identifier, item.start_us / 1e6, bus) for bus, item in bad[:3])
+        problems.append("%d records in the logs are not authentic under any session key: %s" % (len(bad), named))
     if not in_log:
         problems.append("no record in the logs")
     evidence = (

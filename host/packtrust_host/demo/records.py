@@ -110,15 +110,39 @@ class KeyRing:
             yield direction, self._materials[iv_base][:-IV_BASE_LENGTH], iv_base, sender
 
 
+def _record_of(transfer: Transfer) -> tuple[int, bytes] | None:
+    """(full ID, record) of a sealed transfer; None for what is none, or broke off before its end."""
+    if transfer.kind == RECORD:
+        return transfer.identifier, transfer.payload
+    if transfer.kind == ISOTP and transfer.identifier & ENCRYPTED and transfer.whole:
+        return int.from_bytes(transfer.payload[:4], "big"), transfer.payload[4:]
+    return None
+
+
+def _plain(full_id: int, plaintext: bytes) -> bytes:
+    """The message, without its citation; a broadcast has none."""
+    cited = node_of(full_id) and DEFAULT_POLICY.needs_citation(base_of(full_id))
+    return plaintext[CITATION_LENGTH:] if cited else plaintext
+
+
+def _learn_groups(log: BusLog, ring: KeyRing) -> None:
+    """Read the group keys first: a broadcast has a higher priority than the record that brings its key."""
+    for transfer in log.of_base(GROUP_KEY):
+        record = transfer.payload
+        found = ring.open(transfer.identifier, record) if len(record) >= OVERHEAD else None
+        if found is not None:
+            ring.learn_group(iv_base_of(record), _plain(transfer.identifier, found[0])[4:])
+
+
 def open_all(log: BusLog, ring: KeyRing) -> Records:
     """Open every record of a bus."""
+    _learn_groups(log, ring)
     records = Records(log.name)
     for transfer in log.transfers:
-        full_id, record = transfer.identifier, transfer.payload
-        if transfer.kind == ISOTP and transfer.identifier & ENCRYPTED:
-            full_id, record = int.from_bytes(record[:4], "big"), record[4:]
-        elif transfer.kind != RECORD:
+        sealed = _record_of(transfer)
+        if sealed is None:
             continue
+        full_id, record = sealed
         if len(record) < OVERHEAD:
             records.short.append(transfer)
             continue
@@ -127,21 +151,16 @@ def open_all(log: BusLog, ring: KeyRing) -> Records:
             (records.forged if ring.knows(iv_base_of(record)) else records.unknown).append(transfer)
             continue
         plaintext, direction = found
-        base = base_of(full_id)
-        if node_of(full_id) and DEFAULT_POLICY.needs_citation(base):  # a broadcast has none
-            plaintext = plaintext[CITATION_LENGTH:]
-        if base == GROUP_KEY:
-            ring.learn_group(iv_base_of(record), plaintext[4:])
         records.opened.append(
             Opened(
                 log.name,
-                base,
+                base_of(full_id),
                 node_of(clear_of(full_id)),
                 direction,
                 int(counter_of(record)),
                 transfer.start_us,
                 transfer.end_us,
-                plaintext,
+                _plain(full_id, plaintext),
             )
         )
     return records

@@ -58,6 +58,20 @@ def test_nothing_is_broadcast_while_nobody_could_open_it():
     assert beats(bench) == []
 
 
+def test_a_key_that_was_just_drawn_is_given_before_it_is_used():
+    bench, _ = keyed_bench(2)
+    pack = bench.nodes["pack"]
+    bench.log.clear()
+    bench.only = is_broadcast
+    pack.broadcast._draw(bench.now_ms)
+    pack.broadcast.send()
+    assert beats(bench) == []
+    bench.until(lambda: pack.broadcast.members == 2, 1000)
+    bench.run(1000)
+    opened = [module._group.beat for module in modules_of(bench)]
+    assert opened == [pack.broadcast._group.beat] * 2 and len(beats(bench)) >= 4
+
+
 def test_the_key_changes_when_a_member_falls_silent():
     bench, _ = keyed_bench(3)
     pack = bench.nodes["pack"]
@@ -136,6 +150,7 @@ def test_no_iv_is_used_twice():
         bench.until(lambda: pack.broadcast.members == 1, 6000)
         bench.boot("module1")
         bench.until(lambda: pack.broadcast.members == 2, 5000)
+    bench.run(400)
     ivs = set()
     bases = set()
     heard = beats(bench)

@@ -5,11 +5,14 @@ import random
 import pytest
 
 from packtrust.arbitration import ENCRYPTED, TOGGLE, compose
+from packtrust.channel import CITATION_LENGTH
 from packtrust.frame import Frame
+from packtrust.group import GroupSender
 from packtrust.isotp import IsoTpLink
 from packtrust.messages import by_name, encode
 from packtrust.record import RecordCipher
 from packtrust.segmentation import Segmenter
+from packtrust.workspace import Workspace
 from packtrust_host.demo import measure
 from packtrust_host.demo.buslog import (
     ISOTP,
@@ -181,6 +184,26 @@ def test_isotp_that_breaks_off_is_kept_for_the_search():
     log = wire.log()
     assert log.transfers[0].payload == bytes(range(6))
     assert log.fragments[0].problem == "the log ended before it"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_sealed_transfer_is_a_record_unless_it_breaks_off(whole):
+    wire = Wire()
+    there = IsoTpLink(compose(0x431, PACK_NODE) | ENCRYPTED, compose(0x432, PACK_NODE) | ENCRYPTED)
+    back = IsoTpLink(compose(0x432, PACK_NODE) | ENCRYPTED, compose(0x431, PACK_NODE) | ENCRYPTED)
+    canonical_id = compose(0x416, PACK_NODE)
+    there.send(canonical_id.to_bytes(4, "big") + wire.ciphers[0].seal(canonical_id, 1, bytes(60)), 0)
+    frames = there.outgoing()
+    while frames:
+        for frame in frames:
+            wire.put(frame)
+            back.feed(frame, 0)
+        for frame in back.outgoing() if whole else []:
+            there.feed(frame, 0)
+        frames = there.outgoing()
+    records = wire.records()
+    assert wire.log().transfers[0].whole == whole
+    assert (len(records.opened), records.bad) == (int(whole), [])
 
 
 # -- records -----------------------------------------------------------------------------------------------------------
@@ -477,6 +500,23 @@ def test_percentile_is_the_nearest_rank():
     assert measure.percentile([7.0], 99) == 7
     assert measure.percentile([], 99) is None
     assert measure.figures([]) == {"count": 0, "p50_ms": None, "p99_ms": None, "max_ms": None}
+
+
+def test_a_broadcast_on_the_bus_before_the_record_that_brings_its_key_is_opened():
+    wire = Wire()
+    secret = bytes(range(32))
+    sender = GroupSender(Workspace(), secret, APP)
+    for frame in sender.seal(compose(0x517, 0), b"\x02"):
+        wire.put(frame)
+    assert len(wire.records().bad) == 1
+    identifier = compose(by_name("GROUP_KEY").base, 3) | ENCRYPTED
+    plaintext = bytes(CITATION_LENGTH) + bytes(4) + secret  # cited, then beat 0
+    record = wire.ciphers[0].seal(identifier, 1, plaintext)
+    for frame in wire.segmenters[0].split(identifier, record):
+        wire.put(frame)
+    records = wire.records()
+    assert [item.base for item in records.opened] == [0x517, 0x51B] and records.bad == []
+    assert records.opened[0].data == b"\x02"
 
 
 def test_records_of_kind_are_found():
