@@ -96,8 +96,14 @@ class Endpoint:
         except Refusal as refusal:
             self.refuse(message, refusal.args[0])
             return
-        if kind:
-            self._node.reply(provision.frame_message(kind, message.target, message.sequence, body))
+        if not kind:
+            return
+        message.body = b""
+        if isinstance(body, bytearray):
+            payload = provision.address(body, kind, message.target, message.sequence)
+        else:
+            payload = provision.frame_message(kind, message.target, message.sequence, body)
+        self._node.reply(payload)
 
     def refuse(self, message: provision.Message, reason: int) -> None:
         """Answer REFUSED and count it."""
@@ -114,8 +120,8 @@ class Endpoint:
             )
         )
 
-    def _answer(self, message: provision.Message) -> "tuple[int, bytes]":
-        """(kind, body) of the answer, kind 0 for none. Raises Refusal."""
+    def _answer(self, message: provision.Message) -> "tuple[int, bytes | bytearray]":
+        """(kind, body) of the answer, kind 0 for none; a bytearray has room for its head. Raises Refusal."""
         if self._node.identity is None:
             raise Refusal(self._node.without_identity)
         kind = message.kind
@@ -437,16 +443,13 @@ class Endpoint:
                 raise Refusal(provision.REFUSED_KEYS)
         return self._owner_key
 
-    def _on_prove(self, nonce: bytes) -> bytes:
+    def _on_prove(self, nonce: bytes) -> bytearray:
         if len(nonce) != provision.NONCE_LENGTH:
             raise Refusal(provision.REFUSED_UNKNOWN)
         node = self._node
-        key = self.owner_key()
-        entries = []
-        for relation in node.relations.values():
-            entries.append((relation.tag, relation.epoch, relation.peer_fingerprint))
-        body = node.identity.fingerprint + provision.encode_entries(provision.PROOF_ENTRY, entries)
-        return provision.with_mac(key, provision.PROOF, body, nonce)
+        relations = node.relations
+        entries = ((relation.tag, relation.epoch, relation.peer_fingerprint) for relation in relations.values())
+        return provision.proof(node.identity.fingerprint, nonce, len(relations), entries, self.owner_key())
 
     def _on_status(self, body: bytes) -> bytes:
         before = ondemand.mark()

@@ -7,7 +7,10 @@ from packtrust_node.slots import BARE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from packtrust_node.pack import PackNode
+    from packtrust_node.slots import Slot
 
 # Flags of MODULES, beside provision.FLAG_KEYED.
 FLAG_LIVE = const(4)
@@ -15,8 +18,8 @@ FLAG_LIVE = const(4)
 _NEVER = const(0xFFFFFFFF)
 
 
-def answer(pack: "PackNode", kind: int, body: bytes) -> "tuple[int, bytes]":
-    """(kind, body) of the answer to LIST or ATTEST. Raises Refusal."""
+def answer(pack: "PackNode", kind: int, body: bytes) -> "tuple[int, bytes | bytearray]":
+    """(kind, body) of the answer to LIST or ATTEST, as Endpoint. Raises Refusal."""
     if kind == provision.LIST:
         entries = []
         for number in sorted(pack.slots):
@@ -31,23 +34,18 @@ def answer(pack: "PackNode", kind: int, body: bytes) -> "tuple[int, bytes]":
     raise Refusal(provision.REFUSED_UNKNOWN)
 
 
-def _attest(pack: "PackNode", nonce: bytes) -> bytes:
+def _attest(pack: "PackNode", nonce: bytes) -> bytearray:
     """What the pack knows of its modules, for the owner, and under the LCT half for who holds that."""
-    key = pack.endpoint.owner_key()
-    now_ms = pack.env.now_ms()
-    entries = []
-    for slot in pack.keyed_slots():
-        age_ms = slot.age_ms(now_ms)
-        entries.append(
-            (
-                slot.number,
-                slot.unique_id,
-                slot.peer_fingerprint,
-                slot.tag,
-                slot.epoch,
-                _NEVER if age_ms < 0 else min(age_ms, _NEVER - 1),
-            )
-        )
-    raw = provision.statement(pack.identity.fingerprint, nonce, entries)
     app = pack.app.relation
-    return provision.attestation_body(raw, key, b"" if app is None else app.lct_half, nonce)
+    lct_half = b"" if app is None else app.lct_half
+    slots = list(pack.keyed_slots())
+    key = pack.endpoint.owner_key()
+    return provision.attestation(pack.identity.fingerprint, nonce, len(slots), _entries(pack, slots), key, lct_half)
+
+
+def _entries(pack: "PackNode", slots: "list[Slot]") -> "Iterator[tuple[int | bytes, ...]]":
+    now_ms = pack.env.now_ms()
+    for slot in slots:
+        age_ms = slot.age_ms(now_ms)
+        seen_ms = _NEVER if age_ms < 0 else min(age_ms, _NEVER - 1)
+        yield slot.number, slot.unique_id, slot.peer_fingerprint, slot.tag, slot.epoch, seen_ms

@@ -40,7 +40,7 @@ class Mailbox:
         self._link = IsoTpLink(tx_id, rx_id, receive_max, False, BURST)
         self._send_frame = send_frame
         self._room = room
-        self._waiting = []  # type: list[bytes]
+        self._waiting = []  # type: list[Buffer]
 
     @property
     def dropped(self) -> "dict[str, int]":
@@ -53,11 +53,13 @@ class Mailbox:
         return not self._waiting and self._link.is_idle
 
     def send(self, payload: "Buffer", now_ms: int) -> None:
-        """Queue a message; the oldest of eight waiting ones is given up for it."""
+        """Queue a message, which is kept as IsoTpLink.send keeps it; the oldest of eight waiting ones is given up for
+        it.
+        """
         if len(self._waiting) >= _WAITING_MAX:
             self._waiting.pop(0)
             self.overflowed += 1
-        self._waiting.append(bytes(payload))
+        self._waiting.append(payload)
         self._flush(now_ms)
 
     def feed(self, frame: "FrameLike", now_ms: int) -> "bytes | None":

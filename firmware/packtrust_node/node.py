@@ -214,7 +214,7 @@ class Node:
         """How many group keys were drawn since boot, and the present one; secret."""
         return 0, b""
 
-    def extra(self, kind: int, body: bytes) -> "tuple[int, bytes]":
+    def extra(self, kind: int, body: bytes) -> "tuple[int, bytes | bytearray]":
         """(kind, body) of the answer to a message only one kind of node knows. Raises Refusal."""
         from packtrust_node.endpoint import Refusal
 

@@ -278,7 +278,7 @@ class PackNode(Node):
         """As Node.group_key."""
         return self.broadcast.rekeyed, self.broadcast.secret
 
-    def extra(self, kind: int, body: bytes) -> "tuple[int, bytes]":
+    def extra(self, kind: int, body: bytes) -> "tuple[int, bytes | bytearray]":
         """LIST and ATTEST."""
         before = ondemand.mark()
         try:

@@ -48,9 +48,9 @@ class IsoTpLink:
         self._burst = burst
         self._tx_dl = 64 if fd else 8
         self._frames = []  # type: list[Frame]
-        self._waiting = []  # type: list[bytes]
+        self._waiting = []  # type: list[Buffer]
         # transmit
-        self._payload = b""
+        self._payload = b""  # type: Buffer
         self._at = 0
         self._sequence = 0
         self._block_left = -1  # frames until the next flow control; -1: no limit
@@ -103,10 +103,12 @@ class IsoTpLink:
         return frames
 
     def send(self, payload: "Buffer", now_ms: int) -> None:
-        """Queue a payload of 1..4095 bytes. Raises ValueError for another length."""
+        """Queue a payload of 1..4095 bytes, which is the link's until it is sent: a small board has no room for a copy.
+        Raises ValueError for another length.
+        """
         if not 1 <= len(payload) <= PAYLOAD_MAX:
             raise ValueError("ISO-TP carries 1..4095 bytes, not %d" % len(payload))
-        self._waiting.append(bytes(payload))
+        self._waiting.append(payload)
         self._start(now_ms)
 
     def _start(self, now_ms: int) -> None:

@@ -1,6 +1,6 @@
 """Messages between app and device: framing, types, proofs (docs/wire.md, section 7). Both ends use this one table."""
 
-from struct import pack, unpack_from
+from struct import pack, pack_into, unpack_from
 
 from packtrust._compat import const
 from packtrust.crypto import compare_digest, hkdf_expand, hkdf_extract, hmac_sha256, x25519
@@ -8,6 +8,8 @@ from packtrust.record import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from packtrust._typing import Buffer
 
 IDENTIFY = const(0x01)
@@ -77,6 +79,12 @@ def frame_message(kind: int, target: int, sequence: int, body: "Buffer" = b"") -
     return bytes((VERSION, kind, target, sequence)) + bytes(body)
 
 
+def address(message: bytearray, kind: int, target: int, sequence: int) -> bytearray:
+    """The same message, its first HEAD bytes written: of the long ones there is one copy in a small board's heap."""
+    pack_into("BBBB", message, 0, VERSION, kind, target, sequence)
+    return message
+
+
 class Message:
     """A parsed message: `kind`, `target` (node byte of the device), `sequence`, `body`."""
 
@@ -102,6 +110,18 @@ def parse(payload: "Buffer") -> "Message | None":
 def with_mac(key: "Buffer", kind: int, body: bytes, nonce: bytes = b"") -> bytes:
     """`body || MAC(key, kind || nonce || body)`."""
     return body + hmac_sha256(key, bytes((kind,)), nonce, body)
+
+
+def proof(
+    fingerprint: bytes, nonce: bytes, count: int, entries: "Iterable[tuple[int | bytes, ...]]", key: "Buffer"
+) -> bytearray:
+    """PROOF for `address`: `count` PROOF_ENTRYs of the node with this fingerprint, MACed."""
+    out = bytearray(HEAD + len(fingerprint) + 1 + count * _SIZES[PROOF_ENTRY] + MAC_LENGTH)
+    begin = HEAD + len(fingerprint)
+    out[HEAD:begin] = fingerprint
+    end = _put_entries(out, begin, PROOF_ENTRY, entries)
+    out[end:] = hmac_sha256(key, bytes((PROOF,)), nonce, memoryview(out)[HEAD:end])
+    return out
 
 
 def check_mac(key: "Buffer", kind: int, body: "Buffer", nonce: bytes = b"") -> "bytes | None":
@@ -217,16 +237,28 @@ def parse_identity(body: "Buffer") -> "Identity | None":
 PROOF_ENTRY = ">8sI32s"  # lct_tag, epoch, peer fingerprint
 MODULE_ENTRY = ">BIB"  # node, unique id, flags
 ATTEST_ENTRY = ">BI32s8sII"  # node, unique id, fingerprint, lct_tag, epoch, seen ms ago
+_STATEMENT_LENGTH = const(49)  # of a statement before its entries: version, fingerprint, nonce
 
 _SIZES = {PROOF_ENTRY: 44, MODULE_ENTRY: 6, ATTEST_ENTRY: 53}
 
 
 def encode_entries(layout: str, entries: "list[tuple[int | bytes, ...]]") -> bytes:
     """`count (u8)` and the entries."""
-    out = bytearray((len(entries),))
-    for entry in entries:
-        out.extend(pack(layout, *entry))
+    out = bytearray(1 + len(entries) * _SIZES[layout])
+    _put_entries(out, 0, layout, entries)
     return bytes(out)
+
+
+def _put_entries(out: bytearray, at: int, layout: str, entries: "Iterable[tuple[int | bytes, ...]]") -> int:
+    """Write `count (u8)` and the entries into `out` from `at` on; where they end."""
+    count = 0
+    end = at + 1
+    for entry in entries:
+        pack_into(layout, out, end, *entry)
+        end += _SIZES[layout]
+        count += 1
+    out[at] = count
+    return end
 
 
 def parse_entries(layout: str, body: "Buffer", at: int = 0) -> "list[tuple[int | bytes, ...]] | None":
@@ -235,11 +267,6 @@ def parse_entries(layout: str, body: "Buffer", at: int = 0) -> "list[tuple[int |
     if at >= len(body) or len(body) != at + 1 + body[at] * size:
         return None
     return [unpack_from(layout, body, at + 1 + index * size) for index in range(body[at])]
-
-
-def statement(fingerprint: bytes, nonce: bytes, entries: "list[tuple[int | bytes, ...]]") -> bytes:
-    """What a pack attests of its modules."""
-    return bytes((VERSION,)) + fingerprint + nonce + encode_entries(ATTEST_ENTRY, entries)
 
 
 class Attestation:
@@ -262,11 +289,24 @@ class Attestation:
         self.mac_lct = mac_lct
 
 
-def attestation_body(raw: bytes, key: "Buffer", lct_half: "Buffer", nonce: bytes) -> bytes:
-    """Body of ATTESTATION."""
-    mac_owner = hmac_sha256(key, bytes((ATTESTATION,)), nonce, raw)
-    mac_lct = hmac_sha256(attest_key(lct_half), raw) if lct_half else bytes(MAC_LENGTH)
-    return pack(">H", len(raw)) + raw + mac_owner + mac_lct
+def attestation(
+    fingerprint: bytes,
+    nonce: bytes,
+    count: int,
+    entries: "Iterable[tuple[int | bytes, ...]]",
+    key: "Buffer",
+    lct_half: "Buffer",
+) -> bytearray:
+    """ATTESTATION for `address`: what a pack says of its modules, in `count` ATTEST_ENTRYs, and its two MACs."""
+    out = bytearray(HEAD + 2 + _STATEMENT_LENGTH + 1 + count * _SIZES[ATTEST_ENTRY] + 2 * MAC_LENGTH)
+    begin = HEAD + 2
+    pack_into(">HB32s16s", out, HEAD, len(out) - begin - 2 * MAC_LENGTH, VERSION, fingerprint, nonce)
+    end = _put_entries(out, begin + _STATEMENT_LENGTH, ATTEST_ENTRY, entries)
+    raw = memoryview(out)[begin:end]
+    out[end : end + MAC_LENGTH] = hmac_sha256(key, bytes((ATTESTATION,)), nonce, raw)
+    if lct_half:
+        out[end + MAC_LENGTH :] = hmac_sha256(attest_key(lct_half), raw)
+    return out
 
 
 def parse_attestation(body: "Buffer", key: "Buffer", nonce: bytes) -> "Attestation | None":
@@ -274,13 +314,13 @@ def parse_attestation(body: "Buffer", key: "Buffer", nonce: bytes) -> "Attestati
     if len(body) < 2:
         return None
     size = body[0] << 8 | body[1]
-    if len(body) != 2 + size + 2 * MAC_LENGTH or size < 50:
+    if len(body) != 2 + size + 2 * MAC_LENGTH or size <= _STATEMENT_LENGTH:
         return None
     raw = bytes(body[2 : 2 + size])
     mac_owner = bytes(body[2 + size : 2 + size + MAC_LENGTH])
     if not compare_digest(mac_owner, hmac_sha256(key, bytes((ATTESTATION,)), nonce, raw)):
         return None
-    entries = parse_entries(ATTEST_ENTRY, raw, 49)
+    entries = parse_entries(ATTEST_ENTRY, raw, _STATEMENT_LENGTH)
     if raw[0] != VERSION or raw[33:49] != nonce or entries is None:
         return None
     return Attestation(raw, raw[1:33], raw[33:49], entries, mac_owner, bytes(body[2 + size + MAC_LENGTH :]))

@@ -114,7 +114,8 @@ def build() -> dict:
     rotated = rotate(root, dh_static, relationship)
     entry = (tag, 2, report.MADE_HERE, 4711, 1 << 20, 90, 86400, sha256(bytes.fromhex(rotated["salt"])))
     reported = report.encode(owner_key, nonce, device_fp, 4, 1, 3, 0, [entry])
-    statement = provision.statement(device_fp, nonce, [(5, 0xBA77BABE, fingerprint(x25519_public(peer)), tag, 1, 40)])
+    attested = [(5, 0xBA77BABE, fingerprint(x25519_public(peer)), tag, 1, 40)]
+    attestation = bytes(provision.attestation(device_fp, nonce, 1, attested, owner_key, lct_half)[provision.HEAD :])
     return {
         "source": "made by tests/vectors/generate_wire.py from fixed inputs; rebuilt from docs/wire.md with the "
         "`cryptography` library alone by tests/vectors/test_wire_document.py",
@@ -164,7 +165,7 @@ def build() -> dict:
         "group": {"secret": group_secret.hex(), "beat": 65535, "id": "%08X" % (0x517 << 18),
                   "key_id": group.key_id.to_bytes(4, "little").hex(), "data": ["03", "11"], "broadcasts": broadcasts},
         "proofs": {"owner_key": owner_key.hex(),
-                   "attestation": provision.attestation_body(statement, owner_key, lct_half, nonce).hex(),
+                   "attestation": attestation.hex(),
                    "attest_unique_id": 0xBA77BABE, "attest_seen_ms": 40},
         "rotation": rotated,
         "report": {"boot_counter": 4, "package_counter": 1, "relationships": 3, "records": 4711, "age_s": 90,

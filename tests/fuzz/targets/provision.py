@@ -2,6 +2,7 @@
 
 from fuzz.source import Source, counted
 from packtrust import provision
+from packtrust.crypto import hmac_sha256
 
 COVERS = tuple(
     [
@@ -26,12 +27,14 @@ def seeds():
         yield provision.with_mac(_KEY, kind, provision.epoch_body(bytes(8), 9, bytes(32)), _NONCE)
     entries = [(1, 0xBA770001, bytes(32), bytes(8), 1, 20), (2, 0xBA770002, bytes(32), bytes(8), 2, 21)]
     yield provision.encode_entries(provision.MODULE_ENTRY, [(1, 2, 3), (4, 5, 6)])
-    raw = provision.statement(bytes(range(32)), _NONCE, entries)
-    yield provision.attestation_body(raw, _KEY, _KEY, _NONCE)
-    yield provision.attestation_body(raw, bytes(32), _KEY, _NONCE)
+    body = provision.attestation(bytes(range(32)), _NONCE, 2, entries, _KEY, _KEY)[provision.HEAD :]
+    yield bytes(body)
+    yield bytes(provision.attestation(bytes(range(32)), _NONCE, 2, entries, bytes(32), _KEY)[provision.HEAD :])
+    raw = bytes(body[2 : -2 * provision.MAC_LENGTH])
     # Well MACed, and wrong inside: by an owner's own program that errs.
     for wrong in (b"\x09" + raw[1:], raw[:33] + bytes(16) + raw[49:], raw[:49] + b"\x05" + raw[50:]):
-        yield provision.attestation_body(wrong, _KEY, b"", _NONCE)
+        macs = hmac_sha256(_KEY, bytes((provision.ATTESTATION,)), _NONCE, wrong) + bytes(provision.MAC_LENGTH)
+        yield len(wrong).to_bytes(2, "big") + wrong + macs
     yield provision.frame_message(provision.LIST, 0x40, 1, counted(b"body"))
 
 

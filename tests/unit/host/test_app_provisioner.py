@@ -465,14 +465,14 @@ def test_attestation(ready):
 
 
 def test_forged_attestation_is_refused(ready, monkeypatch):
-    real = provision.attestation_body
+    real = provision.attestation
 
-    def forge(raw, key, half, nonce):
-        body = bytearray(real(raw, key, half, nonce))
-        body[60] ^= 1
-        return bytes(body)
+    def forge(*said):
+        message = real(*said)
+        message[provision.HEAD + 60] ^= 1
+        return message
 
-    monkeypatch.setattr(provision, "attestation_body", forge)
+    monkeypatch.setattr(provision, "attestation", forge)
     with pytest.raises(ProofFailed, match="not authentic"):
         ready.run(ready.provisioner().attest(ready.survey.pack))
 
