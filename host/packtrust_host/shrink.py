@@ -49,7 +49,8 @@ PROTOCOLS = frozenset(
     )
 )
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SHORT = re.compile(r"_[0-9a-f]{1,3}")
+# What is renamed is first called _g and a number if a module has it at its top, _m and a number if an object has it.
+_SHORT = re.compile(r"_[gm][0-9a-f]{1,3}")
 _MAX_ROUNDS = 12
 _NEAR = ("len", "int", "min", "max", "isinstance", "bytes", "memoryview", "getattr", "bool", "list", "bytearray")
 _ARGUMENTS = 20  # of a function that get short names
@@ -769,7 +770,7 @@ def _merge(modules: Mapping[str, _Module], order: list[str], name: str) -> dict[
     new: dict[str, dict[str, str]] = {}
     aliases: dict[str, dict[str, tuple[str, str]]] = {}
     shared: dict[str, str] = {}
-    number = _ARGUMENTS  # the first ones are for arguments, which must not hide anything
+    number = 0
     for member in order:
         own: dict[str, str] = {}
         alias_of: dict[str, tuple[str, str]] = {}
@@ -804,7 +805,7 @@ def _merge(modules: Mapping[str, _Module], order: list[str], name: str) -> dict[
                 shared[item] = imported[item]
                 own[item] = item
             else:
-                own[item] = "_%x" % number
+                own[item] = "_g%x" % number
                 number += 1
         new[member] = own
         aliases[member] = alias_of
@@ -958,13 +959,16 @@ def _module_aliases(module: _Module, outside: Iterable[str]) -> dict[str, str]:
     return {local: name for local, name in found.items() if local not in twice}
 
 
-def _imported(module: _Module) -> dict[str, str]:
-    """What the interpreter calls that which a module's imports at its top bring in, by the module's own names."""
+def _imported(module: _Module) -> dict[str, tuple[str, str]]:
+    """(module, "" for a whole one; what the interpreter calls it) of all that a module's imports at its top bring in,
+    by the module's own names.
+    """
     found = {}
     for statement in _top(module.tree):
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            source = statement.module or "" if isinstance(statement, ast.ImportFrom) else ""
             for alias in statement.names:
-                found[(alias.asname or alias.name).split(".")[0]] = alias.name
+                found[(alias.asname or alias.name).split(".")[0]] = (source, alias.name)
     return found
 
 
@@ -979,7 +983,8 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
     for name, module in modules.items():
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Attribute):
-                if not (isinstance(node.value, ast.Name) and node.value.id in aliases[name]):
+                # What begins with an underscore no other module asks for.
+                if not (isinstance(node.value, ast.Name) and node.value.id in aliases[name]) and node.attr[0] != "_":
                     asked.add(node.attr)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
                 asked.update(_WORD.findall(node.value))
@@ -990,20 +995,20 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
         for node in ast.walk(modules[name].tree):
             if isinstance(node, ast.ImportFrom) and node.module in own:
                 linked |= {outside[name], node.module}
-    number = _ARGUMENTS
+    number = 0
     for other, new in outside.items():
         module = modules[other]
         brought = _imported(module)
-        taken = set(brought.values())
+        taken = {real for _, real in brought.values()}
         names: dict[str, str] = {}
         if new not in linked:
-            number, counted = _ARGUMENTS, number
+            number, counted = 0, number
         for text in sorted({name for statement in module.tree.body for name in _targets(statement)}):
             if text in brought or text in asked or text.startswith("__"):
                 continue
-            while "_%x" % number in taken:
+            while "_g%x" % number in taken:
                 number += 1
-            names[text] = "_%x" % number
+            names[text] = "_g%x" % number
             number += 1
         if new not in linked:
             number = counted
@@ -1012,10 +1017,11 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
         mine: dict[str, str] = {}
         if name in outside:
             mine = dict(short[outside[name]])
-            for local, real in _imported(module).items():
-                source = real if real in own else ""
-                if local != real and (source or real.startswith("_")):
+            for local, (source, real) in _imported(module).items():
+                if real in own or source == whole:
                     mine[local] = real
+                elif source in own:
+                    mine[local] = short[source].get(real, real)
         _rename_imports(module, short, mine, own | {whole})
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases[name]:
@@ -1172,7 +1178,8 @@ def _rename_members(modules: Mapping[str, _Module], outside: Iterable[str], keep
     """
     fixed = _strings(modules.values()) | _BUILTIN | set(keep)
     for other in outside:
-        fixed.update(name for statement in modules[other].tree.body for name in _targets(statement))
+        for statement in modules[other].tree.body:
+            fixed.update(name for name in _targets(statement) if name[0] != "_")
     defined: set[str] = set()
     for module in modules.values():
         defined.update(_defined(module.tree))
@@ -1193,9 +1200,9 @@ def _rename_members(modules: Mapping[str, _Module], outside: Iterable[str], keep
     short: dict[str, str] = {}
     for text in sorted(where, key=lambda item: (-len(where[item]), item)):
         number = 0
-        while any("_%x" % number in taken[family] for family in where[text]):
+        while any("_m%x" % number in taken[family] for family in where[text]):
             number += 1
-        short[text] = "_%x" % number
+        short[text] = "_m%x" % number
         for family in where[text]:
             taken[family].add(short[text])
     for module in modules.values():
@@ -1247,7 +1254,7 @@ def _shorten(module: _Module, function: ast.FunctionDef, keywords: set[str]) -> 
             continue
         if index >= _ARGUMENTS:
             break
-        new[text] = "_%x" % index
+        new[text] = "_m%x" % index
         module.edits.append(
             (argument.lineno, argument.col_offset, argument.lineno, argument.col_offset + len(text), new[text])
         )
@@ -1329,32 +1336,88 @@ def _near(bodies: Iterable[str]) -> str:
     return "; ".join("%s = %s" % (item, item) for item in _NEAR if item in used)
 
 
+class _Spelled:
+    """What the program calls things, by where a name is looked up.
+
+    bare, dotted   in a scope, or as an attribute;  quoted   words in strings: perhaps as either
+    in_classes     names that a class body looks up: in what the class has, before the module
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.bare: set[str] = set()
+        self.dotted: set[str] = set()
+        self.quoted: set[str] = set()
+        self.in_classes: set[str] = set()
+        for text in texts:
+            tree = ast.parse(text)
+            of_classes = {item for item, _ in _members(tree) if not isinstance(item, ast.Attribute)}
+            self.dotted.update(name for _, name in _members(tree))
+            self.dotted.update(node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg)
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef):
+                    for statement in node.body:
+                        self.in_classes.update(_looked_up(statement))
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    self.quoted.update(_WORD.findall(node.value))
+                elif node not in of_classes:
+                    self.bare.update(_named(node))
+
+
+def _looked_up(statement: ast.AST) -> Iterator[str]:
+    """Names that a statement looks up when it is run, and not later in a function that it makes."""
+    queue = [statement]
+    while queue:
+        item = queue.pop()
+        if isinstance(item, ast.Name):
+            yield item.id
+        elif isinstance(item, ast.FunctionDef):
+            queue += [*item.decorator_list, *item.args.defaults, *(node for node in item.args.kw_defaults if node)]
+        elif not isinstance(item, ast.Lambda):
+            queue += ast.iter_child_nodes(item)
+
+
+def _named(node: ast.AST) -> Iterator[str]:
+    """The names in a node, attributes aside."""
+    if isinstance(node, ast.Name):
+        yield node.id
+    elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        yield node.name
+    elif isinstance(node, ast.arg):
+        yield node.arg
+    elif isinstance(node, ast.alias):
+        yield from node.name.split(".")
+        if node.asname:
+            yield node.asname
+    elif isinstance(node, ast.ImportFrom) and node.module:
+        yield from node.module.split(".")
+    elif isinstance(node, ast.Global):
+        yield from node.names
+    elif isinstance(node, ast.ExceptHandler) and node.name:
+        yield node.name
+
+
 def _stock(texts: Mapping[str, str]) -> dict[str, str]:
-    """The short names become ones that the interpreter has anyway, which nothing else in the program is called."""
-    tokens = {path: list(tokenize.generate_tokens(io.StringIO(text).readline)) for path, text in texts.items()}
-    used: set[str] = set(_BUILTIN)
-    counts: Counter[str] = Counter()
-    for items in tokens.values():
-        for item in items:
-            if item.type == tokenize.NAME:
-                used.add(item.string)
-                counts[item.string] += 1
-            elif item.type == tokenize.STRING:
-                used.update(_WORD.findall(item.string))
-    quoted = set()
-    for items in tokens.values():
-        for item in items:
-            if item.type == tokenize.STRING:
-                quoted.update(_WORD.findall(item.string))
-    free = iter(name for name in NAMES if name not in used)
-    short = sorted(
-        (name for name in counts if _SHORT.fullmatch(name) and name not in quoted), key=lambda n: (len(n), n)
-    )
-    new = dict(zip(short, free, strict=False))
+    """The short names become ones that the interpreter has anyway: one word for something at the top of modules and,
+    as what is looked up in a scope and what in an object never meet, for something of objects.
+    """
+    spelled = _Spelled(texts.values())
+    words = [name for name in NAMES if name not in spelled.quoted]
+    bare = spelled.bare | spelled.quoted
+    dotted = spelled.dotted | spelled.quoted | _BUILTIN
+    short = sorted((name for name in bare | dotted if _SHORT.fullmatch(name)), key=lambda name: (len(name), name))
+    # In both places at once: what a function calls its arguments must hide nothing, nor must what a class has.
+    both = {"_m%x" % index for index in range(_ARGUMENTS)} | (spelled.in_classes & set(short))
+    new: dict[str, str] = {}
+    free = iter([word for word in words if word not in bare and word not in dotted])
+    new.update(zip([name for name in short if name in both], free, strict=False))
+    taken = set(new.values())
+    for kind, others in (("_g", bare), ("_m", dotted)):
+        free = iter([word for word in words if word not in others and word not in taken])
+        new.update(zip([name for name in short if name.startswith(kind) and name not in both], free, strict=False))
     done = {}
-    for path, items in tokens.items():
-        lines = texts[path].split("\n")
-        for item in reversed(items):
+    for path, text in texts.items():
+        lines = text.split("\n")
+        for item in reversed(list(tokenize.generate_tokens(io.StringIO(text).readline))):
             if item.type == tokenize.NAME and item.string in new:
                 row, column = item.start[0] - 1, item.start[1]
                 lines[row] = lines[row][:column] + new[item.string] + lines[row][item.end[1] :]
