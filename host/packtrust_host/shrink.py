@@ -959,6 +959,33 @@ def _module_aliases(module: _Module, outside: Iterable[str]) -> dict[str, str]:
     return {local: name for local, name in found.items() if local not in twice}
 
 
+def _imported_names(module: _Module) -> set[str]:
+    """What a module calls that which any of its imports bring in."""
+    imports = [node for node in ast.walk(module.tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
+
+
+def _objects(modules: Mapping[str, _Module], outside: Mapping[str, str]) -> set[str]:
+    """Modules that stay by themselves and may be the value of something else than the name of an import: those that
+    are only imported by a name made at run time, and those whose name is used for more than to ask for an attribute.
+    """
+    named: set[str] = set()
+    used: set[str] = set()
+    for module in modules.values():
+        local: dict[str, str] = {}
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Import):
+                local.update({alias.asname or alias.name: alias.name for alias in node.names})
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                named.add(node.module)
+        named.update(local.values())
+        asking = {node.value for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Name) and node.id in local and node not in asking:
+                used.add(local[node.id])
+    return {name for name, new in outside.items() if new in used or new not in named}
+
+
 def _imported(module: _Module) -> dict[str, tuple[str, str]]:
     """(module, "" for a whole one; what the interpreter calls it) of all that a module's imports at its top bring in,
     by the module's own names.
@@ -975,17 +1002,22 @@ def _imported(module: _Module) -> dict[str, tuple[str, str]]:
 def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], whole: str) -> None:
     """Short names for what a module that stays by itself has at its top, and for what it imports from others of ours.
 
-    What is also asked of something that is no such module, or by a string, keeps its name.
+    What may be asked of such a module by what does not name it (`_objects`), or by a string, keeps its name.
     """
     own = set(outside.values())
     aliases = {name: _module_aliases(module, own) for name, module in modules.items()}
+    objects = _objects(modules, outside)
     asked = _strings(modules.values()) | set(_BUILTIN)
+    asked_of_objects: set[str] = set()
     for name, module in modules.items():
+        several = _imported_names(module) - set(aliases[name])
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Attribute):
-                # What begins with an underscore no other module asks for.
-                if not (isinstance(node.value, ast.Name) and node.value.id in aliases[name]) and node.attr[0] != "_":
+                of = node.value.id if isinstance(node.value, ast.Name) else ""
+                if of in several:
                     asked.add(node.attr)
+                elif of not in aliases[name] and node.attr[0] != "_":  # which would be its own business
+                    asked_of_objects.add(node.attr)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
                 asked.update(_WORD.findall(node.value))
     short: dict[str, dict[str, str]] = {}
@@ -1005,6 +1037,8 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
             number, counted = 0, number
         for text in sorted({name for statement in module.tree.body for name in _targets(statement)}):
             if text in brought or text in asked or text.startswith("__"):
+                continue
+            if other in objects and text in asked_of_objects:
                 continue
             while "_g%x" % number in taken:
                 number += 1
@@ -1171,18 +1205,28 @@ def _members(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
                         queue += ast.iter_child_nodes(item)
 
 
-def _rename_members(modules: Mapping[str, _Module], outside: Iterable[str], keep: Iterable[str]) -> None:
+def _asked_of(module: _Module) -> set[str]:
+    """What others may ask of it as an attribute: what it has at its top, imports aside."""
+    top = {text for statement in module.tree.body for text in _targets(statement) if text[0] != "_"}
+    return top - set(_imported(module))
+
+
+def _rename_members(modules: Mapping[str, _Module], outside: Mapping[str, str], keep: Iterable[str]) -> None:
     """Short names for attributes; two that occur in one module, or in modules whose classes are related, differ.
 
-    A module that stays by itself may be used as an object: what it has at its top keeps its name.
+    What a module has at its top that may be used as an object is an attribute too.
     """
     fixed = _strings(modules.values()) | _BUILTIN | set(keep)
-    for other in outside:
-        for statement in modules[other].tree.body:
-            fixed.update(name for name in _targets(statement) if name[0] != "_")
+    objects = _objects(modules, outside)
     defined: set[str] = set()
-    for module in modules.values():
+    for name, module in modules.items():
         defined.update(_defined(module.tree))
+        if name in objects:
+            defined |= _asked_of(module)
+        for node in ast.walk(module.tree):
+            # What is imported by its name is not found as an attribute alone.
+            if isinstance(node, ast.ImportFrom) and node.module in {outside[item] for item in objects}:
+                fixed.update(alias.name for alias in node.names)
         stock: set[str] = set()
         for node in ast.walk(module.tree):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -1192,22 +1236,29 @@ def _rename_members(modules: Mapping[str, _Module], outside: Iterable[str], keep
                 fixed.add(node.attr)
     families = _families(modules, outside)
     where: dict[str, set[str]] = defaultdict(set)
+    at_top: set[str] = set()
     for name, module in modules.items():
         for _, text in _members(module.tree):
             if text in defined and text not in fixed and not text.startswith("__"):
                 where[text].add(families[name])
+    for name in objects:
+        for text in _asked_of(modules[name]) & set(where):
+            where[text].add(families[name])
+            at_top.add(text)
     taken: dict[str, set[str]] = defaultdict(set)
     short: dict[str, str] = {}
     for text in sorted(where, key=lambda item: (-len(where[item]), item)):
-        number = 0
+        number = _ARGUMENTS if text in at_top else 0  # an argument would hide it
         while any("_m%x" % number in taken[family] for family in where[text]):
             number += 1
         short[text] = "_m%x" % number
         for family in where[text]:
             taken[family].add(short[text])
-    for module in modules.values():
+    for name, module in modules.items():
         lines = module.text.split("\n")
-        for node, text in _members(module.tree):
+        top = _asked_of(module) if name in objects else set()
+        meant = [(node, text) for node, text in _global_nodes(module.tree) if text in top]
+        for node, text in [*_members(module.tree), *meant]:
             if text not in short:
                 continue
             new = short[text]
@@ -1406,7 +1457,7 @@ def _stock(texts: Mapping[str, str]) -> dict[str, str]:
     dotted = spelled.dotted | spelled.quoted | _BUILTIN
     short = sorted((name for name in bare | dotted if _SHORT.fullmatch(name)), key=lambda name: (len(name), name))
     # In both places at once: what a function calls its arguments must hide nothing, nor must what a class has.
-    both = {"_m%x" % index for index in range(_ARGUMENTS)} | (spelled.in_classes & set(short))
+    both = {name for name in short if (name.startswith("_m") and name in bare) or name in spelled.in_classes}
     new: dict[str, str] = {}
     free = iter([word for word in words if word not in bare and word not in dotted])
     new.update(zip([name for name in short if name in both], free, strict=False))
