@@ -22,14 +22,13 @@ _VERSION = const(1)
 _HEAD = ">BIIBBBHIII"
 _HEAD_LENGTH = const(26)
 _ROOT_LENGTH = const(32)
-_DIGITS = "0123456789abcdef"
 
 
 def record_name(tag: bytes) -> str:
     """Name of the store's record of the relationship with this `lct_tag`."""
     name = PREFIX
     for byte in tag:
-        name += _DIGITS[byte >> 4] + _DIGITS[byte & 15]
+        name += "%02x" % byte  # a digit taken out of a string is kept for ever: MicroPython interns it
     return name
 
 

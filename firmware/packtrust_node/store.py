@@ -36,7 +36,7 @@ _KEY_FILE = "store.key"
 _ERASING = "store.erasing"
 _KEY_LENGTH = const(32)
 _CHECK_LENGTH = const(8)
-_NAME = "abcdefghijklmnopqrstuvwxyz0123456789-"
+_NAME = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 _TORN = const(-1)
 _FORGED = const(-2)
 
@@ -388,7 +388,8 @@ def _check(key: "bytes | bytearray") -> bytes:
 
 
 def _check_name(name: str) -> None:
-    for letter in name:
+    # Not letter by letter of the text: MicroPython interns each, and keeps it for ever.
+    for letter in name.encode():
         if letter not in _NAME:
             raise ValueError("record names have lower-case letters, digits and '-': not %r" % name)
     if not name:

@@ -467,7 +467,7 @@ _TEXT_MIN = 12  # shorter ones the interpreter shares by itself
 _SAYING = frozenset(("figures", "stats", "statistics", "command", "greet", "_say_figures", "_say_value"))
 
 
-def _texts(modules: Iterable[_Module], name: str) -> str:
+def _texts(modules: Iterable[_Module], name: str, whole_name: str) -> str:
     """Put what is only said in an error, a log or on the console into one text: a short string is interned for ever, a
     long one takes 16 bytes and 4 for its place.
 
@@ -511,7 +511,7 @@ def _texts(modules: Iterable[_Module], name: str) -> str:
         module.apply()
     if not whole:
         return ""
-    return "_TEXT = %r\n\ndef %s(a, b):\n    return _TEXT[a:b]\n" % (whole, name)
+    return "%s = %r\n\ndef %s(a, b):\n    return %s[a:b]\n" % (whole_name, whole, name, whole_name)
 
 
 # -- what nothing uses -------------------------------------------------------------------------------------------------
@@ -1007,7 +1007,7 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
     own = set(outside.values())
     aliases = {name: _module_aliases(module, own) for name, module in modules.items()}
     objects = _objects(modules, outside)
-    asked = _strings(modules.values()) | set(_BUILTIN)
+    asked = _quoted(module.tree for module in modules.values()) | _BUILTIN
     asked_of_objects: set[str] = set()
     for name, module in modules.items():
         several = _imported_names(module) - set(aliases[name])
@@ -1018,8 +1018,6 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
                     asked.add(node.attr)
                 elif of not in aliases[name] and node.attr[0] != "_":  # which would be its own business
                     asked_of_objects.add(node.attr)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
-                asked.update(_WORD.findall(node.value))
     short: dict[str, dict[str, str]] = {}
     # Those that import from each other count on, so that their names do not meet.
     linked = set()
@@ -1367,14 +1365,15 @@ def shrink(
             for statement in modules[member].tree.body:
                 if isinstance(statement, ast.FunctionDef) and _was(files, modules[member], statement) == root:
                     ends.append("%s = %s" % (root, statement.name))
-    said = _texts([modules[member] for member in order], "_t")
+    quoted = _quoted(module.tree for module in modules.values())
+    said = _texts([modules[member] for member in order], "_gffe", "_gfff")
     _rename_members(families_first, outside, roots)
     _rename_arguments(families_first)
     bodies = [modules[member].text for member in order]
     texts = {"%s.py" % name.replace(".", "/"): "\n".join([_near(bodies), said, *bodies, *ends]) + "\n"}
     for other, new in outside.items():
         texts[new + ".py"] = modules[other].text
-    return _stock(texts)
+    return _stock(texts, quoted)
 
 
 def _near(bodies: Iterable[str]) -> str:
@@ -1390,14 +1389,13 @@ def _near(bodies: Iterable[str]) -> str:
 class _Spelled:
     """What the program calls things, by where a name is looked up.
 
-    bare, dotted   in a scope, or as an attribute;  quoted   words in strings: perhaps as either
+    bare, dotted   in a scope, or as an attribute
     in_classes     names that a class body looks up: in what the class has, before the module
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.bare: set[str] = set()
         self.dotted: set[str] = set()
-        self.quoted: set[str] = set()
         self.in_classes: set[str] = set()
         for text in texts:
             tree = ast.parse(text)
@@ -1408,9 +1406,7 @@ class _Spelled:
                 if isinstance(node, ast.ClassDef):
                     for statement in node.body:
                         self.in_classes.update(_looked_up(statement))
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    self.quoted.update(_WORD.findall(node.value))
-                elif node not in of_classes:
+                if node not in of_classes:
                     self.bare.update(_named(node))
 
 
@@ -1447,14 +1443,24 @@ def _named(node: ast.AST) -> Iterator[str]:
         yield node.name
 
 
-def _stock(texts: Mapping[str, str]) -> dict[str, str]:
+def _quoted(trees: Iterable[ast.AST]) -> set[str]:
+    """Words in strings that may be names: not those of sentences."""
+    found: set[str] = set()
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+                found.update(_WORD.findall(node.value))
+    return found
+
+
+def _stock(texts: Mapping[str, str], quoted: set[str]) -> dict[str, str]:
     """The short names become ones that the interpreter has anyway: one word for something at the top of modules and,
     as what is looked up in a scope and what in an object never meet, for something of objects.
     """
     spelled = _Spelled(texts.values())
-    words = [name for name in NAMES if name not in spelled.quoted]
-    bare = spelled.bare | spelled.quoted
-    dotted = spelled.dotted | spelled.quoted | _BUILTIN
+    words = [name for name in NAMES if name not in quoted]
+    bare = spelled.bare | quoted
+    dotted = spelled.dotted | quoted | _BUILTIN
     short = sorted((name for name in bare | dotted if _SHORT.fullmatch(name)), key=lambda name: (len(name), name))
     # In both places at once: what a function calls its arguments must hide nothing, nor must what a class has.
     both = {name for name in short if (name.startswith("_m") and name in bare) or name in spelled.in_classes}
