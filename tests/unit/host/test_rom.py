@@ -1,7 +1,9 @@
 """What a cortex-m4 pack keeps in RAM of its program: what is seldom needed is loaded on demand, names cost nothing."""
 
 import ast
+import builtins
 import dis
+import keyword
 import re
 
 import pytest
@@ -30,9 +32,10 @@ SELDOM = (
 # is in pieces small enough to take no heap for the call (tests/on_target/test_call_frames.py).
 FUNCTIONS_MAX = 719
 CLASSES_MAX = 68
-# Short names that MicroPython has not interned anyway, 6 bytes each: of all there are some 430 then, and from 621 on it
-# takes 3.9 KB more, in one piece.
-SHORT_NAMES_MAX = 120
+# Strings that MicroPython has to intern for this program, all modules together, paths of files and what is loaded in
+# seldom cases included: some 60 more than a pack in use has. Of those it may have 299; from 300 on the table of them
+# takes 2.2 KB more, in one piece.
+INTERNED_MAX = 352
 # Of the module that is always there: MicroPython's table of them has 389 places, and looks long when few are empty; the
 # next larger one takes 1 KB more.
 NAMES_MAX = 386
@@ -64,21 +67,48 @@ def test_names_of_what_is_always_there_have_places_left(program):
     assert len(stored | {"__name__", "__file__"}) <= NAMES_MAX, len(stored)
 
 
-def test_short_names_are_mostly_ones_the_interpreter_has(program):
-    words = set()
-    for text in program.values():
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Name):
-                words.add(node.id)
-            elif isinstance(node, ast.Attribute):
-                words.add(node.attr)
-    assert len([word for word in words if re.fullmatch("_[0-9a-f]{1,3}", word)]) <= SHORT_NAMES_MAX
-    assert len(words & set(NAMES)) > 250
+def interned(code):
+    """The strings in the table of an .mpy file (MicroPython 1.25, docs/reference/mpyfiles.rst), static ones aside."""
+    at = 4
+
+    def number():
+        nonlocal at
+        value = 0
+        while True:
+            byte = code[at]
+            at += 1
+            value = value << 7 | byte & 127
+            if byte < 128:
+                return value
+
+    count, _ = number(), number()
+    for _ in range(count):
+        size = number()
+        if not size & 1:
+            size >>= 1
+            yield code[at : at + size].decode()
+            at += size + 1
+
+
+def test_few_strings_are_interned_that_the_interpreter_does_not_have():
+    files = rom.rom_files("cortex-m4", "pack")
+    ours = {"/rom/" + path for path in files}
+    for code in files.values():
+        if code[:1] == b"M":
+            ours.update(interned(code))
+    ours -= set(NAMES) | set(dir(builtins))
+    assert not [name for name in ours if re.fullmatch("_[gm][0-9a-f]{1,3}", name)]
+    assert 200 < len(ours) <= INTERNED_MAX, len(ours)
+
+
+def test_names_at_the_top_and_names_of_objects_share_what_the_interpreter_has(program):
+    tree = ast.parse(program["packtrust_node/start.py"])
+    top = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert len(top & set(NAMES)) > 200
+    assert len(top & asked & set(NAMES)) > 100
 
 
 def test_stock_names_are_no_builtins():
-    import builtins
-    import keyword
-
     assert len(set(NAMES)) == len(NAMES) > 400
     assert not set(NAMES) & (set(dir(builtins)) | set(keyword.kwlist) | {"ptr8", "ptr16", "ptr32", "uint", "viper"})
