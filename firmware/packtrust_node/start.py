@@ -127,6 +127,7 @@ def build():
         shown = board.statistics()
         shown["crashes"] = loop.crashes
         shown["test_requests"] = service.requests
+        shown["loaded"] = len(ondemand.loaded())
         shown["ports"] = [
             {
                 "state": queue.driver.state,

@@ -90,7 +90,7 @@ def show_report(report: Report, options: Options, out: Console) -> None:
         out.print(Text("stopped: " + problem, style="red"), soft_wrap=True)
     for name, heap in report.facts.get("heap", {}).items():
         out.print(
-            "heap of %s (%s): %.1f of %.1f KB free at the end, %.1f KB in one piece; at the least %.1f KB"
+            "heap of %s (%s): %.1f of %.1f KB free at rest, %.1f KB in one piece; at the least %.1f KB"
             % (
                 name,
                 heap["board"],

@@ -61,6 +61,9 @@ DISCOVER_S = 20.0
 SESSION_S = 10.0
 SESSION_PER_MODULE_S = 0.5
 SETTLE_S = 1.0
+# For boards to unload the code for rare questions (packtrust_node.ondemand), and between two looks.
+_REST_S = 15.0
+_REST_STEP_S = 1.0
 # MicroPython's default heap is short for the console of a gateway with more modules than this.
 _DEFAULT_HEAP_MODULES = 8
 _BIG_HEAP = "4M"
@@ -615,6 +618,7 @@ class DemoRun:
             self.seen.app_sessions = int(self.runner.call(lambda: node.established))
             self.seen.stats["the app"] = self.runner.call(lambda: dict(node.stats()["records"]))
             self._node_stats()
+            self._note_heap_at_rest()
 
     def _given_wh(self) -> dict[int, float]:
         """What the modules gave; of a recording that was compressed in time, what it stands for."""
@@ -637,6 +641,20 @@ class DemoRun:
             self.seen.stats["the pack controller"] = counts
             self._facts["pack_polls"] = stats.get("polls", {})
         self._facts["refused"] = {name: {k: v for k, v in counts.items() if v} for name, counts in refused.items()}
+
+    def _note_heap_at_rest(self) -> None:
+        """Boards with little RAM keep the code for rare questions for a while: take the figures when it is gone."""
+        waiting = list(self._facts.get("heap", {}))
+        deadline = time.monotonic() + _REST_S
+        while waiting and time.monotonic() < deadline:
+            for name, stats in self.pack.node_statistics().items():
+                if name in waiting and not stats["board"]["loaded"]:
+                    self._note_heap(name, stats["board"])
+                    waiting.remove(name)
+            if waiting:
+                time.sleep(_REST_STEP_S)
+        for name in waiting:
+            self.view.step("%s has code for rare questions in its heap for %d s" % (name, _REST_S))
 
     def _note_heap(self, name: str, figures: dict[str, Any]) -> None:
         """Of a board with little RAM: what is free now, in one piece, and the least that was free when it was asked."""
