@@ -190,6 +190,7 @@ class Loop:
         """So many frames have come of a driver."""
         if count == _BURST:
             self._more = True
+            self.node.fell_behind(self._clock.now_ms())
         if self.node.stirred:
             self.node.stirred = False
             self._due_ms = min(self._due_ms, self._clock.now_ms() + _SOON_MS)

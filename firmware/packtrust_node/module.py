@@ -57,7 +57,7 @@ from packtrust.policy import DEFAULT_POLICY
 from packtrust_node.links import module_link
 from packtrust_node.neighbour import Bus, Neighbour
 from packtrust_node.node import Node
-from packtrust_node.post import Post, target_of
+from packtrust_node.post import target_of
 from packtrust_node.telemetry import Telemetry
 
 TYPE_CHECKING = False
@@ -147,7 +147,6 @@ class ModuleNode(Node):
         self._end_of_charge_mv = cells.count * 4200 * 95 // 100
         self.telemetry = Telemetry(cells, config, 0)
         self._pack = None  # type: Neighbour | None
-        self._post = Post(env)
         self._group = None  # type: GroupReceiver | None
         self._reported = (0, 0)  # what GROUP_STATUS last said of refusals
         self._announce_ms = 0

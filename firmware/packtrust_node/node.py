@@ -13,6 +13,7 @@ from packtrust_node import identity as identities
 from packtrust_node import relation as relations
 from packtrust_node.env import NoEntropy
 from packtrust_node.guard import Guard
+from packtrust_node.post import Post
 from packtrust_node.usage import RECORD as USAGE
 from packtrust_node.usage import Usage
 
@@ -77,6 +78,7 @@ class Node:
         self.opened = None  # type: Opened | int | None  # the package at hand, from here to the endpoint
         self.usage = Usage(self)
         self.guard = Guard(self)
+        self._post = Post(env)
         self.stirred = False
         self.ended_ms = None  # type: int | None
 
@@ -105,6 +107,11 @@ class Node:
         # Only records go in CAN FD frames.
         if not frame.is_remote_frame and (frame.arbitration_id & ENCRYPTED or not frame.is_fd):
             self.take_frame(port, frame)
+
+    def fell_behind(self, now_ms: int) -> None:
+        """A bus has brought more than was taken in one go."""
+        if self.relations:
+            self._post.behind_ms = now_ms
 
     def on_tick(self) -> int:
         """Do what is due; the ms until the next call is wanted. Never raises."""
@@ -255,6 +262,7 @@ class Node:
 
     def take_message(self, payload: bytes) -> None:
         """Take a provisioning message addressed to this node, as `post.target_of` knows it."""
+        began_ms = self.env.now_ms()
         self.opened = None
         if (
             payload[1] == provision.PACKAGE
@@ -269,6 +277,7 @@ class Node:
             self.endpoint.take(payload)
         finally:
             self.opened = None
+            self._post.spent(began_ms)
 
     def open_package(self, body: "Buffer") -> "Opened | int":
         """As opening.open_package."""

@@ -71,7 +71,7 @@ from packtrust_node.limp import Limp
 from packtrust_node.links import module_link, vcu_link
 from packtrust_node.neighbour import Bus, Neighbour
 from packtrust_node.node import Node
-from packtrust_node.post import Post, target_of
+from packtrust_node.post import target_of
 from packtrust_node.slots import (
     ABSENT_MS,
     BACK_OFF_MS,
@@ -198,7 +198,6 @@ class PackNode(Node):
         self._heard = {}  # type: dict[int, int]  # by module: announcements and, negative, sessions; see _twin
         self._disowned = []  # type: list[int]  # modules with keys that were announced as ones without
         self._order = []  # type: list[Slot]  # keyed slots by number
-        self._post = Post(env)
         self._time_s = 0
         self._time_ms = 0
         self._polled = 0  # number of the module polled last

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 # So many links may be in use at once: each may take a kilobyte.
 LINKS_MAX = const(4)
 
+# A keyed node that has not kept up with its bus for so long spends no more on such messages than each eighth
+# millisecond, after these in advance: who floods it with them does not keep the records from it. A peer asks again.
+BEHIND_MS = const(200)
+_SHARE_BITS = const(3)
+_ADVANCE_MS = const(500)
+
 # The first byte of an ISO-TP frame that neither begins a message nor is all of it.
 NEXT = const(0x20)
 
@@ -27,16 +33,21 @@ def target_of(payload: "Buffer") -> int:
 class Post:
     """Links by the IDs they receive: made when a message is sent or a frame comes, dropped when nothing is under way.
 
-    full      how often a link was not to be had
+    behind_ms  when the node had not kept up with a bus last, None for never
+    full      how often a link was not to be had;  crowded   how often a message had to be left out for records
     dropped   transfers given up, by cause;  overflowed   messages that waited in vain
     """
 
     def __init__(self, env: "Env") -> None:
+        self.behind_ms = None  # type: int | None
         self.full = 0
+        self.crowded = 0
         self.overflowed = 0
         self.dropped = {}  # type: dict[str, int]
         self._env = env
         self._links = {}  # type: dict[int, Mailbox]
+        self._debt_ms = -_ADVANCE_MS
+        self._paid_ms = 0  # until when
 
     def _link(self, port: int, tx_id: int, rx_id: int) -> "Mailbox | None":
         link = self._links.get(rx_id)
@@ -63,10 +74,38 @@ class Post:
 
     def feed(self, port: int, tx_id: int, rx_id: int, frame: "FrameLike") -> "bytes | None":
         """Take a frame that came with `rx_id`; a complete message or None."""
-        if rx_id not in self._links and frame.data and frame.data[0] >= NEXT:
-            return None  # of nothing that has begun
+        if not self._takes(rx_id, frame.data):
+            return None
+        began_ms = self._env.now_ms()
         link = self._link(port, tx_id, rx_id)
-        return None if link is None else link.feed(frame, self._env.now_ms())
+        payload = None if link is None else link.feed(frame, began_ms)
+        self.spent(began_ms)
+        return payload
+
+    # For frames that are not taken neither of these takes heap (tests/on_target/test_call_frames.py).
+
+    def _takes(self, rx_id: int, data: "Buffer") -> bool:
+        if not data:
+            return False
+        if data[0] >= NEXT:
+            return rx_id in self._links  # or it is of nothing that has begun
+        if self._is_overdrawn():
+            self.crowded += 1
+            return False
+        return True
+
+    def _is_overdrawn(self) -> bool:
+        now_ms = self._env.now_ms()
+        paid_ms = now_ms - self._paid_ms >> _SHARE_BITS
+        if paid_ms:
+            self._paid_ms = now_ms
+            self._debt_ms = max(self._debt_ms - paid_ms, -_ADVANCE_MS)
+        behind_ms = self.behind_ms
+        return self._debt_ms > 0 and behind_ms is not None and now_ms - behind_ms < BEHIND_MS
+
+    def spent(self, began_ms: int) -> None:
+        """What took the time since then was a message, and proves nothing."""
+        self._debt_ms += self._env.now_ms() - began_ms
 
     def tick(self, now_ms: int) -> None:
         """Call every 10..100 ms."""

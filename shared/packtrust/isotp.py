@@ -18,6 +18,9 @@ PAYLOAD_MAX = const(4095)
 TIMEOUT_MS = const(1000)
 # ISO 15765-2, N_WFTmax: how often in a row the receiver may ask for another N_Bs.
 WAITS_MAX = const(8)
+# A transfer that has just begun is not given up for another one within this time, as ISO 15765-2 would have it: who
+# floods a bus with first frames would have us make room for each.
+FIRST_MS = const(100)
 
 _SINGLE = const(0)
 _FIRST = const(1)
@@ -63,6 +66,7 @@ class IsoTpLink:
         self._filled = 0
         self._expected = 0
         self._rx_time_ms = 0
+        self._first_ms = 0
 
     @property
     def sending(self) -> bool:
@@ -184,6 +188,9 @@ class IsoTpLink:
             self._drop("malformed")
             return
         if self._buffer is not None:
+            if now_ms - self._first_ms < FIRST_MS:
+                self._drop("hasty")
+                return
             self._drop("restarted")
             self._buffer = None
         size = (data[0] & 15) << 8 | data[1]
@@ -198,7 +205,7 @@ class IsoTpLink:
         self._filled = min(size, len(data) - 2)
         self._buffer[: self._filled] = data[2 : 2 + self._filled]
         self._expected = 1
-        self._rx_time_ms = now_ms
+        self._rx_time_ms = self._first_ms = now_ms
         self._emit(bytes((_FLOW << 4 | _CONTINUE, 0, 0)))
 
     def _consecutive(self, data: "Buffer", now_ms: int) -> "bytes | None":

@@ -1,7 +1,7 @@
 """ISO-TP: frames as ISO 15765-2 has them, flow control obeyed, errors counted, memory bounded."""
 
 from packtrust.frame import Frame
-from packtrust.isotp import TIMEOUT_MS, WAITS_MAX, IsoTpLink
+from packtrust.isotp import FIRST_MS, TIMEOUT_MS, WAITS_MAX, IsoTpLink
 from portable import raises
 
 
@@ -151,6 +151,24 @@ def test_a_gap_or_silence_drops_the_reception():
     receiver.feed(Frame(0x100, b"\x10\x14\x00\x01\x02\x03\x04\x05"), 0)
     receiver.tick(1001)
     assert receiver.dropped == {"gap": 1, "timeout": 1}
+
+
+def test_a_transfer_that_has_just_begun_is_not_given_up_for_another_one():
+    sender, receiver = pair()
+    sender.send(bytes(range(20)), 0)
+    first = sender.outgoing()[0]
+    assert receiver.feed(first, 1000) is None
+    flow_control = receiver.outgoing()[0]
+    for at_ms in (1000, 1000 + FIRST_MS - 1):
+        assert receiver.feed(Frame(0x100, b"\x12\x00" + bytes(6)), at_ms) is None
+    assert receiver.outgoing() == [] and receiver.dropped == {"hasty": 2}
+    sender.feed(flow_control, 1000)
+    assert run(sender, receiver, 1000)[0] == [bytes(range(20))]
+    # One that has stood still for longer is.
+    receiver.feed(first, 2000)
+    receiver.feed(Frame(0x100, b"\x10\x08" + bytes(6)), 2000 + FIRST_MS)
+    assert receiver.dropped == {"hasty": 2, "restarted": 1}
+    assert receiver.feed(Frame(0x100, b"\x21ab"), 2000 + FIRST_MS) == bytes(6) + b"ab"
 
 
 def test_a_frame_delivered_twice_does_no_harm():

@@ -7,7 +7,7 @@ from packtrust.crypto import hmac_sha256
 from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR, RESPONDER
 from packtrust.keys import SIDE_A, fingerprint
-from packtrust.messages.bases import ISOTP_TO_PACK
+from packtrust.messages.bases import ISOTP_TO_MODULE, ISOTP_TO_PACK
 from packtrust.provision import (
     REFUSED_ENTROPY,
     REFUSED_FULL,
@@ -19,6 +19,7 @@ from packtrust.provision import (
     REFUSED_UNKNOWN,
 )
 from packtrust_node import boot_record
+from packtrust_node.post import BEHIND_MS
 from packtrust_node.slots import BARE, MISSES
 from packtrust_node.store import MemorySlots
 
@@ -593,6 +594,45 @@ def test_unclaimed_device_proves_nothing():
     assert app.refusal(PACK_NODE, provision.PROVE, bytes(16)) == REFUSED_STATE
     assert app.refusal(PACK_NODE, provision.ATTEST, bytes(16)) == REFUSED_STATE
     assert app.refusal(1, provision.ATTEST, bytes(16)) == REFUSED_UNKNOWN
+
+
+class Slow:
+    """A clock on which everything takes time: `step_ms` between one look and the next."""
+
+    def __init__(self, env, step_ms):
+        self.ms = env.now_ms()
+        self.step_ms = step_ms
+        env.now_ms = self
+
+    def __call__(self):
+        self.ms += self.step_ms
+        return self.ms
+
+
+def test_a_flood_of_provisioning_messages_gets_an_eighth_of_a_node_that_falls_behind():
+    bench, _ = keyed_bench(1)
+    module = module_of(bench, 1)
+    post = module._post
+    question = Frame(compose(ISOTP_TO_MODULE, 1), b"\x04\x01" + bytes((provision.IDENTIFY, 1, 9)))
+    clock = Slow(module.env, 10)
+    answers = []
+    module.reply = answers.append
+    # As long as it keeps up with its bus all are answered, whatever they cost.
+    for _ in range(100):
+        module.receive(0, question)
+    assert len(answers) == 100 and post.crowded == 0
+    began_ms = clock.ms
+    for _ in range(1000):
+        module.fell_behind(clock.ms)
+        module.receive(0, question)
+    spent_ms = clock.ms - began_ms - 10 * post.crowded
+    assert post.crowded > 500 and len(answers) < 500
+    assert spent_ms < (clock.ms - began_ms) / 4
+    # And again once it has kept up for a while.
+    clock.ms += BEHIND_MS
+    count = len(answers)
+    module.receive(0, question)
+    assert len(answers) == count + 1
 
 
 def test_pack_attests_its_modules():
