@@ -61,6 +61,10 @@ class Env:
         assert len(frame.data) <= 8
         self.bench.queue.append((self.buses[port], self.name, frame.copy()))
 
+    def send_record(self, port, frames):
+        for frame in frames:
+            self.send(port, frame)
+
     def room(self, port):
         return self.bench.room
 

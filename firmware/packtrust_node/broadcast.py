@@ -104,8 +104,7 @@ class Broadcast:
         except ChannelError:
             self._draw(env.now_ms())
             return
-        for frame in frames:
-            env.send(_PORT, frame)
+        env.send_record(_PORT, frames)
 
     def max_state(self, slot: "Slot") -> bytearray:
         """The data of MAX_STATE to one module; valid until the next call."""

@@ -36,7 +36,7 @@ class CanioCan(CanPort):
         self._listener = self._listen()
         self._looked_ms = None  # type: int | None
         self.state = ACTIVE
-        self._counters["opened"] += 1
+        self.counters["opened"] += 1
 
     def _listen(self):
         pairs = self._accept.pairs
@@ -72,8 +72,8 @@ class CanioCan(CanPort):
         if self._looked_ms is None or now_ms - self._looked_ms >= _LOOK_MS:
             self._looked_ms = now_ms
             self._enter(self._state())
-            self._counters["tec"] = self._can.transmit_error_count
-            self._counters["rec"] = self._can.receive_error_count
+            self.counters["tec"] = self._can.transmit_error_count
+            self.counters["rec"] = self._can.receive_error_count
         if self.state == BUS_OFF:
             self._wait_in_bus_off(now_ms)
         return _ASK_MS
@@ -89,7 +89,7 @@ class CanioCan(CanPort):
         if self.state == BUS_OFF or (self._queue and self.pending() >= self._queue):
             return False
         if frame.is_fd or len(frame.data) > 8:
-            self._counters["refused"] += 1
+            self.counters["refused"] += 1
             return True  # it could wait for ever
         message = self._message(frame)
         try:
@@ -98,7 +98,7 @@ class CanioCan(CanPort):
             return False
         if self._queue:
             self._free_ns = max(self._free_ns, monotonic_ns()) + self._frame_ns
-        self._counters["sent"] += 1
+        self.counters["sent"] += 1
         return True
 
     def _message(self, frame):

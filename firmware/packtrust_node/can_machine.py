@@ -51,7 +51,7 @@ class MachineCan(CanPort):
         self._apply_filters()
         self._can.irq(self._on_receive, CAN.IRQ_RX, True)
         self.state = ACTIVE
-        self._counters["opened"] += 1
+        self.counters["opened"] += 1
 
     def _apply_filters(self) -> None:
         pairs = self._accept.pairs
@@ -81,10 +81,10 @@ class MachineCan(CanPort):
             self._enter(self._states.get(self._can.state(), BUS_OFF))
             figures = self._can.get_counters(self._figures)
             # None: not counted by this controller.
-            self._counters["tec"] = figures[0] or 0
-            self._counters["rec"] = figures[1] or 0
+            self.counters["tec"] = figures[0] or 0
+            self.counters["rec"] = figures[1] or 0
             overruns = figures[7] or 0
-            self._counters["lost"] += overruns - self._overruns
+            self.counters["lost"] += overruns - self._overruns
             self._overruns = overruns
         if self.state == BUS_OFF:
             self._wait_in_bus_off(now_ms)
@@ -104,7 +104,7 @@ class MachineCan(CanPort):
             flags |= self._remote
             data = bytes(frame.dlc)
         if frame.is_fd or len(data) > 8:
-            self._counters["refused"] += 1
+            self.counters["refused"] += 1
             return True  # it could wait for ever
         try:
             if self._can.send(frame.arbitration_id, data, flags) is None:
@@ -112,7 +112,7 @@ class MachineCan(CanPort):
         except OSError:
             self._looked_ms = None  # bus-off since we looked
             return False
-        self._counters["sent"] += 1
+        self.counters["sent"] += 1
         return True
 
     def _on_receive(self, _can) -> None:
@@ -147,7 +147,7 @@ class MachineCan(CanPort):
             self._tail = tail + 1 if tail < self._last else 0
             # Not by `_let_in` and `_complete` if that can be: here an STM32 is flooded.
             if self._is_exact:
-                self._received += 1
+                self.counters["received"] += 1
                 frame = self._frame
                 frame.arbitration_id = slot[0]
                 frame.is_extended_id = slot[2] & self._extended != 0

@@ -218,7 +218,7 @@ class Mcp2515(CanPort):
         self._looked_ms = now_ms
         self.fault = ""
         self._enter(ACTIVE)
-        self._counters["opened"] += 1
+        self.counters["opened"] += 1
         return _ASK_MS
 
     def _configure(self) -> bool:
@@ -304,7 +304,7 @@ class Mcp2515(CanPort):
             self._retry_ms = None
             return
         if flags & _OVERFLOWS:
-            self._counters["lost"] += (flags >> 6 & 1) + (flags >> 7)
+            self.counters["lost"] += (flags >> 6 & 1) + (flags >> 7)
             out = self._out
             out[0] = _BIT_MODIFY
             out[1] = _EFLG
@@ -312,8 +312,8 @@ class Mcp2515(CanPort):
             out[3] = 0
             self._transact(4)
         self._get(_TEC, 2)
-        self._counters["tec"] = self._into[2]
-        self._counters["rec"] = self._into[3]
+        self.counters["tec"] = self._into[2]
+        self.counters["rec"] = self._into[3]
         if flags & _TXBO:
             if self.state != BUS_OFF:
                 for buffer in range(3):
@@ -359,7 +359,7 @@ class Mcp2515(CanPort):
         data = frame.data
         size = frame.dlc if frame.is_remote_frame else len(data)
         if frame.is_fd or size > 8:
-            self._counters["refused"] += 1
+            self.counters["refused"] += 1
             return True  # it could wait for ever
         waiting = self._waiting()
         buffer = self._rank(waiting)
@@ -395,7 +395,7 @@ class Mcp2515(CanPort):
                 out[6 + at] = data[at]
         self._transact(14)
         self._set(_TXB0CTRL + 16 * buffer, _TXREQ | self._priority)
-        self._counters["sent"] += 1
+        self.counters["sent"] += 1
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 

@@ -229,7 +229,7 @@ class Mcp2518fd(CanPort):
         self._looked_ms = now_ms
         self.fault = ""
         self._enter(ACTIVE)
-        self._counters["opened"] += 1
+        self.counters["opened"] += 1
         return _ASK_MS
 
     def _waits(self, fault: str, now_ms: int) -> int:
@@ -304,8 +304,8 @@ class Mcp2518fd(CanPort):
             self._retry_ms = None
             return
         self._transact(_READ, _C1TREC, 4)
-        self._counters["rec"] = self._into[2]
-        self._counters["tec"] = self._into[3]
+        self.counters["rec"] = self._into[2]
+        self.counters["tec"] = self._into[3]
         flags = self._into[4]
         if flags & _TXBO:
             self._enter(BUS_OFF)
@@ -343,7 +343,7 @@ class Mcp2518fd(CanPort):
         data = frame.data
         size = frame.dlc if frame.is_remote_frame else len(data)
         if (frame.is_fd and not self.fd) or size not in FD_LENGTHS or (size > 8 and not frame.is_fd):
-            self._counters["refused"] += 1
+            self.counters["refused"] += 1
             return True  # it could wait for ever
         # C1FIFOSTA1 and, behind it, C1FIFOUA1: where in RAM the next object lies.
         self._transact(_READ, _C1FIFOSTA1, 8)
@@ -354,7 +354,7 @@ class Mcp2518fd(CanPort):
         self._transact(_WRITE, address, 8 + (0 if frame.is_remote_frame else (size + 3) // 4 * 4))
         self._set_byte(_C1FIFOCON1 + 1, _UINC | _TXREQ)
         self._next = (self._next + 1) % _TX_DEPTH
-        self._counters["sent"] += 1
+        self.counters["sent"] += 1
         return True
 
     def _fill(self, frame, data, size: int) -> None:
@@ -389,7 +389,7 @@ class Mcp2518fd(CanPort):
             self._transact(_READ, _C1FIFOSTA2, 8)
             status = self._into[2]
             if status & _RXOVIF:
-                self._counters["lost"] += 1
+                self.counters["lost"] += 1
                 self._set_byte(_C1FIFOSTA2, 0)
             if not status & _NOT_FULL_OR_EMPTY:
                 break

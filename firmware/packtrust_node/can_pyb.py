@@ -81,7 +81,7 @@ class PybCan(CanPort):
         self._apply_filters()
         self._can.rxcallback(0, self._on_first)
         self._can.rxcallback(1, self._on_second)
-        self._counters["opened"] += 1
+        self.counters["opened"] += 1
         self.state = ACTIVE
 
     def _apply_filters(self) -> None:
@@ -127,9 +127,9 @@ class PybCan(CanPort):
             self._looked_ms = now_ms
             self._enter(self._states.get(self._can.state(), BUS_OFF))
             figures = self._can.info(self._figures)
-            self._counters["tec"] = figures[0]
-            self._counters["rec"] = figures[1]
-            self._counters["lost"] = self._lost
+            self.counters["tec"] = figures[0]
+            self.counters["rec"] = figures[1]
+            self.counters["lost"] = self._lost
         if self.state == BUS_OFF:
             self._wait_in_bus_off(now_ms)
         return _ASK_MS
@@ -147,7 +147,7 @@ class PybCan(CanPort):
         if self.pending() >= _MAILBOXES:
             return False
         self._can.send(frame.data, frame.arbitration_id, extframe=frame.is_extended_id)
-        self._counters["sent"] += 1
+        self.counters["sent"] += 1
         return True
 
     def _send_any(self, frame) -> bool:
@@ -157,7 +157,7 @@ class PybCan(CanPort):
             data = bytes(frame.dlc)
         size = len(data)
         if (frame.is_fd and not self.fd) or size not in FD_LENGTHS or (size > 8 and not frame.is_fd):
-            self._counters["refused"] += 1
+            self.counters["refused"] += 1
             return True  # it could wait for ever
         if not self._is_fdcan:
             if self.pending() >= _MAILBOXES:
@@ -173,7 +173,7 @@ class PybCan(CanPort):
                     self._can.send(data, frame.arbitration_id, rtr=remote, extframe=frame.is_extended_id)
             except OSError:
                 return False  # the FIFO is full: nothing else tells
-        self._counters["sent"] += 1
+        self.counters["sent"] += 1
         return True
 
     def _on_first(self, can, reason: int) -> None:
@@ -222,7 +222,7 @@ class PybCan(CanPort):
             self._tail = tail + 1 if tail < self._last else 0
             # Not by `_let_in` and `_complete` if that can be: here an STM32 is flooded.
             if self._is_exact:
-                self._received += 1
+                self.counters["received"] += 1
                 frame = self._frame
                 frame.arbitration_id = slot[0]
                 frame.is_extended_id = slot[1]

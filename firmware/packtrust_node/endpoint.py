@@ -36,6 +36,9 @@ ROTATION_RETRY_MS = const(30000)
 # Names of the reasons, provision.REFUSED_* from 1 on, in the node's counters and log.
 _NAMES = "unknown not-owner rollback keys state no-route full entropy keyed storage"
 
+# What only a message is answered with that proves to be the owner's, and of this moment.
+_ANSWERS_TO_THE_OWNER = bytes((provision.RECEIPT, provision.COMMITTED, provision.ABORTED))
+
 _NO_TAG = bytes(8)
 # Where that begins in PACKAGE and CLEAR which the owner's app knows a package by.
 _SEALED_AT = const(33)  # behind the mode and the sender's public key
@@ -76,12 +79,13 @@ class Endpoint:
 
     # -- dispatch ------------------------------------------------------------------------------------------------------
 
-    def take(self, payload: bytes) -> None:
-        """Take a message addressed to this node, as an ISO-TP payload that `post.target_of` knows."""
+    def take(self, payload: bytes) -> bool:
+        """Take a message addressed to this node, as an ISO-TP payload that `post.target_of` knows. True if the owner
+        has sent it, which most questions do not prove.
+        """
         ondemand.tidy()
         message = provision.parse(payload)
-        if message is not None:
-            self.handle(message)
+        return message is not None and self.handle(message)
 
     def no_route(self, payload: bytes) -> None:
         """Refuse a message to a device that is not here."""
@@ -89,21 +93,22 @@ class Endpoint:
         if message is not None:
             self.refuse(message, provision.REFUSED_NO_ROUTE)
 
-    def handle(self, message: provision.Message) -> None:
-        """Take a message addressed to this node and answer it."""
+    def handle(self, message: provision.Message) -> bool:
+        """Take a message addressed to this node and answer it; as `take`."""
         try:
             kind, body = self._answer(message)
         except Refusal as refusal:
             self.refuse(message, refusal.args[0])
-            return
+            return False
         if not kind:
-            return
+            return False
         message.body = b""
         if isinstance(body, bytearray):
             payload = provision.address(body, kind, message.target, message.sequence)
         else:
             payload = provision.frame_message(kind, message.target, message.sequence, body)
         self._node.reply(payload)
+        return kind in _ANSWERS_TO_THE_OWNER
 
     def refuse(self, message: provision.Message, reason: int) -> None:
         """Answer REFUSED and count it."""

@@ -220,9 +220,13 @@ class Env:
         """Queue a frame on a port; frames of a port leave in order. A full queue drops it, counted there."""
         self._queues[port].put(frame)
 
+    def send_record(self, port: int, frames) -> None:
+        """Queue the frames of a record, all or none."""
+        self._queues[port].put_record(frames)
+
     def room(self, port: int) -> int:
         """How many frames a port's queue takes now."""
-        return self._queues[port].room
+        return self._queues[port].room()
 
     def fd(self, port: int) -> bool:
         """Whether records on this port go in CAN FD frames: its controller was opened for them."""

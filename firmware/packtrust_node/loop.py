@@ -61,6 +61,7 @@ class Loop:
         self._lost = []
         self._is_given = False  # the node has a frame
         self._more = False  # a driver has frames left that its stream knows nothing of
+        self._streak = [0] * len(queues)  # frames of each port since it had none
         self._byte = bytearray(1)
         self._hears = None
         if poll is not None:
@@ -186,11 +187,15 @@ class Loop:
             self._more = True  # there may be
             self.node.failed(error)
 
-    def _after(self, driver, count: int) -> None:
-        """So many frames have come of a driver."""
-        if count == _BURST:
-            self._more = True
+    def _after(self, port: int, count: int) -> None:
+        """So many frames have come of a port."""
+        driver = self._queues[port].driver
+        self._streak[port] += count
+        if self._streak[port] >= _BURST:
             self.node.fell_behind(self._clock.now_ms())
+        if count == _BURST or self.node.took_long:
+            self.node.took_long = False
+            self._more = True
         if self.node.stirred:
             self.node.stirred = False
             self._due_ms = min(self._due_ms, self._clock.now_ms() + _SOON_MS)
@@ -209,6 +214,7 @@ class Loop:
         while count < _BURST:
             frame = driver.recv()
             if frame is None:
+                self._streak[port] = 0
                 break
             count += 1
             # Tests are asked for in clear.
@@ -216,8 +222,10 @@ class Loop:
                 self._is_given = True
                 node.receive(port, frame)
                 self._is_given = False
+                if node.took_long:  # others have waited for their turn
+                    break
         if count or driver.state == "lost":
-            self._after(driver, count)
+            self._after(port, count)
 
     def _read_console(self) -> None:
         # Byte by byte, as long as there is one: a console stream may block.

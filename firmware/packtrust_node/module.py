@@ -319,11 +319,12 @@ class ModuleNode(Node):
             self._on_event(pack, event)
 
     def _on_transport(self, frame: "FrameLike") -> None:
-        self.stirred = True
-        arbitration_id = frame.arbitration_id
-        payload = self._post.feed(0, compose(ISOTP_FROM_MODULE, self.own_node), arbitration_id, frame)
-        if payload is not None:
-            self._on_message(payload)
+        post = self._post
+        if post.takes(frame.arbitration_id, frame.data):
+            self.stirred = True
+            payload = post.feed(0, compose(ISOTP_FROM_MODULE, self.own_node), frame.arbitration_id, frame)
+            if payload is not None:
+                self._on_message(payload)
 
     def _on_message(self, payload: bytes) -> None:
         target = target_of(payload)

@@ -302,18 +302,19 @@ class Neighbour(Terms):
         channel = self.channel
         if channel is None or not channel.established:
             return False
-        bus = self._bus
-        if self.used_up and base not in (ROTATION_TO_MODULE, ROTATION_FROM_MODULE):
+        if self.used_up and base != ROTATION_TO_MODULE and base != ROTATION_FROM_MODULE:  # noqa: PLR1714 - no tuple
             self.unsent += 1
             return False
+        return self._send(channel, base + self._bus.link.shift, data)
+
+    def _send(self, channel: Channel, base: int, data: "Buffer") -> bool:
+        bus = self._bus
         try:
-            frames = channel.seal(compose(base + bus.link.shift, self.node), data)
+            bus.env.send_record(bus.port, channel.seal(compose(base, self.node), data))
         except PacktrustError:
             self.unsent += 1
             self.spent = True
             return False
-        for frame in frames:
-            bus.env.send(bus.port, frame)
         return True
 
     def tick(self) -> None:

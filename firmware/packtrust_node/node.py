@@ -80,6 +80,7 @@ class Node:
         self.guard = Guard(self)
         self._post = Post(env)
         self.stirred = False
+        self.took_long = False  # a message: the loop looks after what has waited meanwhile
         self.ended_ms = None  # type: int | None
 
     # -- the node interface --------------------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ class Node:
             self.take_frame(port, frame)
 
     def fell_behind(self, now_ms: int) -> None:
-        """A bus has brought more than was taken in one go."""
+        """A bus has brought frames for some time without a pause."""
         if self.relations:
             self._post.behind_ms = now_ms
 
@@ -273,11 +274,14 @@ class Node:
             ondemand.use(self.env.now_ms())
             # No variable of this call: it shall not outlive the endpoint's use of it.
             self.opened = self.open_package(memoryview(payload)[provision.HEAD :])
+        is_proved = False
         try:
-            self.endpoint.take(payload)
+            is_proved = self.endpoint.take(payload)
         finally:
             self.opened = None
-            self._post.spent(began_ms)
+            if not is_proved:
+                self._post.spent(began_ms)
+            self.took_long = True
 
     def open_package(self, body: "Buffer") -> "Opened | int":
         """As opening.open_package."""

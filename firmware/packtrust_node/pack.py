@@ -371,7 +371,8 @@ class PackNode(Node):
 
     def take_frame(self, port: int, frame: "FrameLike") -> None:
         """Take a frame of either bus."""
-        self.stirred = True
+        if not self.stirred:  # to ask takes a tenth of the time that to set it does
+            self.stirred = True
         if port == VCU_BUS:
             if frame.is_extended_id:
                 self._on_vcu(frame)
@@ -411,9 +412,10 @@ class PackNode(Node):
         base = base_of(arbitration_id)
         if node == self.own_node:
             if arbitration_id == compose(ISOTP_TO_PACK, node):
-                payload = self._post.feed(VCU_BUS, compose(ISOTP_FROM_PACK, node), arbitration_id, frame)
-                if payload is not None:
-                    self._on_message(payload)
+                if self._post.takes(arbitration_id, frame.data):
+                    payload = self._post.feed(VCU_BUS, compose(ISOTP_FROM_PACK, node), arbitration_id, frame)
+                    if payload is not None:
+                        self._on_message(payload)
                 return
             pairing = self.app.pairing(frame)
             if pairing is not None:
@@ -456,7 +458,7 @@ class PackNode(Node):
         slot = self.slots.get(node)
         if slot is not None:
             if base == ISOTP_FROM_MODULE:
-                if arbitration_id == compose(ISOTP_FROM_MODULE, node):
+                if arbitration_id == compose(ISOTP_FROM_MODULE, node) and self._post.takes(arbitration_id, frame.data):
                     payload = self._post.feed(MODULE_BUS, compose(ISOTP_TO_MODULE, node), arbitration_id, frame)
                     if payload is not None:
                         self._relay_back(slot, payload)

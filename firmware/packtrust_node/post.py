@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 # So many links may be in use at once: each may take a kilobyte.
 LINKS_MAX = const(4)
 
-# A keyed node that has not kept up with its bus for so long spends no more on such messages than each eighth
-# millisecond, after these in advance: who floods it with them does not keep the records from it. A peer asks again.
+# A keyed node whose bus left it no pause so long ago spends no more on such messages, those aside that prove to be the
+# owner's, than each eighth millisecond, after these in advance: who floods it with them does not keep the records from
+# it. A peer asks again.
 BEHIND_MS = const(200)
 _SHARE_BITS = const(3)
 _ADVANCE_MS = const(500)
@@ -33,7 +34,7 @@ def target_of(payload: "Buffer") -> int:
 class Post:
     """Links by the IDs they receive: made when a message is sent or a frame comes, dropped when nothing is under way.
 
-    behind_ms  when the node had not kept up with a bus last, None for never
+    behind_ms  when a bus had left the node no pause, the last time; None for never
     full      how often a link was not to be had;  crowded   how often a message had to be left out for records
     dropped   transfers given up, by cause;  overflowed   messages that waited in vain
     """
@@ -72,19 +73,10 @@ class Post:
         if link is not None:
             link.send(payload, self._env.now_ms())
 
-    def feed(self, port: int, tx_id: int, rx_id: int, frame: "FrameLike") -> "bytes | None":
-        """Take a frame that came with `rx_id`; a complete message or None."""
-        if not self._takes(rx_id, frame.data):
-            return None
-        began_ms = self._env.now_ms()
-        link = self._link(port, tx_id, rx_id)
-        payload = None if link is None else link.feed(frame, began_ms)
-        self.spent(began_ms)
-        return payload
-
-    # For frames that are not taken neither of these takes heap (tests/on_target/test_call_frames.py).
-
-    def _takes(self, rx_id: int, data: "Buffer") -> bool:
+    def takes(self, rx_id: int, data: "Buffer") -> bool:
+        """Whether a frame that came with `rx_id` is for `feed`. For those that are not it takes no heap
+        (tests/on_target/test_call_frames.py).
+        """
         if not data:
             return False
         if data[0] >= NEXT:
@@ -93,6 +85,14 @@ class Post:
             self.crowded += 1
             return False
         return True
+
+    def feed(self, port: int, tx_id: int, rx_id: int, frame: "FrameLike") -> "bytes | None":
+        """Take such a frame; a complete message or None."""
+        began_ms = self._env.now_ms()
+        link = self._link(port, tx_id, rx_id)
+        payload = None if link is None else link.feed(frame, began_ms)
+        self.spent(began_ms)
+        return payload
 
     def _is_overdrawn(self) -> bool:
         now_ms = self._env.now_ms()

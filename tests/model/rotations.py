@@ -103,6 +103,10 @@ class Env:
     def send(self, port: int, frame: Any) -> None:
         self.sent.append(frame.copy())
 
+    def send_record(self, port: int, frames: Any) -> None:
+        for frame in frames:
+            self.send(port, frame)
+
     def room(self, port: int) -> int:
         return 128
 

@@ -134,6 +134,10 @@ class _Queue(TxQueue):
         super().put(frame)
         self._station.wake()
 
+    def put_record(self, frames: Any) -> None:
+        super().put_record(frames)
+        self._station.wake()
+
 
 class _Clock:
     """The pack's virtual clock as a node sees it."""

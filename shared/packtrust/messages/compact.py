@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from packtrust._typing import Buffer
 
-_FIELD = "<BBHBiHB"
+# Of a field: first bit, bits, num (u16), den, offset (i32), place and length of the name (u16, u8). A value is
+# raw * num / den + offset.
 _FIELD_LENGTH = const(12)
 _NAME_AT = const(9)  # of place and length of the name
 
@@ -65,23 +66,47 @@ def encode_row(at: int, order: "Buffer", *values: int) -> bytearray:
     data = bytearray(ROWS[at + 1] if lengths else 0)
     at += 2 + lengths
     for number in order:
-        start, bits, num, den, offset, _, _ = unpack_from(_FIELD, ROWS, at)
+        raw = _raw(at, values[number - 1] if number else 0)
+        if raw > 0:
+            _insert(data, ROWS[at], ROWS[at + 1], raw)
         at += _FIELD_LENGTH
-        raw = ((values[number - 1] if number else 0) - offset) * den // num
-        top = (1 << bits) - 1
-        if raw <= 0:
-            continue
-        if raw > top:
-            raw = top
-        byte = start >> 3
-        shift = start & 7
-        while bits > 0:
-            data[byte] |= raw << shift & 0xFF
-            raw >>= 8 - shift
-            bits -= 8 - shift
-            byte += 1
-            shift = 0
     return data
+
+
+# Of a field each: in pieces small enough to take no heap for the call, and no more steps than its row asks for.
+
+
+def _raw(at: int, value: int) -> int:
+    """What stands for a value on the wire, by the field described at `at`."""
+    rows = ROWS
+    if rows[at + 5] | rows[at + 6] | rows[at + 7] | rows[at + 8]:
+        value -= _offset(at)
+    if rows[at + 4] != 1:
+        value *= rows[at + 4]
+    num = rows[at + 2] | rows[at + 3] << 8
+    return value if num == 1 else value // num
+
+
+def _offset(at: int) -> int:
+    rows = ROWS
+    top = rows[at + 8]
+    return rows[at + 5] | rows[at + 6] << 8 | rows[at + 7] << 16 | (top - 256 if top & 128 else top) << 24
+
+
+def _insert(data: bytearray, start: int, bits: int, raw: int) -> None:
+    """Put a number above 0 into the bits from `start` on, the highest one they hold if it is larger."""
+    if raw >> bits:
+        raw = (1 << bits) - 1
+    byte = start >> 3
+    start &= 7
+    if start:
+        data[byte] |= raw << start & 0xFF
+        raw >>= 8 - start
+        byte += 1
+    while raw:
+        data[byte] |= raw & 0xFF
+        raw >>= 8
+        byte += 1
 
 
 def decode(message: str, data: "Buffer") -> "dict[str, int] | None":
@@ -153,9 +178,7 @@ def field_at(at: int, data: "Buffer", start: int = 0) -> int:
     raw &= (1 << bits) - 1
     num = rows[at + 2] | rows[at + 3] << 8
     den = rows[at + 4]
-    top = rows[at + 8]
-    offset = rows[at + 5] | rows[at + 6] << 8 | rows[at + 7] << 16 | (top - 256 if top & 128 else top) << 24
-    return (raw * num + den - 1) // den + offset
+    return (raw * num + den - 1) // den + _offset(at)
 
 
 def _value(at: int, data: "Buffer", size: int) -> "int | None":

@@ -444,10 +444,10 @@ def test_a_queue_for_can_fd_has_its_room_from_the_start():
     driver = SlcanCan(stream, 500000, data_bitrate=2000000)
     queue = TxQueue(driver)
     ring = queue._extended
-    for number in range(ring._slots):
+    for number in range(ring.slots):
         queue.put(Frame(0x14820005 + number, bytes(64), True, True))
-    assert ring._slots >= 16 and queue.overflow == 0
+    assert ring.slots >= 16 and queue.overflow == 0
     grown = ring._data
     queue.put(Frame(5, bytes(8), False))
-    assert ring._data is grown and len(queue) == ring._slots + 1
-    assert TxQueue(SlcanCan(Stream()))._extended._slots == 0
+    assert ring._data is grown and len(queue) == ring.slots + 1
+    assert TxQueue(SlcanCan(Stream()))._extended.slots == 0

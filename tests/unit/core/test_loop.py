@@ -63,6 +63,7 @@ class Node:
         self.stirred = False
         self.spare = 1000
         self.behind = 0
+        self.took_long = False
 
     def fell_behind(self, now_ms):
         self.behind += 1

@@ -81,6 +81,10 @@ class Env:
     def send(self, port, frame):
         self.sent.append(frame.copy())
 
+    def send_record(self, port, frames):
+        for frame in frames:
+            self.send(port, frame)
+
 
 class Modules:
     """What a pack holds of its modules, in the containers it has for them."""

@@ -160,3 +160,47 @@ def test_a_record_without_room_is_left_out_whole():
     for frame in other:
         queue.put(frame)
     assert len(queue) == 5 and queue.overflow == 5
+
+
+def test_a_record_put_at_once_is_as_if_put_frame_by_frame():
+    record = [Frame(0x10460005 | 0x20000 | chunk << 12 | 4 << 8, bytes((chunk,)) * (8 - chunk)) for chunk in range(5)]
+    fd = [Frame(0x14802405, bytes(range(48)), True, True)]
+    driver = Driver()
+    queue = TxQueue(driver, 12)
+    queue.reserve(0, 7)
+    wanted = []
+    for turn in range(9):
+        queue.put_record(record if turn % 4 else fd)
+        wanted += record if turn % 4 else fd
+        driver.room = 5
+        queue.pump(turn)
+    driver.room = 20
+    queue.pump(10)
+    assert driver.sent == wanted and queue.overflow == 0
+    queue.put_record([])
+    assert len(queue) == 0
+    # All of it or nothing: there is room for two of them.
+    for _ in range(3):
+        queue.put_record(record)
+    assert (len(queue), queue.overflow) == (10, 5)
+
+
+def test_a_record_put_at_once_needs_no_heap():
+    record = [Frame(0x10460005 | 0x20000 | chunk << 12 | 4 << 8, b"12345678") for chunk in range(5)]
+    driver = Driver()
+    queue = TxQueue(driver)
+    queue.reserve(0, 12)
+    driver.keep = False
+    driver.room = 5
+    queue.put_record(record)
+    queue.pump(0)
+    gc.collect()
+    heap_lock()
+    try:
+        for _ in range(40):
+            queue.put_record(record)
+            driver.room = 5
+            queue.pump(0)
+    finally:
+        heap_unlock()
+    assert len(queue) == 0
