@@ -29,7 +29,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from .stock_names import NAMES
+from .stock_names import BUILTINS, NAMES
 
 # Methods that MicroPython's C code calls by name.
 PROTOCOLS = frozenset(
@@ -1458,7 +1458,7 @@ def _stock(texts: Mapping[str, str], quoted: set[str]) -> dict[str, str]:
     as what is looked up in a scope and what in an object never meet, for something of objects.
     """
     spelled = _Spelled(texts.values())
-    words = [name for name in NAMES if name not in quoted]
+    words = [name for name in (*NAMES, *BUILTINS) if name not in quoted]
     bare = spelled.bare | quoted
     dotted = spelled.dotted | quoted | _BUILTIN
     short = sorted((name for name in bare | dotted if _SHORT.fullmatch(name)), key=lambda name: (len(name), name))
