@@ -1034,7 +1034,8 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
         if new not in linked:
             number, counted = 0, number
         for text in sorted({name for statement in module.tree.body for name in _targets(statement)}):
-            if text in brought or text in asked or text.startswith("__"):
+            # What it imports from another of these gets a name of its own here: not the one it has there.
+            if text in asked or text.startswith("__") or brought.get(text, (new,))[0] not in own:
                 continue
             if other in objects and text in asked_of_objects:
                 continue
@@ -1052,8 +1053,6 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
             for local, (source, real) in _imported(module).items():
                 if real in own or source == whole:
                     mine[local] = real
-                elif source in own:
-                    mine[local] = short[source].get(real, real)
         _rename_imports(module, short, mine, own | {whole})
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases[name]:
@@ -1373,7 +1372,27 @@ def shrink(
     texts = {"%s.py" % name.replace(".", "/"): "\n".join([_near(bodies), said, *bodies, *ends]) + "\n"}
     for other, new in outside.items():
         texts[new + ".py"] = modules[other].text
-    return _stock(texts, quoted)
+    done = _stock(texts, quoted)
+    for path, text in done.items():
+        _check_names(path, text)
+    return done
+
+
+def _check_names(path: str, text: str) -> None:
+    """A module that gives one name to two things is a mistake of this one."""
+    seen: dict[str, str] = {}
+    for statement in ast.parse(text).body:
+        found: dict[str, str] = {}
+        if isinstance(statement, ast.ImportFrom):
+            found = {alias.asname or alias.name: "%s.%s" % (statement.module, alias.name) for alias in statement.names}
+        elif isinstance(statement, ast.Import):
+            found = {alias.asname or alias.name: alias.name for alias in statement.names}
+        elif isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+            found = {statement.name: "line %d" % statement.lineno}
+        for name, what in found.items():
+            if seen.get(name, what) != what:
+                raise ShrinkError("%s: %s and %s are both called %s" % (path, seen[name], what, name))
+            seen[name] = what
 
 
 def _near(bodies: Iterable[str]) -> str:

@@ -44,4 +44,4 @@ BUILTINS = """
 ArithmeticError EOFError Ellipsis GeneratorExit IndexError KeyError LookupError NameError OverflowError
 StopAsyncIteration ZeroDivisionError all bin callable chr classmethod delattr dir divmod enumerate eval exec filter
 globals hex id input iter locals next oct ord pow repr reversed round setattr sum zip
-""".split()
+""".split()  # noqa: SIM905 - as above

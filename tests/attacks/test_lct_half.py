@@ -8,7 +8,7 @@ Success    would be a CAN key that follows from the LCT half, or a statement abo
 from attack_suite import Attack
 from attacker import PACK, Liar, leave
 from packtrust import provision, report
-from packtrust.crypto import hkdf_extract, hmac_sha256
+from packtrust.crypto import hkdf_extract
 from packtrust.handshake import INITIATOR, Handshake
 from packtrust.keys import SIDE_A
 from packtrust.policy import DEFAULT_POLICY
@@ -48,10 +48,10 @@ def carry_out(bench):
         if message.kind == provision.STATUS:
             body = report.encode(bytes(32), message.body[:16], own, real.boot_counter, real.identity.counter, 0, 0, [])
             return [(provision.REPORT, message.target, body)]
-        raw = provision.statement(own, message.body, entries)
-        mac_lct = hmac_sha256(provision.attest_key(half), raw)
-        body = len(raw).to_bytes(2, "big") + raw + bytes(32) + mac_lct
-        return [(provision.ATTESTATION, message.target, body)] if message.kind == provision.ATTEST else []
+        said = provision.attestation(own, message.body[:16], len(entries), entries, bytes(32), half)
+        body = bytearray(said[provision.HEAD :])
+        body[-64:-32] = bytes(32)  # the MAC under a key he has not
+        return [(provision.ATTESTATION, message.target, bytes(body))] if message.kind == provision.ATTEST else []
 
     liar.answer = answer
     try:
@@ -76,8 +76,7 @@ def test_control(weak):
 def test_a_statement_with_another_mac_is_none(keyed):
     """What stands behind the report's own MAC: the statement's."""
     half = bytes(lct_of(keyed).lct_half)
-    raw = provision.statement(bytes(32), bytes(16), [])
-    body = provision.attestation_body(raw, b"\x01" * 32, half, bytes(16))
+    body = bytes(provision.attestation(bytes(32), bytes(16), 0, [], b"\x01" * 32, half)[provision.HEAD :])
     assert provision.parse_attestation(body, b"\x01" * 32, bytes(16)) is not None
     assert provision.parse_attestation(body, b"\x02" * 32, bytes(16)) is None
 

@@ -127,11 +127,14 @@ def _plain(full_id: int, plaintext: bytes) -> bytes:
 
 def _learn_groups(log: BusLog, ring: KeyRing) -> None:
     """Read the group keys first: a broadcast has a higher priority than the record that brings its key."""
-    for transfer in log.of_base(GROUP_KEY):
-        record = transfer.payload
-        found = ring.open(transfer.identifier, record) if len(record) >= OVERHEAD else None
+    for transfer in log.transfers:
+        sealed = _record_of(transfer)
+        if sealed is None or base_of(sealed[0]) != GROUP_KEY or len(sealed[1]) < OVERHEAD:
+            continue
+        full_id, record = sealed
+        found = ring.open(full_id, record)
         if found is not None:
-            ring.learn_group(iv_base_of(record), _plain(transfer.identifier, found[0])[4:])
+            ring.learn_group(iv_base_of(record), _plain(full_id, found[0])[4:])
 
 
 def open_all(log: BusLog, ring: KeyRing) -> Records:

@@ -191,7 +191,7 @@ def test_a_sealed_transfer_is_a_record_unless_it_breaks_off(whole):
     wire = Wire()
     there = IsoTpLink(compose(0x431, PACK_NODE) | ENCRYPTED, compose(0x432, PACK_NODE) | ENCRYPTED)
     back = IsoTpLink(compose(0x432, PACK_NODE) | ENCRYPTED, compose(0x431, PACK_NODE) | ENCRYPTED)
-    canonical_id = compose(0x416, PACK_NODE)
+    canonical_id = compose(0x416, PACK_NODE) | ENCRYPTED
     there.send(canonical_id.to_bytes(4, "big") + wire.ciphers[0].seal(canonical_id, 1, bytes(60)), 0)
     frames = there.outgoing()
     while frames:
@@ -502,18 +502,29 @@ def test_percentile_is_the_nearest_rank():
     assert measure.figures([]) == {"count": 0, "p50_ms": None, "p99_ms": None, "max_ms": None}
 
 
-def test_a_broadcast_on_the_bus_before_the_record_that_brings_its_key_is_opened():
+@pytest.mark.parametrize("fd", [False, True])
+def test_a_broadcast_on_the_bus_before_the_record_that_brings_its_key_is_opened(fd):
     wire = Wire()
     secret = bytes(range(32))
     sender = GroupSender(Workspace(), secret, APP)
     for frame in sender.seal(compose(0x517, 0), b"\x02"):
         wire.put(frame)
     assert len(wire.records().bad) == 1
-    identifier = compose(by_name("GROUP_KEY").base, 3) | ENCRYPTED
+    canonical_id = compose(by_name("GROUP_KEY").base, 3) | ENCRYPTED
     plaintext = bytes(CITATION_LENGTH) + bytes(4) + secret  # cited, then beat 0
-    record = wire.ciphers[0].seal(identifier, 1, plaintext)
-    for frame in wire.segmenters[0].split(identifier, record):
-        wire.put(frame)
+    record = wire.ciphers[0].seal(canonical_id, 1, plaintext)
+    if fd:  # a record of more than 64 bytes goes by ISO-TP there
+        there, back = [IsoTpLink(compose(0x538, 3) | ENCRYPTED, compose(0x539, 3) | ENCRYPTED) for _ in range(2)]
+        there.send(canonical_id.to_bytes(4, "big") + record, 0)
+        for frame in there.outgoing():
+            back.feed(frame, 0)
+            wire.put(frame)
+        there.feed(back.outgoing()[0], 0)
+        for frame in there.outgoing():
+            wire.put(frame)
+    else:
+        for frame in wire.segmenters[0].split(canonical_id, record):
+            wire.put(frame)
     records = wire.records()
     assert [item.base for item in records.opened] == [0x517, 0x51B] and records.bad == []
     assert records.opened[0].data == b"\x02"

@@ -11,6 +11,7 @@ from packtrust.messages.table import STATE_OFF, STATE_ON
 from packtrust_host.app.model import Cell, Module
 from packtrust_host.app.validate import Finding
 from packtrust_host.cli.demo import show_report
+from packtrust_host.demo.buslog import RECORD, Transfer
 from packtrust_host.demo.criteria import evaluate
 from packtrust_host.demo.evidence import Evidence, Pair, Registered, Search
 from packtrust_host.demo.keysearch import Controls, SearchResult
@@ -125,7 +126,7 @@ def break_tag(seen):
 
 
 def break_forged(seen):
-    seen.records[0].forged.append(object())
+    seen.records[0].forged.append(Transfer(RECORD, 0x14080001, 1, 2, bytes(40)))
 
 
 def break_clear(seen):

@@ -178,6 +178,51 @@ def run():
             sys.modules.pop(name, None)
 
 
+def test_two_modules_may_give_what_a_third_one_imports_the_same_short_name(tmp_path, monkeypatch):
+    files = {
+        "pkg/__init__.py": "",
+        "pkg/base.py": """
+def add(a, b):
+    return a + b
+""",
+        "pkg/late.py": """
+def all_of(items):
+    return [item * 2 for item in items]
+""",
+        "pkg/user.py": """
+from pkg.base import add
+from pkg.late import all_of
+
+
+def total(items):
+    found = 0
+    for item in all_of(items):
+        found = add(found, item)
+    return found
+""",
+        "pkg/main.py": """
+from pkg.base import add
+
+
+def run():
+    from pkg.user import total
+
+    return add(total([1, 2]), 1)
+""",
+    }
+    small = shrink(files, ["pkg.main"], "namesakes", ["run"])
+    for path, source in small.items():
+        (tmp_path / path).write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import namesakes
+
+    try:
+        assert namesakes.run() == 7
+    finally:
+        for name in ("namesakes", "pt_late", "pt_user"):
+            sys.modules.pop(name, None)
+
+
 def test_what_is_no_python_is_named():
     with pytest.raises(ShrinkError, match=r"broken\.py"):
         shrink({"broken.py": "def"}, ["broken"])
