@@ -187,20 +187,19 @@ class IsoTpLink:
         if len(data) < 8:
             self._drop("malformed")
             return
+        size = (data[0] & 15) << 8 | data[1]
+        if size > self._receive_max:
+            self._drop("oversize")
+            self._emit(bytes((_FLOW << 4 | _OVERFLOW, 0, 0)))
+            return
+        if size < 8:
+            self._drop("malformed")
+            return
         if self._buffer is not None:
             if now_ms - self._first_ms < FIRST_MS:
                 self._drop("hasty")
                 return
             self._drop("restarted")
-            self._buffer = None
-        size = (data[0] & 15) << 8 | data[1]
-        if size < 8:
-            self._drop("malformed")
-            return
-        if size > self._receive_max:
-            self._drop("oversize")
-            self._emit(bytes((_FLOW << 4 | _OVERFLOW, 0, 0)))
-            return
         self._buffer = bytearray(size)
         self._filled = min(size, len(data) - 2)
         self._buffer[: self._filled] = data[2 : 2 + self._filled]
