@@ -49,6 +49,18 @@ def _more(name: str, removed_by: str, patches: list[tuple[str, str, str]], *test
 # Beside what the attacks name: (name, removed by, places, tests).
 MORE = [
     _more(
+        "messages that prove nothing have a share of a node's time",
+        "a flood of them takes all of it",
+        [("packtrust_node.post", "if self._is_overdrawn():", "if False:")],
+        "tests/unit/core/test_node_provisioning.py",
+    ),
+    _more(
+        "a transfer that has just begun is not given up",
+        "each first frame of a flood has its buffer",
+        [("packtrust.isotp", "if now_ms - self._first_ms < FIRST_MS:", "if False:")],
+        "tests/unit/core/test_isotp.py",
+    ),
+    _more(
         "the claim code is burnt",
         "a claimed device keeps its code",
         [
