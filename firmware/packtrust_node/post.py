@@ -19,6 +19,8 @@ LINKS_MAX = const(4)
 BEHIND_MS = const(200)
 _SHARE_BITS = const(3)
 _ADVANCE_MS = const(500)
+# No message, however dear, keeps others away for more than eight times this: a peer asks again after three seconds.
+_DEBT_MAX_MS = const(250)
 
 # The first byte of an ISO-TP frame that neither begins a message nor is all of it.
 NEXT = const(0x20)
@@ -105,7 +107,7 @@ class Post:
 
     def spent(self, began_ms: int) -> None:
         """What took the time since then was a message, and proves nothing."""
-        self._debt_ms += self._env.now_ms() - began_ms
+        self._debt_ms = min(self._debt_ms + self._env.now_ms() - began_ms, _DEBT_MAX_MS)
 
     def tick(self, now_ms: int) -> None:
         """Call every 10..100 ms."""

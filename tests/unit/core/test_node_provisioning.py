@@ -635,6 +635,30 @@ def test_a_flood_of_provisioning_messages_gets_an_eighth_of_a_node_that_falls_be
     assert len(answers) == count + 1
 
 
+def test_after_one_that_took_long_the_next_message_is_taken_when_it_is_asked_again():
+    """An attestation of 31 modules may take a second, on a bus that leaves the pack no pause: its owner asks on."""
+    bench, _ = keyed_bench(1)
+    module = module_of(bench, 1)
+    post = module._post
+    clock = Slow(module.env, 0)
+    answers = []
+    module.reply = answers.append
+    question = Frame(compose(ISOTP_TO_MODULE, 1), b"\x04\x01" + bytes((provision.IDENTIFY, 1, 9)))
+    post.takes(0, question.data)
+    for _ in range(3):
+        began_ms = clock.ms
+        clock.ms += 1000
+        post.spent(began_ms)
+        module.fell_behind(clock.ms)
+        module.receive(0, question)
+        assert not post.takes(0, question.data)
+    assert answers == [] and post.crowded == 6
+    clock.ms += 2000
+    module.fell_behind(clock.ms)
+    module.receive(0, question)
+    assert len(answers) == 1
+
+
 def test_pack_attests_its_modules():
     bench, app = keyed_bench(2)
     pack = bench.nodes["pack"]
