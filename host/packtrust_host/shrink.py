@@ -493,7 +493,8 @@ def _texts(modules: Iterable[_Module], name: str, whole_name: str) -> str:
             if isinstance(node, ast.FunctionDef) and node.name in _SAYING:
                 arguments = {item for default in node.args.defaults for item in ast.walk(default)}
                 said |= {item for item in ast.walk(node) if item not in arguments}
-        for item in said:
+        constants = [item for item in said if isinstance(item, ast.Constant)]
+        for item in sorted(constants, key=lambda constant: (constant.lineno, constant.col_offset)):
             put(module, item, 2)
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Raise) and node.exc is not None:

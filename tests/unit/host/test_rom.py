@@ -4,7 +4,10 @@ import ast
 import builtins
 import dis
 import keyword
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -88,6 +91,22 @@ def interned(code):
             size >>= 1
             yield code[at : at + size].decode()
             at += size + 1
+
+
+def test_the_program_is_the_same_each_time():
+    """Or a second deploy would find all of it changed."""
+    code = "from packtrust_host.sim import rom; print(rom.small('cortex-m4', 'module'))"
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert len(made) == 1
 
 
 def test_few_strings_are_interned_that_the_interpreter_does_not_have():
