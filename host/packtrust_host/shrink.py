@@ -494,8 +494,8 @@ def _texts(modules: Iterable[_Module], name: str, whole_name: str) -> str:
                 arguments = {item for default in node.args.defaults for item in ast.walk(default)}
                 said |= {item for item in ast.walk(node) if item not in arguments}
         constants = [item for item in said if isinstance(item, ast.Constant)]
-        for item in sorted(constants, key=lambda constant: (constant.lineno, constant.col_offset)):
-            put(module, item, 2)
+        for constant in sorted(constants, key=lambda item: (item.lineno, item.col_offset)):
+            put(module, constant, 2)
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Raise) and node.exc is not None:
                 inside: ast.AST = node.exc
