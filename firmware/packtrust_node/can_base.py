@@ -114,8 +114,7 @@ class CanPort:
                the controller or the driver had no room for: at least so many), bus_off, opened, tec, rec.
     fault      why the controller does not work, with what to check; "" while it does.
 
-    No driver has a property: with one MicroPython looks through its classes for each attribute that is set, for 1 600
-    instructions.
+    No driver has a property: with one MicroPython looks through its classes for each attribute that is set.
     """
 
     stream = None

@@ -371,7 +371,7 @@ class PackNode(Node):
 
     def take_frame(self, port: int, frame: "FrameLike") -> None:
         """Take a frame of either bus."""
-        if not self.stirred:  # to ask takes a tenth of the time that to set it does
+        if not self.stirred:  # to set an attribute of a class with properties is dear (can_base.CanPort)
             self.stirred = True
         if port == VCU_BUS:
             if frame.is_extended_id:

@@ -109,33 +109,30 @@ class _Ring:
             self._grow(max(self.slots, _SLOTS), _FD // 2)
         if self.count == self.slots:
             self._grow(self.slots + _SLOTS, self._words)
-        at = (self._first + self.count) % self.slots
         mark = length | (_EXTENDED if frame.is_extended_id else 0)
         if frame.is_fd:
             mark |= _IS_FD | (_SWITCHED if frame.bitrate_switch else 0)
         elif frame.is_remote_frame:
             mark = mark & _EXTENDED | _REMOTE | frame.dlc
-        self._ids[at] = frame.arbitration_id
-        self._marks[at] = mark
-        lay_into(self._form, self._data, 2 * at * self._words, data)
-        self.count += 1
+        self._put(frame, mark)
 
     def extend(self, frames: "list[FrameLike]") -> bool:
         """Copy the frames of a record to the end, for which there is room; False, and nothing done, if they are none of
-        classic CAN. Takes a third of the time.
+        classic CAN. What they have in common is not looked at for each.
         """
         if frames[0].is_fd or not frames[0].is_extended_id:
             return False
-        for frame in frames:
-            self._extend(frame)
+        at = 0
+        while at < len(frames):  # with `for` the call would take heap
+            self._put(frames[at], len(frames[at].data) | _EXTENDED)
+            at += 1
         return True
 
-    def _extend(self, frame: "FrameLike") -> None:
+    def _put(self, frame: "FrameLike", mark: int) -> None:
         at = (self._first + self.count) % self.slots
-        data = frame.data
         self._ids[at] = frame.arbitration_id
-        self._marks[at] = len(data) | _EXTENDED
-        lay_into(self._form, self._data, 2 * at * self._words, data)
+        self._marks[at] = mark
+        lay_into(self._form, self._data, 2 * at * self._words, frame.data)
         self.count += 1
 
     def id_of(self, index: int) -> int:

@@ -97,6 +97,21 @@ class _Module:
         lines = node.end_lineno - line
         self.edits.append((line, column, node.end_lineno, node.end_col_offset, text + "\n" * lines))
 
+    def rename(self, node: ast.AST, new: Mapping[str, str]) -> None:
+        """A new name, by the present ones, for what a node means: a name, an attribute, a definition, or a `global`."""
+        if isinstance(node, ast.Name):
+            self.replace(node, new[node.id])
+        elif isinstance(node, ast.Attribute):
+            assert node.end_lineno is not None and node.end_col_offset is not None
+            start = node.end_col_offset - len(node.attr)
+            self.edits.append((node.end_lineno, start, node.end_lineno, node.end_col_offset, new[node.attr]))
+        elif isinstance(node, ast.Global):
+            self.drop(node, "global " + ", ".join(new.get(item, item) for item in node.names))
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            line = self.text.split("\n")[node.lineno - 1]
+            at = len(line[: line.index(node.name, node.col_offset)].encode())
+            self.edits.append((node.lineno, at, node.lineno, at + len(node.name), new[node.name]))
+
     def apply(self) -> bool:
         """Carry out the edits and parse anew; whether there were any."""
         if not self.edits:
@@ -715,8 +730,9 @@ def _global_nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
             for item in outer:
                 yield from visit(item, scopes, read, bound)
             if isinstance(node, ast.FunctionDef):
+                scopes = (*scopes, _bindings(node))
                 for statement in node.body:
-                    yield from visit(statement, (*scopes, _bindings(node)), set(), set())
+                    yield from visit(statement, scopes, set(), set())
             else:
                 for statement, own, before in _steps(node):
                     yield from visit(statement, scopes, before, own)
@@ -838,7 +854,6 @@ def _merge_member(
     aliases: Mapping[str, tuple[str, str]],
     outside: Mapping[str, str],
 ) -> None:
-    lines = module.text.split("\n")
     inside: set[ast.AST] = set()
     # A function's own import of a member's name hides nothing: it is gone.
     for node in ast.walk(module.tree):
@@ -862,19 +877,9 @@ def _merge_member(
             target, item = aliases[text]
             if not item:
                 raise ShrinkError("%s: module %s is used as a value" % (module.path, text))
-            replacement = final(target, item)
+            module.rename(node, {text: final(target, item)})
         elif text in own:
-            replacement = own[text]
-        else:
-            continue
-        if isinstance(node, ast.Name):
-            module.replace(node, replacement)
-        elif isinstance(node, ast.Global):
-            module.drop(node, "global " + ", ".join(own.get(item, item) for item in node.names))
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            line = lines[node.lineno - 1]
-            at = len(line[: line.index(text, node.col_offset)].encode())
-            module.edits.append((node.lineno, at, node.lineno, at + len(text), replacement))
+            module.rename(node, own)
     top = list(_top(module.tree))
     for node in ast.walk(module.tree):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -937,10 +942,7 @@ def _merge_outside(
         module.drop(node, "; ".join(statements))
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in whole:
-            assert node.end_lineno is not None and node.end_col_offset is not None
-            new = final(whole[node.value.id], node.attr)
-            start = node.end_col_offset - len(node.attr)
-            module.edits.append((node.end_lineno, start, node.end_lineno, node.end_col_offset, new))
+            module.rename(node, {node.attr: final(whole[node.value.id], node.attr)})
         _dynamic(module, node)
 
 
@@ -1057,23 +1059,13 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
         _rename_imports(module, short, mine, own | {whole})
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases[name]:
-                new = short[aliases[name][node.value.id]].get(node.attr, "")
-                if new:
-                    assert node.end_lineno is not None and node.end_col_offset is not None
-                    start = node.end_col_offset - len(node.attr)
-                    module.edits.append((node.end_lineno, start, node.end_lineno, node.end_col_offset, new))
-        lines = module.text.split("\n")
-        for node, text in _global_nodes(module.tree):
-            if text not in mine:
-                continue
-            if isinstance(node, ast.Name):
-                module.replace(node, mine[text])
-            elif isinstance(node, ast.Global):
-                module.drop(node, "global " + ", ".join(mine.get(item, item) for item in node.names))
-            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                line = lines[node.lineno - 1]
-                at = len(line[: line.index(text, node.col_offset)].encode())
-                module.edits.append((node.lineno, at, node.lineno, at + len(text), mine[text]))
+                theirs = short[aliases[name][node.value.id]]
+                if node.attr in theirs:
+                    module.rename(node, theirs)
+        if mine:
+            for node, text in _global_nodes(module.tree):
+                if text in mine:
+                    module.rename(node, mine)
         module.apply()
 
 
@@ -1253,23 +1245,14 @@ def _rename_members(modules: Mapping[str, _Module], outside: Mapping[str, str], 
         for family in where[text]:
             taken[family].add(short[text])
     for name, module in modules.items():
-        lines = module.text.split("\n")
-        top = _asked_of(module) if name in objects else set()
-        meant = [(node, text) for node, text in _global_nodes(module.tree) if text in top]
-        for node, text in [*_members(module.tree), *meant]:
-            if text not in short:
-                continue
-            new = short[text]
-            if isinstance(node, ast.Name):
-                module.replace(node, new)
-            elif isinstance(node, ast.Attribute):
-                assert node.end_lineno is not None and node.end_col_offset is not None
-                start = node.end_col_offset - len(text)
-                module.edits.append((node.end_lineno, start, node.end_lineno, node.end_col_offset, new))
-            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                line = lines[node.lineno - 1]
-                at = len(line[: line.index(text, node.col_offset)].encode())
-                module.edits.append((node.lineno, at, node.lineno, at + len(text), new))
+        for node, text in _members(module.tree):
+            if text in short:
+                module.rename(node, short)
+        if name in objects:
+            top = {text: short[text] for text in _asked_of(module) if text in short}
+            for node, text in _global_nodes(module.tree):
+                if text in top:
+                    module.rename(node, top)
         module.apply()
 
 

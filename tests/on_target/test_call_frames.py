@@ -36,7 +36,7 @@ EACH_FRAME = [
     (
         "packtrust_node.txqueue",
         "_Ring",
-        ("append", "extend", "_extend", "has_room", "frame", "_view_of", "_copy", "id_of", "move", "drop_first"),
+        ("append", "extend", "_put", "has_room", "frame", "_view_of", "_copy", "id_of", "move", "drop_first"),
     ),
     ("packtrust_node.env", "Clock", ("now_ms",)),
     ("packtrust_node.env", "Env", ("send_record",)),

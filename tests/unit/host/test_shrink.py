@@ -1,5 +1,6 @@
 """The program made smaller means what it meant before: run both, compare."""
 
+import contextlib
 import importlib
 import sys
 from pathlib import Path
@@ -8,6 +9,20 @@ import pytest
 
 from packtrust_host.shrink import ShrinkError, shrink
 from packtrust_host.sim.deploy import SetupError, board_kinds, parse_boards
+
+
+@contextlib.contextmanager
+def imported(small, name, folder, monkeypatch):
+    """The module `name` of a program made smaller; all of it is forgotten afterwards."""
+    for path, source in small.items():
+        (folder / path).write_text(source)
+    monkeypatch.syspath_prepend(str(folder))
+    try:
+        yield importlib.import_module(name)
+    finally:
+        for path in small:
+            sys.modules.pop(path.removesuffix(".py"), None)
+
 
 FILES = {
     "pkg/__init__.py": "",
@@ -75,16 +90,8 @@ def test_same_meaning_in_fewer_names(tmp_path, monkeypatch):
     for gone in ("unused", "Anything", "A box", "LIMIT", "_items"):
         assert gone not in text
     assert "shown" in text
-    for path, source in small.items():
-        (tmp_path / path).write_text(source)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import whole
-
-    try:
+    with imported(small, "whole", tmp_path, monkeypatch) as whole:
         assert whole.run() == (2 * (1 + 2 + 7 + 1 + 7), "this is a text that is long enough", 5)
-    finally:
-        for name in ("whole", "pt_late"):
-            sys.modules.pop(name, None)
 
 
 def test_a_class_on_its_own_whose_base_is_in_the_whole(tmp_path, monkeypatch):
@@ -101,16 +108,8 @@ def test_a_class_on_its_own_whose_base_is_in_the_whole(tmp_path, monkeypatch):
         "    def total(self):\n        return self._gg()\n",
     }
     small = shrink(files, ["pkg.main"], "family", ["run"])
-    for path, source in small.items():
-        (tmp_path / path).write_text(source)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import family
-
-    try:
+    with imported(small, "family", tmp_path, monkeypatch) as family:
         assert family.run() == (3, 60, 3)
-    finally:
-        for name in ("family", "pt_alone"):
-            sys.modules.pop(name, None)
 
 
 def test_relatives_are_known_though_a_module_on_its_own_uses_their_short_names(tmp_path, monkeypatch):
@@ -166,16 +165,8 @@ def run():
 """,
     }
     small = shrink(files, ["pkg.main"], "relatives", ["run"])
-    for path, source in small.items():
-        (tmp_path / path).write_text(source)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import relatives
-
-    try:
+    with imported(small, "relatives", tmp_path, monkeypatch) as relatives:
         assert relatives.run() == 9
-    finally:
-        for name in ("relatives", "pt_late"):
-            sys.modules.pop(name, None)
 
 
 def test_two_modules_may_give_what_a_third_one_imports_the_same_short_name(tmp_path, monkeypatch):
@@ -211,16 +202,8 @@ def run():
 """,
     }
     small = shrink(files, ["pkg.main"], "namesakes", ["run"])
-    for path, source in small.items():
-        (tmp_path / path).write_text(source)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import namesakes
-
-    try:
+    with imported(small, "namesakes", tmp_path, monkeypatch) as namesakes:
         assert namesakes.run() == 7
-    finally:
-        for name in ("namesakes", "pt_late", "pt_user"):
-            sys.modules.pop(name, None)
 
 
 def test_what_is_no_python_is_named():
