@@ -65,6 +65,7 @@ def test_a_key_that_was_just_drawn_is_given_before_it_is_used():
     bench.only = is_broadcast
     pack.broadcast._draw(bench.now_ms)
     pack.broadcast.send()
+    bench.deliver()
     assert beats(bench) == []
     bench.until(lambda: pack.broadcast.members == 2, 1000)
     bench.run(1000)

@@ -635,6 +635,34 @@ def test_a_flood_of_provisioning_messages_gets_an_eighth_of_a_node_that_falls_be
     assert len(answers) == count + 1
 
 
+def test_what_proves_to_be_the_owners_has_no_part_in_that_share():
+    bench, app, pack = registered()
+    node = pack
+    taken, counted = set(), set()
+    take_message, spent = node.take_message, node._post.spent
+    at_hand = []
+
+    def take(payload):
+        at_hand.append(payload[1])
+        taken.add(payload[1])
+        take_message(payload)
+        at_hand.pop()
+
+    def count(began_ms):
+        counted.update(at_hand)
+        spent(began_ms)
+
+    node.take_message, node._post.spent = take, count
+    app.claim_pack(pack.claim_code())
+    app.introduce(1, module_of(bench, 1).claim_code())
+    app.identify(PACK_NODE)
+    assert taken >= {provision.IDENTIFY, provision.PACKAGE, provision.COMMIT}
+    assert provision.IDENTIFY in counted and not counted & {provision.PACKAGE, provision.COMMIT}
+    # Of one that is refused it is not known whose it is.
+    assert app.refusal(PACK_NODE, provision.COMMIT, bytes(76))
+    assert provision.COMMIT in counted
+
+
 def test_after_one_that_took_long_the_next_message_is_taken_when_it_is_asked_again():
     """An attestation of 31 modules may take a second, on a bus that leaves the pack no pause: its owner asks on."""
     bench, _ = keyed_bench(1)

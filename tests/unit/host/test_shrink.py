@@ -206,6 +206,18 @@ def run():
         assert namesakes.run() == 7
 
 
+def test_what_is_said_is_kept_in_the_order_of_the_source():
+    """Or a program differs from one time to the next, and a second deploy finds all of it changed."""
+    said = ["word number %03d" % number for number in range(300)]
+    lines = "".join("            %r,\n" % text for text in said)
+    text = (
+        "class Node:\n    def stats(self):\n        return [\n%s        ]\n\n\ndef run():\n    return Node().stats()\n"
+    )
+    files = {"pkg/__init__.py": "", "pkg/main.py": text % lines}
+    small = shrink(files, ["pkg.main"], "orderly", ["run"])
+    assert repr("".join(said)) in small["orderly.py"]
+
+
 def test_what_is_no_python_is_named():
     with pytest.raises(ShrinkError, match=r"broken\.py"):
         shrink({"broken.py": "def"}, ["broken"])
