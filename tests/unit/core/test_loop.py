@@ -231,6 +231,24 @@ def test_an_exception_of_the_node_is_counted_and_the_loop_goes_on():
         loops.print_exception = had
 
 
+def test_after_a_message_that_took_long_others_get_their_turn():
+    def run():
+        driver, node, _service, loop = made()
+        driver.incoming = [Frame(5, b"")] * 10
+        receive = node.receive
+
+        def slow(port, frame):
+            receive(port, frame)
+            node.took_long = True
+
+        node.receive = slow
+        for taken in range(1, 5):
+            loop.step(0)
+            assert len(node.got) == taken and not node.took_long
+
+    without_select(run)
+
+
 def test_a_flood_does_not_starve_the_tick():
     def run():
         driver, node, _service, loop = made()
