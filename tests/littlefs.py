@@ -133,8 +133,9 @@ class LittlefsSlots:
     def names(self) -> list[str]:
         return list(self.files)
 
-    def read(self, name: str) -> bytes | None:
-        return self.files.get(name)
+    def read(self, name: str, lead: int = 0) -> bytes | bytearray | None:
+        data = self.files.get(name)
+        return bytearray(lead) + data if lead and data is not None else data
 
     def write(self, name: str, data: bytes) -> None:
         self._operate("write", name, bytes(data))

@@ -278,16 +278,16 @@ class FlashSlots:
             at += size
         return found
 
-    def read(self, name: str) -> "bytearray | None":
-        """Contents of a slot, None if there is no such slot."""
+    def read(self, name: str, lead: int = 0) -> "bytearray | None":
+        """Contents of a slot behind `lead` zero bytes, None if there is no such slot."""
         at = self._find(name.encode(), self._up(_BANK_LENGTH))
         if at < 0:
             return None
         kind, name_length, length, _ = self._entry(at)
         if not kind:
             return None
-        data = bytearray(length)
-        self._read(self._bank, at + _ENTRY_LENGTH + name_length, data)
+        data = bytearray(lead + length)
+        self._read(self._bank, at + _ENTRY_LENGTH + name_length, memoryview(data)[lead:])
         return data
 
     def write(self, name: str, data: bytes) -> None:

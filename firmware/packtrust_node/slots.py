@@ -198,13 +198,15 @@ class Slot(Neighbour):
             return
         at = _CELLS_AT + _CELL_LENGTH * cell
         if len(row) <= at:
-            row.extend(bytes(at + _CELL_LENGTH - len(row)))
+            # For all cells it says it has: each time a row grows it may have to move.
+            cells = max(cell + 1, field("STATUS_1", "cell_count", row, STATUS_1_AT))
+            row.extend(bytes(_CELLS_AT + _CELL_LENGTH * min(cells, _CELLS_MAX) - len(row)))
         centi_c = max(-32768, min(32767, field("DETAIL", "cell_centi_c", row, DETAIL_AT)))
         pack_into("<HH", row, at, field("DETAIL", "cell_mv", row, DETAIL_AT), centi_c + _CENTI_C_OFFSET)
 
     @property
     def cell_count(self) -> int:
-        """How many cells have told something."""
+        """How many there are places for: those that have told nothing are unknown."""
         return (len(self.row) - _CELLS_AT) // _CELL_LENGTH
 
     def cell_mv(self, cell: int) -> int:

@@ -32,6 +32,7 @@ _TAG = const(16)
 # In a work buffer of `AESGCM.seal_in_place`; what is in front of the nonce holds the associated data of short names.
 _AT_NONCE = const(16)
 _AT_TEXT = const(28)
+_LEAD = const(7)  # in front of what is read, so that the nonce of format 2 is at _AT_NONCE
 _KEY_FILE = "store.key"
 _ERASING = "store.erasing"
 _KEY_LENGTH = const(32)
@@ -51,9 +52,12 @@ class MemorySlots:
         """Names of all slots."""
         return list(self.files)
 
-    def read(self, name: str) -> "bytes | None":
-        """Contents of a slot, None if there is no such slot."""
-        return self.files.get(name)
+    def read(self, name: str, lead: int = 0) -> "bytes | bytearray | None":
+        """Contents of a slot, behind `lead` zero bytes in a bytearray if any are asked for; None if there is no such
+        slot.
+        """
+        data = self.files.get(name)
+        return bytearray(lead) + data if lead and data is not None else data
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a slot's contents."""
@@ -81,14 +85,14 @@ class FileSlots:
         """Names of all slots."""
         return listdir(self._directory)
 
-    def read(self, name: str) -> "bytes | bytearray | None":
-        """Contents of a slot, None if there is no such slot."""
+    def read(self, name: str, lead: int = 0) -> "bytearray | None":
+        """Contents of a slot behind `lead` zero bytes, None if there is no such slot."""
         try:
             # Of the size it has: reading on and on takes up to twice the room.
-            data = bytearray(stat(self._path(name))[6])
+            data = bytearray(lead + stat(self._path(name))[6])
             with open(self._path(name), "rb") as file:
-                count = file.readinto(data)
-                return data if count == len(data) else data[:count]
+                end = lead + file.readinto(memoryview(data)[lead:])
+                return data if end == len(data) else data[:end]
         except OSError:
             return None
 
@@ -213,31 +217,35 @@ class Store:
 
     def _load(self, name: str, slot: str, aead) -> "tuple[int, bytes] | None":
         """Sequence and plaintext of a slot; sequence _TORN or _FORGED if it is no good; None if it is not there."""
-        raw = self._slots.read(slot)
+        # Read to where it is opened: a record may be a kilobyte, and a board has no room for many of them.
+        raw = self._slots.read(slot, _LEAD)
         if raw is None:
             return None
-        size = len(raw)
+        size = len(raw) - _LEAD
         head = _HEAD_LENGTH_1
         bad = _TORN
-        if raw[:2] == _MAGIC:
+        if raw[_LEAD : _LEAD + 2] == _MAGIC:
             head = _HEAD_LENGTH
-            if size >= 3 and raw[2] > FORMAT:
-                raise newer_error("record %s" % name, raw[2])
-            if size < head or size - head - _NONCE - _TAG != unpack_from(">H", raw, 3)[0]:
+            if size >= 3 and raw[_LEAD + 2] > FORMAT:
+                raise newer_error("record %s" % name, raw[_LEAD + 2])
+            if size < head or size - head - _NONCE - _TAG != unpack_from(">H", raw, _LEAD + 3)[0]:
                 return _TORN, b""
             bad = _FORGED
         if size < head + _NONCE + _TAG:
             return _TORN, b""
-        aad = raw[:head] + name.encode()
+        at = _LEAD + head
+        aad = raw[_LEAD:at] + name.encode()
+        sequence = unpack_from(">I", raw, at - 4)[0]
         try:
             if len(aad) > _AT_NONCE:
-                # Not cut off: a record may be a kilobyte, and a board has no room for many of them.
-                plain = aead.decrypt(raw[head : head + _NONCE], memoryview(raw)[head + _NONCE :], aad)
+                plain = aead.decrypt(raw[at : at + _NONCE], memoryview(raw)[at + _NONCE :], aad)
             else:
-                plain = _opened(aead, raw, head, aad)
+                if at != _AT_NONCE:  # of format 1
+                    raw[_LEAD:at] = bytes(_AT_NONCE - _LEAD)
+                plain = _opened(aead, raw, aad)
         except InvalidTag:
             return bad, b""
-        return unpack_from(">I", raw, head - 4)[0], plain
+        return sequence, plain
 
     def _newest(self, name: str, wanted: bool = False) -> "tuple[int, int, bytes | None, int]":
         """Index of the newest good slot (-1: none), its sequence, its plaintext (None unless wanted), and what is
@@ -350,11 +358,10 @@ class Store:
 _SLOTS = (".a", ".b")
 
 
-def _opened(aead, raw: "bytes | bytearray", head: int, aad: "bytes | bytearray") -> bytearray:
-    """The plaintext in a slot's contents, opened in its only copy. InvalidTag if it is not authentic."""
-    work = bytearray(_AT_NONCE - head + len(raw))
+def _opened(aead, work: bytearray, aad: "bytes | bytearray") -> bytearray:
+    """The plaintext in a slot's contents, which begin so that the nonce is at _AT_NONCE, opened where they are.
+    InvalidTag if they are not authentic."""
     work[: len(aad)] = aad
-    work[_AT_NONCE:] = memoryview(raw)[head:]
     size = len(work) - _AT_TEXT - _TAG
     if not aead.open_in_place(work, size, len(aad)):
         raise InvalidTag("this copy of the record is not ours")

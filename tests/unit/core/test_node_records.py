@@ -266,6 +266,17 @@ def test_slot_ignores_a_cell_number_no_module_has():
     assert slot.cell_centi_c(0) == UNKNOWN_CENTI_C and slot.cell_centi_c(2) == -500
 
 
+def test_a_slot_has_places_for_all_cells_with_the_first_one():
+    slot = slot_of(1)
+    slot.take(GOT_STATUS_1, encode("STATUS_1", cell_count=12, state=2))
+    slot.take(GOT_DETAIL, encode("DETAIL", cell_id=1, cell_mv=3700, cell_centi_c=-500))
+    row = slot.row
+    assert slot.cell_count == 12 and [slot.cell_mv(cell) for cell in (0, 1, 2, 11)] == [0, 3700, 0, 0]
+    size = len(row)
+    slot.take(GOT_DETAIL, encode("DETAIL", cell_id=11, cell_mv=3600, cell_centi_c=-500))
+    assert slot.row is row and len(row) == size and slot.cell_mv(11) == 3600
+
+
 def test_latency_percentiles():
     latency = Latency()
     assert latency.stats() == {"answered": 0, "missed": 0, "p50_ms": 0, "p99_ms": 0, "max_ms": 0}

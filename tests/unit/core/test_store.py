@@ -80,6 +80,22 @@ def test_what_is_written_is_read_back_also_after_a_reboot():
     assert store_on(slots).names() == ["rel-0a"]
 
 
+def test_a_record_is_opened_in_the_memory_it_was_read_to():
+    class Remembering(MemorySlots):
+        given = None
+
+        def read(self, name, lead=0):
+            data = MemorySlots.read(self, name, lead)
+            if data is not None:
+                self.given = data
+            return data
+
+    slots = Remembering()
+    store = store_on(slots)
+    store.write("audit", bytes(range(200)))
+    assert store.read("audit") is slots.given and slots.given == bytes(range(200))
+
+
 def cut_everywhere(before, act, allowed):
     """Run `act` on copies of `before`, cut after each number of bytes, and look what a reboot finds."""
     budget = 0
