@@ -10,7 +10,7 @@ from json import load
 
 from canboard import Uart
 
-from packtrust_node.can_slcan import SlcanCan, dual_filter
+from packtrust_node.can_slcan import ACTIVE, PASSIVE, WARNING, SlcanCan, dual_filter
 from packtrust_node.env import data_bitrate
 
 state_directory = "/flash/state"
@@ -23,6 +23,53 @@ gc.threshold(4000)
 _least_free = 1 << 29
 
 
+class _Can(SlcanCan):
+    """The port as the driver of a real controller has it: frames are coded in C, and need no heap (canboard.Uart)."""
+
+    def __init__(self, stream: Uart, bitrate: int, filters, data_bitrate: int) -> None:
+        SlcanCan.__init__(self, stream, bitrate, filters, data_bitrate=data_bitrate)
+        data = bytearray(8)
+        self._slot = [0, data]
+        self._views = [memoryview(data)[:size] for size in range(9)]
+
+    def recv(self):
+        """As SlcanCan.recv."""
+        stream = self.stream
+        while True:
+            kind = stream.can_recv(self._slot)
+            if kind is None:
+                return None
+            if kind <= 8:
+                self.counters["received"] += 1
+                frame = self._frame
+                frame.arbitration_id = self._slot[0]
+                frame.data = self._views[kind]
+                frame.dlc = kind
+                return frame
+            if kind == 9:  # a frame has left
+                if self._pending:
+                    self._pending -= 1
+                continue
+            frame = self._line(None if kind == 10 else stream.can_line())
+            if frame is not None:
+                return frame
+
+    def send(self, frame) -> bool:
+        """As SlcanCan.send."""
+        if frame.is_fd or frame.is_remote_frame:
+            return SlcanCan.send(self, frame)
+        if self._pending >= self._depth or self._answers or self._out:
+            return False
+        state = self.state
+        if state != ACTIVE and state != WARNING and state != PASSIVE:
+            return False
+        if not self.stream.can_send(frame.arbitration_id, frame.is_extended_id, frame.data):
+            return False
+        self._pending += 1
+        self.counters["sent"] += 1
+        return True
+
+
 def config() -> dict:
     """node.json."""
     with open("/flash/node.json") as file:
@@ -33,9 +80,7 @@ def can_port(index: int, accept):
     """An SLCAN driver on the UART of that port."""
     settings = config()
     filters = () if accept is None else dual_filter(accept)
-    return SlcanCan(
-        Uart(1 + index), settings.get("bitrate", 500000), filters, data_bitrate=data_bitrate(settings, index)
-    )
+    return _Can(Uart(1 + index), settings.get("bitrate", 500000), filters, data_bitrate=data_bitrate(settings, index))
 
 
 def urandom(count: int) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from packtrust.frame import Frame
 from packtrust_host.image import compile_mpy
 from packtrust_host.sim.qemu import (
     VARIANTS,
@@ -29,6 +30,7 @@ from packtrust_host.sim.qemu import (
     new_flash,
     write_romfs,
 )
+from packtrust_node.can_slcan import decode, encode
 
 UNIQUE_ID = b"\x01unique-id\xff"
 ANSWER_S = 60.0  # on a machine that does much else
@@ -347,6 +349,106 @@ def test_uarts_never_block(board: Board) -> None:
     assert board.run("print(uart.write(b'more'))") == 4
     assert _receive(board.can[0], 4) == b"more"
     assert board.error("canboard.Uart(4)").startswith("ValueError")
+
+
+# What comes on a CAN port, and what canboard.Uart makes of it: (ID, data) of a frame, or a name.
+CODED = [
+    (b"T1FFFFFFF80011223344556677", (0x1FFFFFFF, bytes.fromhex("0011223344556677"))),
+    (b"T0000000a3AbCdEf", (10, b"\xab\xcd\xef")),
+    (b"T000000010", (1, b"")),
+    (b"z", "confirmed"),
+    (b"Z", "confirmed"),
+    (b"", "other"),
+    (b"t1232aabb", "other"),  # 11 bits
+    (b"T2000000080011223344556677", "other"),  # no ID
+    (b"T000000019001122334455667788", "other"),  # too long for classic CAN
+    (b"T0000000120", "other"),  # less than it says
+    (b"T000000012aabb0123", "other"),  # with a time stamp
+    (b"T000000011ag", "other"),
+    (b"T0000G0011aa", "other"),
+    (b"R000000018", "other"),
+    (b"D00000001C" + b"00" * 24, "other"),
+    (b"sa000000", "other"),
+]
+
+
+def test_a_can_port_codes_frames_without_heap(board: Board) -> None:
+    """can_recv, can_line and can_send are what packtrust_node.can_slcan does, in C."""
+    board.run(
+        "import canboard, machine, micropython\n"
+        "uart = canboard.Uart(1)\n"
+        "data = bytearray(8)\n"
+        "slot = [0, data]\n"
+        "def kind():\n"
+        "    micropython.heap_lock()\n"
+        "    try:\n"
+        "        return uart.can_recv(slot)\n"
+        "    finally:\n"
+        "        micropython.heap_unlock()\n"
+        "def wait(count):\n"
+        "    while uart.any() < count: machine.idle()\n"
+        "def next_one():\n"
+        "    found = kind()\n"
+        "    if found is None: return None\n"
+        "    if found <= 8: return slot[0], bytes(data[:found])\n"
+        "    if found == 11: return 'other', bytes(uart.can_line())\n"
+        "    return {9: 'confirmed', 10: 'refused'}[found]\n"
+    )
+    assert board.run("print((next_one(), uart.can_line()))") == (None, None)
+    for line, wanted in CODED:
+        board.can[0].sendall(line + b"\r")
+        found = board.run("wait(%d)\nprint((next_one(), uart.any()))" % (len(line) + 1))
+        assert found == (wanted if wanted != "other" else ("other", line), 0), line
+        if isinstance(wanted, tuple):
+            frame = decode(line)
+            assert (frame.arbitration_id, bytes(frame.data)) == wanted and frame.is_extended_id
+    # A refusal has no end of line; half a line is none; what has no end is given as it is.
+    board.can[0].sendall(b"\aT00000001")
+    assert board.run("wait(10)\nprint((next_one(), next_one(), uart.any()))") == ("refused", None, 9)
+    board.can[0].sendall(b"17f\r")
+    assert board.run("wait(13)\nprint(next_one())") == (1, b"\x7f")
+    board.can[0].sendall(b"x" * 200)
+    assert board.run("wait(200)\nprint((next_one(), uart.any()))") == (("other", b"x" * 161), 39)
+    # Round the end of the ring, thousands of frames, and nothing but frames.
+    assert board.run("wait(39)\nprint(uart.readinto(bytearray(39)))") == 39
+    board.start(
+        "count = bad = 0\n"
+        "while count < 2000:\n"
+        "    found = next_one()\n"
+        "    if found is None: machine.idle()\n"
+        "    else:\n"
+        "        bad += found != (count, (count * 7).to_bytes(8, 'big'))\n"
+        "        count += 1\n"
+        "print(bad)\n"
+    )
+    for number in range(2000):
+        board.can[0].sendall(b"T%08X8%016X\r" % (number, number * 7))
+    assert board.finish() == "0\r\n"
+
+
+def test_a_can_port_sends_frames_without_heap(board: Board) -> None:
+    frames = [Frame(0x1ABCDEF0, bytes(range(0xF8, 0x100))), Frame(1, b"\x0a"), Frame(2), Frame(0x7FF, b"ab", False)]
+    board.run("import canboard, micropython\nuart = canboard.Uart(1)\nframes = []")
+    for frame in frames:
+        said = (frame.arbitration_id, frame.is_extended_id, bytes(frame.data))
+        board.run("frames.append(%r)" % (said,))
+    said = board.run(
+        "def send(ident, extended, data):\n"
+        "    micropython.heap_lock()\n"
+        "    try:\n"
+        "        return uart.can_send(ident, extended, data)\n"
+        "    finally:\n"
+        "        micropython.heap_unlock()\n"
+        "print([send(*frame) for frame in frames])"
+    )
+    wanted = b"".join(encode(frame) for frame in frames)
+    assert said == [True] * len(frames) and _receive(board.can[0], len(wanted)) == wanted
+    for wrong in ("1 << 29, True, b''", "0x800, False, b''", "-1, True, b''", "1, True, bytes(9)"):
+        assert board.error("uart.can_send(%s)" % wrong).split(":")[0] in ("ValueError", "OverflowError"), wrong
+    # Nobody reads: a frame goes whole or not at all.
+    sent = board.run("sent = 0\nwhile uart.can_send(5, True, b'12345678'): sent += 1\nprint(sent)")
+    data = _receive(board.can[0], 27 * sent)
+    assert data == encode(Frame(5, b"12345678")) * sent
 
 
 def test_nothing_is_lost_when_the_board_is_slow(board: Board) -> None:

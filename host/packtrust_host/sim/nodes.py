@@ -48,6 +48,7 @@ class NodeProcess:
     """One node: its flash, its process, its controllers on the buses and its console. One class a kind of board."""
 
     board = ""
+    gather_s = 0.0  # as of ports.FdPort
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class NodeProcess:
                 self._server.remove(port)
             # A controller that was not opened for CAN FD is a classic one, also on a bus that has it.
             support = FD_ENABLED if self.config.get("vcu_fd" if bus == "vcu" else "fd") else CLASSIC
-            self._server.add_fd(bus, ours.detach(), name=port, fd_support=support)
+            self._server.add_fd(bus, ours.detach(), name=port, fd_support=support, gather_s=self.gather_s)
         self._greeted.clear()
         self.boots += 1
         try:
@@ -316,6 +317,7 @@ class QemuNode(NodeProcess):
     """
 
     board = "cortex-m4"
+    gather_s = 0.001  # its UARTs send byte by byte
 
     def __init__(
         self,

@@ -316,6 +316,8 @@ class PtyPort(Port):
 class FdPort(Port):
     """A node's CAN controller over a socket, or over a pair of pipe ends.
 
+    gather_s  for so long after each read nobody looks whether there is more.
+
     The node sees SLCAN.  Unplugging cuts the wire between controller and bus: the node keeps its
     controller, its frames stay pending and it hears nothing.  When the node ends (end of file), the
     controller goes off the bus and ``on_closed`` is called.
@@ -328,13 +330,27 @@ class FdPort(Port):
         device: SlcanDevice,
         fd: int,
         write_fd: int | None = None,
+        gather_s: float = 0.0,
     ) -> None:
         super().__init__(runtime, name, device)
+        self._gather_s = gather_s
+        self._gathering: asyncio.TimerHandle | None = None
         self._read_fd = fd
         self._write_fd = fd if write_fd is None else write_fd
         for end in {self._read_fd, self._write_fd}:
             os.set_blocking(end, False)
         self.closed = False
+
+    def _readable(self) -> None:
+        super()._readable()
+        if self._gather_s and not self.closed:
+            # Whoever sends byte by byte would wake us for each of them, and wait for that.
+            self._watch_input(False)
+            self._gathering = self._loop.call_later(self._gather_s, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._watch_input(True)
 
     def _lost_peer(self) -> None:
         self.runtime.advance()
@@ -347,6 +363,9 @@ class FdPort(Port):
         if self.closed:
             return
         self.closed = True
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         self._detach_io()
         for end in {self._read_fd, self._write_fd}:
             # The descriptor is the server's from add_fd on; a peer that reset it does not matter.

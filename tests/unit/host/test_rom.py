@@ -33,7 +33,7 @@ SELDOM = (
 )
 # Of the part that is always there; a function takes 24 bytes and its name, a class 150. What is called for each frame
 # is in pieces small enough to take no heap for the call (tests/on_target/test_call_frames.py).
-FUNCTIONS_MAX = 731
+FUNCTIONS_MAX = 734
 CLASSES_MAX = 68
 # Strings that MicroPython has to intern for this program, all modules together, paths of files and what is loaded in
 # seldom cases included: some 60 more than a pack in use has. Of those it may have 299; from 300 on the table of them
@@ -115,7 +115,7 @@ def test_few_strings_are_interned_that_the_interpreter_does_not_have():
     for code in files.values():
         if code[:1] == b"M":
             ours.update(interned(code))
-    ours -= set(NAMES) | set(dir(builtins))
+    ours -= set(NAMES) | set(dir(builtins)) | {"can_line", "can_recv", "can_send"}  # these are canboard's
     assert not [name for name in ours if re.fullmatch("_[gm][0-9a-f]{1,3}", name)]
     assert 200 < len(ours) <= INTERNED_MAX, len(ours)
 

@@ -339,6 +339,25 @@ def read_socket(sock, enough):
     return data
 
 
+def test_what_a_node_says_byte_by_byte_is_gathered(thread):
+    port, node = node_pair(thread, name="slow", gather_s=0.05)
+    peer = Peer(thread)
+    looked = []
+    accept = port.device.accept
+    port.device.accept = lambda data=b"", hold=False: looked.append(data) or accept(data, hold=hold)
+    said = b"S6\rO\rT0000000220102\r"
+    for byte in said:
+        node.sendall(bytes((byte,)))
+    assert peer.get() == Frame(2, b"\x01\x02")
+    assert b"".join(looked) == said and len(looked) < len(said) // 2
+    closed = threading.Event()
+    port.on_closed = closed.set
+    node.sendall(b"T000000030\r")
+    node.close()
+    assert peer.get() == Frame(3, b"")
+    assert closed.wait(LIMIT)
+
+
 def test_node_port_confirms_transmission(thread):
     _, node = node_pair(thread, name="pack")
     peer = Peer(thread)

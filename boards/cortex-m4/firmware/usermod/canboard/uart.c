@@ -339,7 +339,153 @@ static mp_obj_t uart_readinto_method(mp_obj_t self_in, mp_obj_t data) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(uart_readinto_obj, uart_readinto_method);
 
+// ---------------------------------------------------------------- CAN frames over SLCAN, without heap
+
+#define SLCAN_MAX (160)
+// What can_recv() has found, beside a data length of 0..8.
+#define CONFIRMED (9)
+#define REFUSED (10)
+#define OTHER (11)
+
+static uint8_t peek(const rings_t *r, size_t at) {
+    return r->rx[(r->tail + at) % RX_SIZE];
+}
+
+// The value of `digits` hexadecimal digits from `at` on; *good becomes false if one of them is none.
+static uint32_t hex_at(const rings_t *r, size_t at, size_t digits, bool *good) {
+    uint32_t value = 0;
+    while (digits--) {
+        uint8_t c = peek(r, at++);
+        uint8_t letter = c | 0x20;
+        if (c >= '0' && c <= '9') {
+            value = value << 4 | (c - '0');
+        } else if (letter >= 'a' && letter <= 'f') {
+            value = value << 4 | (letter - 'a' + 10);
+        } else {
+            *good = false;
+        }
+    }
+    return value;
+}
+
+// Drop so many bytes, which are there.
+static void skip(unsigned number, size_t count) {
+    uint8_t byte;
+    rings[number].tail += count - 1;
+    canboard_uart_read(number, &byte, 1);
+}
+
+// Length of the line that is there, without its CR; more than SLCAN_MAX if it has none; -1: it is not complete.
+static int line_length(unsigned number) {
+    size_t any = canboard_uart_any(number);
+    size_t most = any < SLCAN_MAX ? any : SLCAN_MAX + 1;
+    for (size_t at = 0; at < most; at++) {
+        if (peek(&rings[number], at) == '\r') {
+            return at;
+        }
+    }
+    return any > SLCAN_MAX ? SLCAN_MAX + 1 : -1;
+}
+
+// can_recv([id, buffer]) -> None: nothing is there; 0..8: a classic data frame with a 29-bit ID came, its ID and so many
+// bytes are in the list; CONFIRMED: a frame that was sent has left; REFUSED; OTHER: can_line() gives what came.
+static mp_obj_t uart_can_recv(mp_obj_t self_in, mp_obj_t slot_in) {
+    uart_obj_t *self = MP_OBJ_TO_PTR(self_in);
+    unsigned number = self->number;
+    rings_t *r = &rings[number];
+    if (canboard_uart_any(number) && peek(r, 0) == 7) {
+        skip(number, 1); // has no end of line
+        return MP_OBJ_NEW_SMALL_INT(REFUSED);
+    }
+    int length = line_length(number);
+    if (length < 0) {
+        return mp_const_none;
+    }
+    uint8_t first = peek(r, 0);
+    if (length == 1 && (first | 0x20) == 'z') {
+        skip(number, 2);
+        return MP_OBJ_NEW_SMALL_INT(CONFIRMED);
+    }
+    if (length < 10 || length > 26 || first != 'T') {
+        return MP_OBJ_NEW_SMALL_INT(OTHER);
+    }
+    bool good = true;
+    uint32_t id = hex_at(r, 1, 8, &good);
+    uint32_t size = hex_at(r, 9, 1, &good);
+    if (!good || id > 0x1fffffff || size > 8 || (size_t)length != 10 + 2 * size) {
+        return MP_OBJ_NEW_SMALL_INT(OTHER);
+    }
+    uint8_t data[8];
+    for (size_t i = 0; i < size; i++) {
+        data[i] = hex_at(r, 10 + 2 * i, 2, &good);
+    }
+    if (!good) {
+        return MP_OBJ_NEW_SMALL_INT(OTHER);
+    }
+    size_t count;
+    mp_obj_t *slot;
+    mp_obj_get_array(slot_in, &count, &slot);
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(slot[count - 1], &info, MP_BUFFER_WRITE);
+    if (count != 2 || info.len < sizeof(data)) {
+        mp_raise_ValueError(MP_ERROR_TEXT("can_recv() takes [0, bytearray(8)]"));
+    }
+    slot[0] = MP_OBJ_NEW_SMALL_INT(id);
+    memcpy(info.buf, data, size);
+    skip(number, length + 1);
+    return MP_OBJ_NEW_SMALL_INT(size);
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(uart_can_recv_obj, uart_can_recv);
+
+// can_line() -> the next line without its CR, or SLCAN_MAX + 1 bytes of one that has none; None: none is complete.
+static mp_obj_t uart_can_line(mp_obj_t self_in) {
+    uart_obj_t *self = MP_OBJ_TO_PTR(self_in);
+    int length = line_length(self->number);
+    if (length < 0) {
+        return mp_const_none;
+    }
+    uint8_t line[SLCAN_MAX + 2];
+    canboard_uart_read(self->number, line, length > SLCAN_MAX ? length : length + 1);
+    return mp_obj_new_bytes(line, length);
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(uart_can_line_obj, uart_can_line);
+
+// can_send(id, extended, data) -> whether there was room for this classic data frame's line.
+static mp_obj_t uart_can_send(size_t n_args, const mp_obj_t *args) {
+    static const char digits[] = "0123456789ABCDEF0123456789abcdef";
+    uart_obj_t *self = MP_OBJ_TO_PTR(args[0]);
+    mp_uint_t id = mp_obj_get_int(args[1]);
+    bool extended = mp_obj_is_true(args[2]);
+    mp_buffer_info_t info;
+    mp_get_buffer_raise(args[3], &info, MP_BUFFER_READ);
+    if (info.len > 8 || id > (extended ? 0x1fffffff : 0x7ff)) {
+        mp_raise_ValueError(MP_ERROR_TEXT("no classic CAN frame"));
+    }
+    uint8_t line[32];
+    size_t at = 0;
+    line[at++] = extended ? 'T' : 't';
+    for (int shift = extended ? 28 : 8; shift >= 0; shift -= 4) {
+        line[at++] = digits[id >> shift & 15];
+    }
+    line[at++] = digits[info.len];
+    for (size_t i = 0; i < info.len; i++) {
+        uint8_t byte = ((const uint8_t *)info.buf)[i];
+        line[at++] = digits[16 + (byte >> 4)];
+        line[at++] = digits[16 + (byte & 15)];
+    }
+    line[at++] = '\r';
+    if (canboard_uart_room(self->number) < at) {
+        return mp_const_false;
+    }
+    canboard_uart_write(self->number, line, at);
+    return mp_const_true;
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(uart_can_send_obj, 4, 4, uart_can_send);
+
 static const mp_rom_map_elem_t uart_locals_table[] = {
+    { MP_ROM_QSTR(MP_QSTR_can_recv), MP_ROM_PTR(&uart_can_recv_obj) },
+    { MP_ROM_QSTR(MP_QSTR_can_line), MP_ROM_PTR(&uart_can_line_obj) },
+    { MP_ROM_QSTR(MP_QSTR_can_send), MP_ROM_PTR(&uart_can_send_obj) },
     { MP_ROM_QSTR(MP_QSTR_any), MP_ROM_PTR(&uart_any_obj) },
     { MP_ROM_QSTR(MP_QSTR_read), MP_ROM_PTR(&mp_stream_read1_obj) },
     { MP_ROM_QSTR(MP_QSTR_readinto), MP_ROM_PTR(&uart_readinto_obj) },
