@@ -20,6 +20,7 @@ from typing import Any
 from . import qemu
 from .bus import CLASSIC, FD_ENABLED
 from .deploy import CHECKOUT, NodeConfig, SetupError, make_flash
+from .lanes import Lane
 from .rom import main_file, rom_image
 from .server import VirtualBusServer
 
@@ -96,6 +97,10 @@ class NodeProcess:
         """Start the process with these sockets as CAN ports; set `_process` and `_writer`, give the console."""
         raise NotImplementedError
 
+    def _lane(self, port: int) -> Lane | None:
+        """What the bytes of a CAN port, 0 being the first, go over if not over its socket."""
+        return None
+
     def _power_lost(self) -> None:
         """Close what belonged to the process."""
 
@@ -116,7 +121,14 @@ class NodeProcess:
                 self._server.remove(port)
             # A controller that was not opened for CAN FD is a classic one, also on a bus that has it.
             support = FD_ENABLED if self.config.get("vcu_fd" if bus == "vcu" else "fd") else CLASSIC
-            self._server.add_fd(bus, ours.detach(), name=port, fd_support=support, gather_s=self.gather_s)
+            self._server.add_fd(
+                bus,
+                ours.detach(),
+                name=port,
+                fd_support=support,
+                gather_s=self.gather_s,
+                lane=self._lane(len(ends) - 1),
+            )
         self._greeted.clear()
         self.boots += 1
         try:
@@ -346,6 +358,9 @@ class QemuNode(NodeProcess):
             qemu.new_flash(flash, int(config["unique_id"]).to_bytes(4, "big"))
         qemu.write_romfs(flash, self._image)
 
+    def _lane(self, port: int) -> Lane | None:
+        return Lane(self.flash, qemu.LANES_OFFSET, port)
+
     async def _power_on(self, can: list[socket.socket]) -> asyncio.StreamReader:
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
@@ -357,7 +372,9 @@ class QemuNode(NodeProcess):
             self._tap.setblocking(False)
             held.append(tapped)
             ends += [None] * (qemu.CAN_PORTS - 1 - len(ends)) + [tapped.fileno()]
-        machine = qemu.QemuMachine(self._firmware, self.flash, theirs.fileno(), ends, entropy=self._entropy)
+        machine = qemu.QemuMachine(
+            self._firmware, self.flash, theirs.fileno(), ends, entropy=self._entropy, lanes=len(can)
+        )
         try:
             process = self._process = await asyncio.create_subprocess_exec(
                 *machine.command(),

@@ -17,6 +17,7 @@ import tty
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from .lanes import BELL, Lane
 from .slcan import SlcanDevice
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Port:
 
     def _readable(self) -> None:
         try:
-            data = os.read(self._read_fd, READ_SIZE)
+            data = self._read()
         except BlockingIOError:
             return
         except OSError:  # EIO of a pty without opener, ECONNRESET of a socket
@@ -84,6 +85,12 @@ class Port:
         self.device.accept(data, hold=self.hold)
         self._mark()
         self.runtime.service()
+
+    def _read(self) -> bytes:
+        return os.read(self._read_fd, READ_SIZE)
+
+    def _write(self, data: bytes) -> int:
+        return os.write(self._write_fd, data)
 
     def _lost_peer(self) -> None:
         raise NotImplementedError
@@ -126,7 +133,7 @@ class Port:
                 if not self._unsent:
                     break
             try:
-                count = os.write(self._write_fd, self._unsent)
+                count = self._write(self._unsent)
             except BlockingIOError:
                 self._loop.add_writer(self._write_fd, self._writable)
                 self._writing = True
@@ -316,7 +323,9 @@ class PtyPort(Port):
 class FdPort(Port):
     """A node's CAN controller over a socket, or over a pair of pipe ends.
 
-    gather_s  for so long after each read nobody looks whether there is more.
+    gather_s  for so long after each read nobody looks whether there is more, and what the node is told waits to be told
+              with what follows.
+    lane      the bytes go over this, and the socket says only that there are some. It is ours from here on.
 
     The node sees SLCAN.  Unplugging cuts the wire between controller and bus: the node keeps its
     controller, its frames stay pending and it hears nothing.  When the node ends (end of file), the
@@ -331,10 +340,13 @@ class FdPort(Port):
         fd: int,
         write_fd: int | None = None,
         gather_s: float = 0.0,
+        lane: Lane | None = None,
     ) -> None:
         super().__init__(runtime, name, device)
+        self._lane = lane
         self._gather_s = gather_s
         self._gathering: asyncio.TimerHandle | None = None
+        self._telling: asyncio.TimerHandle | None = None
         self._read_fd = fd
         self._write_fd = fd if write_fd is None else write_fd
         for end in {self._read_fd, self._write_fd}:
@@ -348,9 +360,39 @@ class FdPort(Port):
             self._watch_input(False)
             self._gathering = self._loop.call_later(self._gather_s, self._gathered)
 
+    def _read(self) -> bytes:
+        data = super()._read()
+        if data and self._lane is not None:
+            data = self._lane.read()
+            if not data:
+                raise BlockingIOError  # a bell for what was fetched before
+        return data
+
+    def _write(self, data: bytes) -> int:
+        if self._lane is None:
+            return super()._write(data)
+        count = self._lane.write(data)
+        if not count:
+            raise BlockingIOError
+        # If the socket is full, the board has not looked yet at what came before either.
+        with contextlib.suppress(BlockingIOError):
+            super()._write(BELL)
+        return count
+
     def _gathered(self) -> None:
         self._gathering = None
         self._watch_input(True)
+
+    def flush(self) -> None:
+        """As Port.flush, somewhat later if output is gathered."""
+        if not self._gather_s:
+            super().flush()
+        elif self._telling is None and not self.closed:
+            self._telling = self._loop.call_later(self._gather_s, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        super().flush()
 
     def _lost_peer(self) -> None:
         self.runtime.advance()
@@ -363,10 +405,13 @@ class FdPort(Port):
         if self.closed:
             return
         self.closed = True
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
+        for timer in (self._gathering, self._telling):
+            if timer is not None:
+                timer.cancel()
+        self._gathering = self._telling = None
         self._detach_io()
+        if self._lane is not None:
+            self._lane.close()
         for end in {self._read_fd, self._write_fd}:
             # The descriptor is the server's from add_fd on; a peer that reset it does not matter.
             with contextlib.suppress(OSError):

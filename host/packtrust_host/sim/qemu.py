@@ -3,6 +3,7 @@
 The board's flash is the machine's 16 MB PSRAM at FLASH_BASE, backed by a file of the host:
 
     0x21000000  512 KB  littlefs, mounted at /flash
+    0x210e0000   97 KB  lanes of the CAN ports, if they are asked for (see `lanes`); not kept
     0x210ff000    4 KB  identity: what the host hands in (see `new_flash`)
     0x21100000   15 MB  ROMFS, mounted at /rom
 
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from packtrust_host.image import romfs_image
 
+from .lanes import MAGIC
+
 CHECKOUT = Path(__file__).resolve().parents[3]
 BUILD = CHECKOUT / "build" / "cortex-m4"
 VARIANTS = ("cryptolib", "plain", "reference", "suite")
@@ -26,6 +29,7 @@ VARIANTS = ("cryptolib", "plain", "reference", "suite")
 FLASH_BASE = 0x21000000
 FLASH_SIZE = 16 << 20
 LITTLEFS_SIZE = 512 << 10
+LANES_OFFSET = 0xE0000
 IDENTITY_OFFSET = 0xFF000
 IDENTITY_MAGIC = b"PTID"
 UNIQUE_ID_SIZE = 12  # as on an STM32
@@ -111,6 +115,7 @@ class QemuMachine:
     tied        the machine ends with the thread that starts it, however that ends
     icount      True: time follows the instructions executed, 2 ** shift ns each; for counting only
     program     the emulator, see `find_qemu`
+    lanes       of so many CAN ports, the first ones, bytes go over memory, see `lanes`; needs `persistent`
     """
 
     firmware: Path
@@ -124,10 +129,13 @@ class QemuMachine:
     icount: bool = False
     shift: int = ICOUNT_SHIFT
     program: str | None = None
+    lanes: int = 0
 
     def __post_init__(self) -> None:
         if len(self.can) > CAN_PORTS:
             raise QemuError("the board has %d CAN ports, not %d" % (CAN_PORTS, len(self.can)))
+        if self.lanes and not self.persistent:
+            raise QemuError("lanes are in the flash image: a machine that does not touch it has none")
 
     @property
     def pass_fds(self) -> tuple[int, ...]:
@@ -151,6 +159,8 @@ class QemuMachine:
             # Escape character of multiplexers, see _chardev.
             *("-echr", "0xff"),
             *("-kernel", str(self.firmware)),
+            # At each reset, also without lanes: the image may come from a machine with some.
+            *("-device", "loader,addr=%#x,data=%#x,data-len=4" % (FLASH_BASE + LANES_OFFSET, MAGIC | self.lanes)),
         ]
         ends = [self.console, *self.can]
         ends += [None] * (1 + CAN_PORTS - len(ends))

@@ -23,6 +23,7 @@ from typing import Any, TextIO, TypeVar
 from packtrust.frame import Frame
 
 from .bus import Bus, Controller, FdSupport
+from .lanes import Lane
 from .ports import Confirm, FdPort, Port, PtyPort
 from .slcan import SlcanDevice
 
@@ -227,18 +228,19 @@ class VirtualBusServer:
         rx_limit: int = 1024,
         fd_support: FdSupport | None = None,
         gather_s: float = 0.0,
+        lane: Lane | None = None,
     ) -> FdPort:
         """A node's controller on a socket, or a pair of pipe ends; the descriptors become ours.
 
         fd_support  as of :meth:`packtrust_host.sim.bus.Bus.attach`: CAN FD where the bus has it.
-        gather_s    as of :class:`.ports.FdPort`.
+        gather_s, lane  as of :class:`.ports.FdPort`.
         """
         runtime = self.runtime(bus)
         name = name or "node%d" % (len(self.ports) + 1)
         self._free(name)
         controller = runtime.bus.attach(name, tx_fifo=tx_fifo, fd_support=fd_support)
         device = SlcanDevice(controller, confirm=confirm, rx_limit=rx_limit)
-        return self._register(runtime, FdPort(runtime, name, device, fd, write_fd, gather_s))
+        return self._register(runtime, FdPort(runtime, name, device, fd, write_fd, gather_s, lane))
 
     def _free(self, name: str) -> None:
         if name in self.ports:
