@@ -2,6 +2,7 @@
 
 from packtrust._compat import const
 from packtrust.record import VERSION
+from packtrust.segmentation import NEXT_CHUNK
 from packtrust_node import ondemand
 
 TYPE_CHECKING = False
@@ -18,7 +19,7 @@ LINKS_MAX = const(4)
 # it. A peer asks again.
 BEHIND_MS = const(200)
 _SHARE_BITS = const(3)
-_ADVANCE_MS = const(500)
+_ADVANCE_MS = const(100)
 # No message, however dear, keeps others away for more than eight times this: a peer asks again after three seconds.
 _DEBT_MAX_MS = const(250)
 
@@ -51,6 +52,7 @@ class Post:
         self._links = {}  # type: dict[int, Mailbox]
         self._debt_ms = -_ADVANCE_MS
         self._paid_ms = 0  # until when
+        self._next = 0  # ID of the next frame of a handshake's message of which one was admitted
 
     def _link(self, port: int, tx_id: int, rx_id: int) -> "Mailbox | None":
         link = self._links.get(rx_id)
@@ -95,6 +97,15 @@ class Post:
         payload = None if link is None else link.feed(frame, began_ms)
         self.spent(began_ms)
         return payload
+
+    def admits(self, arbitration_id: int) -> bool:
+        """Whether a frame of a handshake is to be looked at. Takes no heap, as `takes`."""
+        if arbitration_id != self._next and self._is_overdrawn():
+            self.crowded += 1
+            return False
+        more = arbitration_id >> 12 & 15 < arbitration_id >> 8 & 15
+        self._next = arbitration_id + NEXT_CHUNK if more else 0
+        return True
 
     def _is_overdrawn(self) -> bool:
         now_ms = self._env.now_ms()

@@ -57,7 +57,7 @@ MORE = [
     _more(
         "a transfer that has just begun is not given up",
         "each first frame of a flood has its buffer",
-        [("packtrust.isotp", "if now_ms - self._first_ms < FIRST_MS:", "if False:")],
+        [("packtrust.isotp", "and now_ms - self._first_ms < FIRST_MS:", "and False:")],
         "tests/unit/core/test_isotp.py",
     ),
     _more(
@@ -600,8 +600,8 @@ MORE = [
         [
             (
                 "packtrust_node.module",
-                '                self.count("clear")\n        elif base in (DEREGISTER',
-                "                self._obey(Frame(compose(base, node), bytes(data)))\n        elif base in (DEREGISTER",
+                '                self.count("clear")\n            elif node == self.own_node and',
+                "                self._obey(Frame(compose(base, node), bytes(data)))\n            elif node == self.own_node and",
             )
         ],
         "tests/attacks/test_limp.py",

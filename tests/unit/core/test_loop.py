@@ -105,6 +105,8 @@ class Node:
 class Service:
     """Takes ID 7."""
 
+    base = 0
+
     def __init__(self):
         self.got = 0
 
