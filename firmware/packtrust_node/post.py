@@ -16,7 +16,7 @@ LINKS_MAX = const(4)
 
 # A keyed node whose bus left it no pause so long ago spends no more on such messages, those aside that prove to be the
 # owner's, than each eighth millisecond, after these in advance: who floods it with them does not keep the records from
-# it. A peer asks again.
+# it. A peer asks again. Beside a session a module gives handshakes such a share, too, in a `Post` of their own.
 BEHIND_MS = const(200)
 _SHARE_BITS = const(3)
 _ADVANCE_MS = const(100)
@@ -38,7 +38,7 @@ class Post:
     """Links by the IDs they receive: made when a message is sent or a frame comes, dropped when nothing is under way.
 
     behind_ms  when a bus had left the node no pause, the last time; None for never
-    full      how often a link was not to be had;  crowded   how often a message had to be left out for records
+    full      how often a link was not to be had;  crowded   how often a frame had to be left out for records
     dropped   transfers given up, by cause;  overflowed   messages that waited in vain
     """
 
@@ -52,7 +52,7 @@ class Post:
         self._links = {}  # type: dict[int, Mailbox]
         self._debt_ms = -_ADVANCE_MS
         self._paid_ms = 0  # until when
-        self._next = 0  # ID of the next frame of a handshake's message of which one was admitted
+        self._next = 0  # ID of the frame that goes on with the handshake's message admitted last
 
     def _link(self, port: int, tx_id: int, rx_id: int) -> "Mailbox | None":
         link = self._links.get(rx_id)
@@ -99,7 +99,7 @@ class Post:
         return payload
 
     def admits(self, arbitration_id: int) -> bool:
-        """Whether a frame of a handshake is to be looked at. Takes no heap, as `takes`."""
+        """Whether a frame of a handshake is to be looked at; a message is admitted whole. Takes no heap, as `takes`."""
         if arbitration_id != self._next and self._is_overdrawn():
             self.crowded += 1
             return False

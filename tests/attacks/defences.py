@@ -55,6 +55,18 @@ MORE = [
         "tests/unit/core/test_node_provisioning.py",
     ),
     _more(
+        "handshakes beside a session have a share of a module's time",
+        "a flood of them keeps the session's records out",
+        [("packtrust_node.post", "if arbitration_id != self._next and self._is_overdrawn():", "if False:")],
+        "tests/unit/core/test_node_provisioning.py",
+    ),
+    _more(
+        "long messages in a row tell that the bus leaves no pause",
+        "a second of them comes before the share of their time acts",
+        [("packtrust_node.loop", "count + _LONG if self.node.took_long else count", "count")],
+        "tests/unit/core/test_loop.py",
+    ),
+    _more(
         "a transfer that has just begun is not given up",
         "each first frame of a flood has its buffer",
         [("packtrust.isotp", "and now_ms - self._first_ms < FIRST_MS:", "and False:")],
