@@ -178,8 +178,8 @@ class PybCan(CanPort):
         self.counters["sent"] += 1
         return True
 
-    # Interrupt handlers: there is a frame in the FIFO. They may not allocate. Two of them, for what they do is less than
-    # a call more would cost.
+    # Interrupt handlers: there is a frame in the FIFO. They may not allocate. Two, though but a number differs: one for
+    # both would be a call more for each frame.
 
     def _on_first(self, can, reason: int) -> None:
         if reason == 2:

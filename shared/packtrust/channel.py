@@ -220,9 +220,7 @@ class Channel:
         from_peer = 1 if role == INITIATOR else 0
         handshake = compose(link.handshake[from_peer], node)
         isotp = compose(link.isotp[from_peer], node, True)
-        self._counts = array(
-            "i", (0, 0, -1, 0, short, min(max_records, SMALL), usual, 0, 0, 0, 0, handshake, isotp)
-        )
+        self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), usual, 0, 0, 0, 0, handshake, isotp))
         self.refused = None  # type: dict[str, int] | None  # by reason
         self._heads = {}  # type: dict[int, int]  # by clear ID, of its next record: canonical ID, toggle and _CITES
         self._out = None  # type: list[Frame] | None

@@ -613,7 +613,10 @@ MORE = [
             (
                 "packtrust_node.module",
                 '                self.count("clear")\n            elif node == self.own_node and',
-                "                self._obey(Frame(compose(base, node), bytes(data)))\n            elif node == self.own_node and",
+                (
+                    "                self._obey(Frame(compose(base, node), bytes(data)))\n"
+                    "            elif node == self.own_node and"
+                ),
             )
         ],
         "tests/attacks/test_limp.py",

@@ -29,7 +29,10 @@ ATTACK = Attack(
         (
             "packtrust_node.module",
             '                self.count("clear")\n            elif node == self.own_node and',
-            "                self._obey(Frame(compose(base, node), bytes(data)))\n            elif node == self.own_node and",
+            (
+                "                self._obey(Frame(compose(base, node), bytes(data)))\n"
+                "            elif node == self.own_node and"
+            ),
         ),
         ("packtrust.group", "        if counter <= self.beat:", "        if False:"),
         (

@@ -39,7 +39,10 @@ WEAK = Weakening(
     (
         "packtrust_node.module",
         '                else:\n                    self.count("clear")\n            elif node == self.own_node and',
-        "                else:\n                    self._obey(Frame(compose(base, node), bytes(data)))\n            elif node == self.own_node and",
+        (
+            "                else:\n                    self._obey(Frame(compose(base, node), bytes(data)))\n"
+            "            elif node == self.own_node and"
+        ),
     ),
     # hello flood
     (

@@ -13,7 +13,7 @@ The handler is called as ports/stm32/can.c of MicroPython does: for the first fr
 and for the first one lost (2), each again only after `recv` has made room.
 """
 
-# ruff: noqa: F821, I001, RET503, RUF046, SIM110
+# ruff: noqa: F821, I001, RET503, SIM110
 # mypy: ignore-errors
 import micropython
 from array import array
