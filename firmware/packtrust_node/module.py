@@ -92,6 +92,8 @@ PACK_LOSS_MS = const(11100)
 LIMP_MS = const(6500)
 _LIMP = const(16)  # of MAX_STATE's byte
 _TICK_MS = const(50)
+# What messages that prove nothing may take at once on a full bus: a pack polls more often than an app asks.
+_ADVANCE_MS = const(100)
 
 # Records refused, as the node counts them.
 _REFUSED = (
@@ -147,7 +149,8 @@ class ModuleNode(Node):
         self._end_of_charge_mv = cells.count * 4200 * 95 // 100
         self.telemetry = Telemetry(cells, config, 0)
         self._pack = None  # type: Neighbour | None
-        self._handshakes = Post(env)  # their share of the time
+        self._post = Post(env, _ADVANCE_MS)
+        self._handshakes = Post(env, _ADVANCE_MS)  # their share of the time
         self._group = None  # type: GroupReceiver | None
         self._reported = (0, 0)  # what GROUP_STATUS last said of refusals
         self._announce_ms = 0
@@ -347,8 +350,9 @@ class ModuleNode(Node):
             self.count("target")
 
     def fell_behind(self, now_ms: int) -> None:
-        """As Node.fell_behind."""
-        self._post.behind_ms = self._handshakes.behind_ms = now_ms
+        """As Node.fell_behind, and for handshakes too."""
+        Node.fell_behind(self, now_ms)
+        self._handshakes.behind_ms = self._post.behind_ms
 
     def _on_clear(self, base: int, node: int, data: "Buffer") -> None:
         """A frame anybody could have sent, as many as the bus has room for: nothing here takes heap for what is refused

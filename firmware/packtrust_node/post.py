@@ -19,7 +19,7 @@ LINKS_MAX = const(4)
 # it. A peer asks again. Beside a session a module gives handshakes such a share, too, in a `Post` of their own.
 BEHIND_MS = const(200)
 _SHARE_BITS = const(3)
-_ADVANCE_MS = const(100)
+ADVANCE_MS = const(500)
 # No message, however dear, keeps others away for more than eight times this: a peer asks again after three seconds.
 _DEBT_MAX_MS = const(250)
 
@@ -27,6 +27,8 @@ _DEBT_MAX_MS = const(250)
 NEXT = const(0x20)
 
 _HEAD = const(4)
+# Where an ID has the number of the frame in its message.
+_CHUNK = const(0xF000)
 
 
 def target_of(payload: "Buffer") -> int:
@@ -42,7 +44,7 @@ class Post:
     dropped   transfers given up, by cause;  overflowed   messages that waited in vain
     """
 
-    def __init__(self, env: "Env") -> None:
+    def __init__(self, env: "Env", advance_ms: int = ADVANCE_MS) -> None:
         self.behind_ms = None  # type: int | None
         self.full = 0
         self.crowded = 0
@@ -50,7 +52,8 @@ class Post:
         self.dropped = {}  # type: dict[str, int]
         self._env = env
         self._links = {}  # type: dict[int, Mailbox]
-        self._debt_ms = -_ADVANCE_MS
+        self._advance_ms = advance_ms
+        self._debt_ms = -advance_ms
         self._paid_ms = 0  # until when
         self._next = 0  # ID of the frame that goes on with the handshake's message admitted last
 
@@ -100,9 +103,12 @@ class Post:
 
     def admits(self, arbitration_id: int) -> bool:
         """Whether a frame of a handshake is to be looked at; a message is admitted whole. Takes no heap, as `takes`."""
-        if arbitration_id != self._next and self._is_overdrawn():
-            self.crowded += 1
-            return False
+        if arbitration_id != self._next:
+            # For the rest of a message that was not admitted there is no look at the clock.
+            is_rest = arbitration_id & _CHUNK and self._debt_ms > 0 and self.behind_ms is not None
+            if is_rest or self._is_overdrawn():
+                self.crowded += 1
+                return False
         more = arbitration_id >> 12 & 15 < arbitration_id >> 8 & 15
         self._next = arbitration_id + NEXT_CHUNK if more else 0
         return True
@@ -112,7 +118,7 @@ class Post:
         paid_ms = now_ms - self._paid_ms >> _SHARE_BITS
         if paid_ms:
             self._paid_ms = now_ms
-            self._debt_ms = max(self._debt_ms - paid_ms, -_ADVANCE_MS)
+            self._debt_ms = max(self._debt_ms - paid_ms, -self._advance_ms)
         behind_ms = self.behind_ms
         return self._debt_ms > 0 and behind_ms is not None and now_ms - behind_ms < BEHIND_MS
 

@@ -57,7 +57,7 @@ MORE = [
     _more(
         "handshakes beside a session have a share of a module's time",
         "a flood of them keeps the session's records out",
-        [("packtrust_node.post", "if arbitration_id != self._next and self._is_overdrawn():", "if False:")],
+        [("packtrust_node.post", "if is_rest or self._is_overdrawn():", "if False:")],
         "tests/unit/core/test_node_provisioning.py",
     ),
     _more(

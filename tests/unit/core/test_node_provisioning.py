@@ -672,6 +672,14 @@ def test_a_flood_of_handshakes_beside_a_session_gets_an_eighth_of_a_module_that_
     assert len(looked) == 10
 
 
+def test_a_module_without_keys_has_no_records_to_make_room_for():
+    bench = Bench(1)
+    bench.until(lambda: len(bench.nodes["pack"].slots) == 1)
+    module = module_of(bench, 1)
+    module.fell_behind(module.env.now_ms())
+    assert module._post.behind_ms is None and module._handshakes.behind_ms is None
+
+
 def test_a_pack_that_asks_again_gets_a_session_out_of_a_module_that_falls_behind():
     bench, _ = keyed_bench(1)
     module = module_of(bench, 1)
