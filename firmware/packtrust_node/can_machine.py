@@ -88,7 +88,7 @@ class MachineCan(CanPort):
             self._overruns = overruns
         if self.state == BUS_OFF:
             self._wait_in_bus_off(now_ms)
-        return _ASK_MS
+        return _ASK_MS if self._tail == self._head else 0
 
     def pending(self) -> int:
         """Frames in the controller, not yet on the wire."""

@@ -59,12 +59,14 @@ class PybCan(CanPort):
             if self.fd and switch:
                 self._arguments["brs_baudrate"] = data_bitrate
                 self._arguments["brs_sample_point"] = sample_point
-        # Lists as `recv` fills them: ID, extended, remote, filter, data.
+        # Lists as `recv` fills them: ID, extended, remote, filter, data. Behind that is the slot that comes next.
         size = 64 if self._is_fdcan else 8
-        self._slots = [[0, False, False, 0, memoryview(bytearray(size))] for _ in range(depth + 1)]  # type: list[list]
-        self._last = depth
-        self._head = 0  # next slot to fill
-        self._tail = 0  # next slot to give out; the frame given out last lies before it
+        slots = [[0, False, False, 0, memoryview(bytearray(size))] for _ in range(depth + 1)]  # type: list[list]
+        for at in range(depth + 1):
+            slots[at].append(slots[at - depth])
+        self._head = slots[0]  # next slot to fill
+        self._tail = slots[0]  # next slot to give out; the frame given out last lies before it
+        self._is_odd = False  # the frame given out last is none of nearly all, see `_shape`
         self._figures = [0, 0, 0, 0, 0, 0, 0, 0]
         self._lost = 0  # counted by the handler
         self._looked_ms = None  # type: int | None
@@ -132,7 +134,7 @@ class PybCan(CanPort):
             self.counters["lost"] = self._lost
         if self.state == BUS_OFF:
             self._wait_in_bus_off(now_ms)
-        return _ASK_MS
+        return _ASK_MS if self._tail is self._head else 0
 
     def pending(self) -> int:
         """Frames in the controller, not yet on the wire; with FDCAN always 0, nothing depends on it there."""
@@ -176,29 +178,36 @@ class PybCan(CanPort):
         self.counters["sent"] += 1
         return True
 
+    # Interrupt handlers: there is a frame in the FIFO. They may not allocate. Two, though but a number differs: one for
+    # both would be a call more for each frame.
+
     def _on_first(self, can, reason: int) -> None:
         if reason == 2:
             self._lost += 1
-        self._take_out(can, 0)
+        while True:
+            slot = self._head
+            following = slot[5]
+            if following is self._tail:
+                return  # full: the slot before the tail is the frame the node has in hand
+            can.recv(0, slot)  # `timeout` has no say: there is a frame
+            self._head = following
+            if not can.any(0):
+                return
 
     def _on_second(self, can, reason: int) -> None:
         if reason == 2:
             self._lost += 1
-        self._take_out(can, 1)
-
-    def _take_out(self, can, fifo: int) -> None:
-        """Interrupt handler: there is a frame in the FIFO. It may not allocate."""
         while True:
-            head = self._head
-            following = head + 1 if head < self._last else 0
-            if following == self._tail:
-                return  # full: the slot before the tail is the frame the node has in hand
-            can.recv(fifo, self._slots[head])  # `timeout` has no say: there is a frame
+            slot = self._head
+            following = slot[5]
+            if following is self._tail:
+                return
+            can.recv(1, slot)
             self._head = following
-            if not can.any(fifo):
+            if not can.any(1):
                 return
 
-    def _is_empty(self, tail: int) -> bool:
+    def _is_empty(self, tail) -> bool:
         """Whether there is no frame, after a look into the controller.
 
         The handlers left frames in there if they found no slot; none must come in between now.
@@ -206,32 +215,37 @@ class PybCan(CanPort):
         can = self._can
         saved = disable_irq()
         if can.any(0):
-            self._take_out(can, 0)
+            self._on_first(can, 0)
         if can.any(1):
-            self._take_out(can, 1)
+            self._on_second(can, 0)
         enable_irq(saved)
-        return tail == self._head
+        return tail is self._head
 
     def recv(self):
         """The next frame received, or None."""
         while True:
-            tail = self._tail
-            if tail == self._head and self._is_empty(tail):
+            slot = self._tail
+            if slot is self._head and self._is_empty(slot):
                 return None
-            slot = self._slots[tail]
-            self._tail = tail + 1 if tail < self._last else 0
-            # Not by `_let_in` and `_complete` if that can be: here an STM32 is flooded.
-            if self._is_exact:
-                self.counters["received"] += 1
-                frame = self._frame
-                frame.arbitration_id = slot[0]
-                frame.is_extended_id = slot[1]
-            else:
-                frame = self._let_in(slot[0], slot[1])
-            if frame is not None:
-                size = len(slot[4])
-                frame.data = b"" if slot[2] else slot[4]
-                frame.dlc = size
-                frame.is_remote_frame = slot[2]
-                frame.is_fd = frame.bitrate_switch = size > 8
-                return frame
+            self._tail = slot[5]
+            if self._is_exact or self._accept.takes(slot[0], slot[1]):
+                break
+            self.counters["filtered"] += 1
+        # Not by `_let_in` and `_complete`: here an STM32 is flooded.
+        self.counters["received"] += 1
+        frame = self._frame
+        frame.arbitration_id = slot[0]
+        frame.data = slot[4]
+        frame.dlc = size = len(slot[4])
+        if size > 8 or slot[2] or not slot[1] or self._is_odd:
+            self._shape(frame, slot, size > 8)
+        return frame
+
+    def _shape(self, frame, slot: list, is_fd: bool) -> None:
+        """Make the frame one of its kind: nearly all are classic data frames with 29 bits, as the one before was."""
+        frame.is_extended_id = slot[1]
+        frame.is_remote_frame = slot[2]
+        if slot[2]:
+            frame.data = b""
+        frame.is_fd = frame.bitrate_switch = is_fd
+        self._is_odd = is_fd or slot[2] or not slot[1]

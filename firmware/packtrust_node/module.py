@@ -57,7 +57,7 @@ from packtrust.policy import DEFAULT_POLICY
 from packtrust_node.links import module_link
 from packtrust_node.neighbour import Bus, Neighbour
 from packtrust_node.node import Node
-from packtrust_node.post import target_of
+from packtrust_node.post import Post, target_of
 from packtrust_node.telemetry import Telemetry
 
 TYPE_CHECKING = False
@@ -92,6 +92,8 @@ PACK_LOSS_MS = const(11100)
 LIMP_MS = const(6500)
 _LIMP = const(16)  # of MAX_STATE's byte
 _TICK_MS = const(50)
+# What messages that prove nothing may take at once on a full bus: a pack polls more often than an app asks.
+_ADVANCE_MS = const(100)
 
 # Records refused, as the node counts them.
 _REFUSED = (
@@ -147,6 +149,8 @@ class ModuleNode(Node):
         self._end_of_charge_mv = cells.count * 4200 * 95 // 100
         self.telemetry = Telemetry(cells, config, 0)
         self._pack = None  # type: Neighbour | None
+        self._post = Post(env, _ADVANCE_MS)
+        self._handshakes = Post(env, _ADVANCE_MS)  # their share of the time
         self._group = None  # type: GroupReceiver | None
         self._reported = (0, 0)  # what GROUP_STATUS last said of refusals
         self._announce_ms = 0
@@ -310,6 +314,16 @@ class ModuleNode(Node):
             self._on_clear(base, self.own_node, frame.data)
 
     def _on_handshake(self, pack: Neighbour, frame: "FrameLike") -> None:
+        """Take a frame of a handshake. Beside a session it can wait: the peer asks again."""
+        share = self._handshakes
+        if not pack.established:
+            self._take_handshake(pack, frame)
+        elif share.admits(frame.arbitration_id):
+            began_ms = self.env.now_ms()
+            self._take_handshake(pack, frame)
+            share.spent(began_ms)
+
+    def _take_handshake(self, pack: Neighbour, frame: "FrameLike") -> None:
         pairing = pack.pairing(frame)
         if pairing is not None:
             self.stirred = True
@@ -335,6 +349,11 @@ class ModuleNode(Node):
         else:
             self.count("target")
 
+    def fell_behind(self, now_ms: int) -> None:
+        """As Node.fell_behind, and for handshakes too."""
+        Node.fell_behind(self, now_ms)
+        self._handshakes.behind_ms = self._post.behind_ms
+
     def _on_clear(self, base: int, node: int, data: "Buffer") -> None:
         """A frame anybody could have sent, as many as the bus has room for: nothing here takes heap for what is refused
         (tests/on_target/test_call_frames.py)."""
@@ -351,14 +370,14 @@ class ModuleNode(Node):
                     self._take_number(data[0])
         elif node == NODE_UNREGISTERED:
             return
-        elif self._is_keyed:
-            if node == self.own_node and self.sends(base):
-                self.count("own-id")
-            elif DEFAULT_POLICY.needs_citation(base):
+        elif self._pack is not None and self._pack.keyed:
+            if DEFAULT_POLICY.needs_citation(base):  # which is nothing that we send
                 if DEFAULT_POLICY.clear_without_session(base) and not self._is_live:
                     self._isolate()
                 else:
                     self.count("clear")
+            elif node == self.own_node and self.sends(base):
+                self.count("own-id")
         elif base in (DEREGISTER, ALL_DEREGISTER):
             self._take_number(NODE_UNREGISTERED)
             self._announce_soon()

@@ -2,6 +2,7 @@
 
 from packtrust._compat import const
 from packtrust.record import VERSION
+from packtrust.segmentation import NEXT_CHUNK
 from packtrust_node import ondemand
 
 TYPE_CHECKING = False
@@ -15,10 +16,10 @@ LINKS_MAX = const(4)
 
 # A keyed node whose bus left it no pause so long ago spends no more on such messages, those aside that prove to be the
 # owner's, than each eighth millisecond, after these in advance: who floods it with them does not keep the records from
-# it. A peer asks again.
+# it. A peer asks again. Beside a session a module gives handshakes such a share, too, in a `Post` of their own.
 BEHIND_MS = const(200)
 _SHARE_BITS = const(3)
-_ADVANCE_MS = const(500)
+ADVANCE_MS = const(500)
 # No message, however dear, keeps others away for more than eight times this: a peer asks again after three seconds.
 _DEBT_MAX_MS = const(250)
 
@@ -26,6 +27,8 @@ _DEBT_MAX_MS = const(250)
 NEXT = const(0x20)
 
 _HEAD = const(4)
+# Where an ID has the number of the frame in its message.
+_CHUNK = const(0xF000)
 
 
 def target_of(payload: "Buffer") -> int:
@@ -37,11 +40,11 @@ class Post:
     """Links by the IDs they receive: made when a message is sent or a frame comes, dropped when nothing is under way.
 
     behind_ms  when a bus had left the node no pause, the last time; None for never
-    full      how often a link was not to be had;  crowded   how often a message had to be left out for records
+    full      how often a link was not to be had;  crowded   how often a frame had to be left out for records
     dropped   transfers given up, by cause;  overflowed   messages that waited in vain
     """
 
-    def __init__(self, env: "Env") -> None:
+    def __init__(self, env: "Env", advance_ms: int = ADVANCE_MS) -> None:
         self.behind_ms = None  # type: int | None
         self.full = 0
         self.crowded = 0
@@ -49,8 +52,10 @@ class Post:
         self.dropped = {}  # type: dict[str, int]
         self._env = env
         self._links = {}  # type: dict[int, Mailbox]
-        self._debt_ms = -_ADVANCE_MS
+        self._advance_ms = advance_ms
+        self._debt_ms = -advance_ms
         self._paid_ms = 0  # until when
+        self._next = 0  # ID of the frame that goes on with the handshake's message admitted last
 
     def _link(self, port: int, tx_id: int, rx_id: int) -> "Mailbox | None":
         link = self._links.get(rx_id)
@@ -96,12 +101,24 @@ class Post:
         self.spent(began_ms)
         return payload
 
+    def admits(self, arbitration_id: int) -> bool:
+        """Whether a frame of a handshake is to be looked at; a message is admitted whole. Takes no heap, as `takes`."""
+        if arbitration_id != self._next:
+            # For the rest of a message that was not admitted there is no look at the clock.
+            is_rest = arbitration_id & _CHUNK and self._debt_ms > 0 and self.behind_ms is not None
+            if is_rest or self._is_overdrawn():
+                self.crowded += 1
+                return False
+        more = arbitration_id >> 12 & 15 < arbitration_id >> 8 & 15
+        self._next = arbitration_id + NEXT_CHUNK if more else 0
+        return True
+
     def _is_overdrawn(self) -> bool:
         now_ms = self._env.now_ms()
         paid_ms = now_ms - self._paid_ms >> _SHARE_BITS
         if paid_ms:
             self._paid_ms = now_ms
-            self._debt_ms = max(self._debt_ms - paid_ms, -_ADVANCE_MS)
+            self._debt_ms = max(self._debt_ms - paid_ms, -self._advance_ms)
         behind_ms = self.behind_ms
         return self._debt_ms > 0 and behind_ms is not None and now_ms - behind_ms < BEHIND_MS
 

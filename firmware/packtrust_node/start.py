@@ -17,6 +17,7 @@
 import packtrust_board as board
 
 from packtrust._compat import const
+from packtrust.arbitration import ENCRYPTED
 from packtrust.messages.bases import TEST_FROM_MODULE, TEST_FROM_PACK, TEST_TO_MODULE, TEST_TO_PACK
 from packtrust_node import ondemand
 from packtrust_node.can_slcan import MIXED_ACCEPT, MODULE_ACCEPT
@@ -38,6 +39,7 @@ class _OnCall:
 
     def __init__(self, env, port: int, rows: "tuple[int, int]", node_byte, is_keyed) -> None:
         self.requests = 0
+        self.base = rows[0]
         self._second_ms = 0
         self._frames = 0  # in this second
         self._arguments = (env, port, rows, node_byte, is_keyed)
@@ -46,7 +48,7 @@ class _OnCall:
 
     def on_frame(self, port: int, frame) -> bool:
         """As TestService.on_frame."""
-        if frame.arbitration_id >> 18 != self._arguments[2][0] or not frame.is_extended_id:
+        if frame.arbitration_id >> 18 != self.base or not frame.is_extended_id or frame.arbitration_id & ENCRYPTED:
             return False
         self._asked_ms = self._arguments[0].now_ms()
         if self._asked_ms - self._second_ms >= 1000:

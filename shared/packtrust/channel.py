@@ -107,6 +107,9 @@ _SESSIONS = const(3)
 _SHORT_DATA = const(4)
 _TOGGLE = const(7)  # of the next handshake message
 _TRIES = const(8)  # HELLOs said in this round, then FINISHs; 0: nothing is to be repeated
+# IDs of what comes to us: of handshakes, and of long records.
+_RX_HANDSHAKE = const(11)
+_RX_ISOTP = const(12)
 # Behind these, as bytes: what the AAD says of who sends in direction 0 and 1, 4 bytes each.
 _SENDERS = const(36)
 
@@ -214,7 +217,10 @@ class Channel:
         self._roots = {epoch: _root(secret)}  # type: dict[int, bytearray | None]  # None: asked for
         short = (FD_PAYLOAD_MAX if fd else PAYLOAD_MAX) - OVERHEAD
         usual = 0 if fd else short + 1
-        self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), usual, 0, 0, 0, 0))
+        from_peer = 1 if role == INITIATOR else 0
+        handshake = compose(link.handshake[from_peer], node)
+        isotp = compose(link.isotp[from_peer], node, True)
+        self._counts = array("i", (0, 0, -1, 0, short, min(max_records, SMALL), usual, 0, 0, 0, 0, handshake, isotp))
         self.refused = None  # type: dict[str, int] | None  # by reason
         self._heads = {}  # type: dict[int, int]  # by clear ID, of its next record: canonical ID, toggle and _CITES
         self._out = None  # type: list[Frame] | None
@@ -330,14 +336,6 @@ class Channel:
         event.reason = reason
         return event
 
-    @property
-    def _rx_handshake(self) -> int:
-        return compose(self._terms.link.handshake[1 if self.role == INITIATOR else 0], self.node)
-
-    @property
-    def _rx_isotp(self) -> int:
-        return compose(self._terms.link.isotp[1 if self.role == INITIATOR else 0], self.node, True)
-
     # -- keys and handshake --------------------------------------------------------------------------------------------
 
     def install(self, secret: "Buffer | Keys", epoch: int) -> None:
@@ -442,25 +440,25 @@ class Channel:
             return None  # the pair exchange is its owner's business
         epoch = epoch_of(payload)
         if epoch < 0:
-            return self._refuse(self._rx_handshake, "handshake-malformed")
+            return self._refuse(self._counts[_RX_HANDSHAKE], "handshake-malformed")
         if epoch not in self._roots:
-            return self._refuse(self._rx_handshake, "handshake-epoch")
+            return self._refuse(self._counts[_RX_HANDSHAKE], "handshake-epoch")
         if self.role == RESPONDER and payload[0] == HELLO:
             now_ms = self._clock()
             if self._hello_answered_ms is not None and now_ms - self._hello_answered_ms < HELLO_INTERVAL_MS:
-                return self._refuse(self._rx_handshake, "handshake-rate")
+                return self._refuse(self._counts[_RX_HANDSHAKE], "handshake-rate")
             reason = hello_refusal(payload)
             if reason:
-                return self._refuse(self._rx_handshake, reason)
+                return self._refuse(self._counts[_RX_HANDSHAKE], reason)
             # From here on it costs work: once a second, whatever becomes of it.
             self._hello_answered_ms = now_ms
             made = self._new_handshake(epoch)
             if made is None:
-                return self._refuse(self._rx_handshake, "handshake-root")
+                return self._refuse(self._counts[_RX_HANDSHAKE], "handshake-root")
             handshake = made
             answer = handshake.feed(payload)
             if answer is None:
-                return self._refuse(self._rx_handshake, handshake.reason)
+                return self._refuse(self._counts[_RX_HANDSHAKE], handshake.reason)
             self._drop_pending()
             if handshake.keys is not None:
                 self._pending = self._begin(handshake, now_ms)
@@ -470,11 +468,11 @@ class Channel:
         if handshake_or_none is None:
             if self._session is not None and payload[0] == FINISH:
                 return None  # said again, and a record has told us long since
-            return self._refuse(self._rx_handshake, "handshake-unexpected")
+            return self._refuse(self._counts[_RX_HANDSHAKE], "handshake-unexpected")
         handshake = handshake_or_none
         answer = handshake.feed(payload)
         if handshake.reason:
-            return self._refuse(self._rx_handshake, handshake.reason)
+            return self._refuse(self._counts[_RX_HANDSHAKE], handshake.reason)
         if answer is not None:
             self._send_handshake(answer)
         if not handshake.proved or handshake.keys is None:
@@ -648,7 +646,7 @@ class Channel:
 
             terms = self._terms
             ours = compose(terms.link.isotp[0 if self.role == INITIATOR else 1], self.node, True)
-            self._isotp = IsoTpLink(ours, self._rx_isotp, terms.receive_max, terms.fd)
+            self._isotp = IsoTpLink(ours, self._counts[_RX_ISOTP], terms.receive_max, terms.fd)
         return self._isotp
 
     def outgoing(self) -> "list[Frame]":
@@ -714,7 +712,7 @@ class Channel:
             return None
         if not head & ENCRYPTED:
             return _feed_clear(self, frame, head)
-        if not head & _FIELDS and head == self._rx_isotp:
+        if not head & _FIELDS and head == self._counts[_RX_ISOTP]:
             return self._on_isotp(frame)
         flags = self._terms.policy.flags_of(base_of(head))
         if not flags & SEALABLE:
@@ -725,15 +723,17 @@ class Channel:
 
     def _on_isotp(self, frame: "FrameLike") -> "Event | None":
         now_ms = self._clock()
-        payload = self._transfers().feed(frame, now_ms)
-        if payload is None:
-            return None
+        payload = (self._isotp or self._transfers()).feed(frame, now_ms)
+        return None if payload is None else self._on_long(payload, now_ms)
+
+    def _on_long(self, payload: bytes, now_ms: int) -> "Event | None":
+        """Take a long record that is complete."""
         if len(payload) < 4 + OVERHEAD:
-            return self._refuse(self._rx_isotp, "short")
+            return self._refuse(self._counts[_RX_ISOTP], "short")
         full_id = int.from_bytes(payload[:4], "big")
         flags = self._terms.policy.flags_of(base_of(full_id))
         if full_id != canonical(full_id) or not flags & SEALABLE:
-            return self._refuse(self._rx_isotp, "unsealable")
+            return self._refuse(self._counts[_RX_ISOTP], "unsealable")
         return self._open(full_id, memoryview(payload)[4:], len(payload) - 4, flags & CITED != 0, now_ms)
 
     def _open(self, full_id: int, record: "Buffer", size: int, cites: bool, now_ms: int) -> Event:
@@ -870,7 +870,7 @@ def _open_completed(channel: "Channel", partial: "Partial", head: int) -> Event:
 
 def _feed_clear(channel: "Channel", frame: "FrameLike", head: int) -> "Event | None":
     """What `Channel.feed` does with a frame in clear: of a handshake, or one that should have been sealed."""
-    if clear_of(head) == channel._rx_handshake:
+    if clear_of(head) == channel._counts[_RX_HANDSHAKE]:
         payload = channel._shared.reassembler.feed(frame, channel._clock())
         return None if payload is None else channel._on_handshake(payload)
     if channel._session is not None and not channel._terms.policy.clear_allowed(base_of(head), True):

@@ -130,6 +130,14 @@ def feed(self, frame):
         if now_ms - marks[2] & 0x3FFFFFFF > 50:
             return self._feed_any(frame, identifier)
     elif at != 0 or marks[0] != 0 or end == 0 or end >= int(partial.room):
+        if head + 0x1000 == marks[0] and size == 8:
+            source = ptr8(partial.buffer)
+            data = ptr8(payload)
+            index = 0
+            while index < 8 and source[at + index] == data[index]:
+                index += 1
+            if index == 8:
+                return None  # once more what was taken last
         if marks[0] == 0 and at != 0 and at <= end and (size == 8 or (at == end and size > 0 and size < 8)):
             return None  # the rest of a record whose beginning was lost, or once more what is complete
         return self._feed_any(frame, identifier)

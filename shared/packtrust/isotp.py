@@ -158,6 +158,12 @@ class IsoTpLink:
         data = frame.data
         if not data:
             return None
+        if data[0] >> 4 == _FIRST and self._buffer is not None and now_ms - self._first_ms < FIRST_MS:
+            self._drop("hasty")
+            return None
+        return self._feed(data, now_ms)
+
+    def _feed(self, data: "Buffer", now_ms: int) -> "bytes | None":
         kind = data[0] >> 4
         if kind == _FLOW:
             self._flow(data, now_ms)
@@ -196,9 +202,6 @@ class IsoTpLink:
             self._drop("malformed")
             return
         if self._buffer is not None:
-            if now_ms - self._first_ms < FIRST_MS:
-                self._drop("hasty")
-                return
             self._drop("restarted")
         self._buffer = bytearray(size)
         self._filled = min(size, len(data) - 2)

@@ -90,6 +90,8 @@ ANY_BASE = const(0xFFFF)
 
 _DIGEST_LABEL = b"packtrust policy v1"
 _ROW_LENGTH = const(4)
+# Bases whose flags are kept. Who sends others first gains that the rest is searched for.
+_KNOWN_MAX = const(24)
 
 # Rows a link needs whatever else the bus carries: the defaults of `Channel`.
 _LINK_ROWS = (
@@ -117,6 +119,9 @@ class Policy:
         # Sorted rows, base u16 BE, class u8, flags u8: 4 bytes a row, and what the digest is over.
         self._packed = b""
         self._digest = b""
+        # Flags of bases that were asked for: a bus brings the same ones again and again, and a search takes ten times
+        # as long as a look.
+        self._flags = {}  # type: dict[int, int]
 
     def _rows(self) -> bytes:
         source = self._source
@@ -161,8 +166,15 @@ class Policy:
 
     def flags_of(self, base: int) -> int:
         """The flags of `base`: SEALABLE, CITED, CLEAR_...; 0 if the policy does not know it."""
+        flags = self._flags.get(base)
+        return self._flags_of(base) if flags is None else flags
+
+    def _flags_of(self, base: int) -> int:
         at = self._find(base)
-        return 0 if at < 0 else self._packed[at + 3]
+        flags = 0 if at < 0 else self._packed[at + 3]
+        if len(self._flags) < _KNOWN_MAX:
+            self._flags[base] = flags
+        return flags
 
     def class_of(self, base: int) -> int:
         """The class of `base`; UNSEALABLE if the policy does not know it."""

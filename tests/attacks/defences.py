@@ -55,9 +55,21 @@ MORE = [
         "tests/unit/core/test_node_provisioning.py",
     ),
     _more(
+        "handshakes beside a session have a share of a module's time",
+        "a flood of them keeps the session's records out",
+        [("packtrust_node.post", "if is_rest or self._is_overdrawn():", "if False:")],
+        "tests/unit/core/test_node_provisioning.py",
+    ),
+    _more(
+        "long messages in a row tell that the bus leaves no pause",
+        "a second of them comes before the share of their time acts",
+        [("packtrust_node.loop", "count + _LONG if self.node.took_long else count", "count")],
+        "tests/unit/core/test_loop.py",
+    ),
+    _more(
         "a transfer that has just begun is not given up",
         "each first frame of a flood has its buffer",
-        [("packtrust.isotp", "if now_ms - self._first_ms < FIRST_MS:", "if False:")],
+        [("packtrust.isotp", "and now_ms - self._first_ms < FIRST_MS:", "and False:")],
         "tests/unit/core/test_isotp.py",
     ),
     _more(
@@ -600,8 +612,11 @@ MORE = [
         [
             (
                 "packtrust_node.module",
-                '                self.count("clear")\n        elif base in (DEREGISTER',
-                "                self._obey(Frame(compose(base, node), bytes(data)))\n        elif base in (DEREGISTER",
+                '                self.count("clear")\n            elif node == self.own_node and',
+                (
+                    "                self._obey(Frame(compose(base, node), bytes(data)))\n"
+                    "            elif node == self.own_node and"
+                ),
             )
         ],
         "tests/attacks/test_limp.py",

@@ -21,8 +21,11 @@ ATTACK = Attack(
     weakening=Weakening(
         (
             "packtrust_node.module",
-            '                else:\n                    self.count("clear")\n        elif base in (DEREGISTER',
-            "                else:\n                    self._obey(Frame(compose(base, node), bytes(data)))\n        elif base in (DEREGISTER",
+            '                else:\n                    self.count("clear")\n            elif node == self.own_node and',
+            (
+                "                else:\n                    self._obey(Frame(compose(base, node), bytes(data)))\n"
+                "            elif node == self.own_node and"
+            ),
         )
     ),
 )

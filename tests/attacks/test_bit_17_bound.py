@@ -18,12 +18,12 @@ LOOK = (
     (
         "packtrust.channel",
         "        if not head & ENCRYPTED:\n            return _feed_clear",
-        "        if clear_of(head) == self._rx_handshake:\n            return _feed_clear",
+        "        if clear_of(head) == self._counts[_RX_HANDSHAKE]:\n            return _feed_clear",
     ),
     (
         "packtrust.channel",
         "        if not head & ENCRYPTED:\n            return self._on_message",
-        "        if clear_of(head) == self._rx_handshake:\n            return self._on_message",
+        "        if clear_of(head) == self._counts[_RX_HANDSHAKE]:\n            return self._on_message",
     ),
 )
 AAD = (

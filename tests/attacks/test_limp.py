@@ -28,8 +28,11 @@ ATTACK = Attack(
     weakening=Weakening(
         (
             "packtrust_node.module",
-            '                self.count("clear")\n        elif base in (DEREGISTER',
-            "                self._obey(Frame(compose(base, node), bytes(data)))\n        elif base in (DEREGISTER",
+            '                self.count("clear")\n            elif node == self.own_node and',
+            (
+                "                self._obey(Frame(compose(base, node), bytes(data)))\n"
+                "            elif node == self.own_node and"
+            ),
         ),
         ("packtrust.group", "        if counter <= self.beat:", "        if False:"),
         (

@@ -38,8 +38,11 @@ WEAK = Weakening(
     # clear injection
     (
         "packtrust_node.module",
-        '                else:\n                    self.count("clear")\n        elif base in (DEREGISTER',
-        "                else:\n                    self._obey(Frame(compose(base, node), bytes(data)))\n        elif base in (DEREGISTER",
+        '                else:\n                    self.count("clear")\n            elif node == self.own_node and',
+        (
+            "                else:\n                    self._obey(Frame(compose(base, node), bytes(data)))\n"
+            "            elif node == self.own_node and"
+        ),
     ),
     # hello flood
     (

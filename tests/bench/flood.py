@@ -200,7 +200,7 @@ def scene(flood: Flood, mhz: float, seconds: float) -> dict[str, Any]:
         "slot_ticks": round(slot * ticks_a_second),
         "every": round(COMMAND_MS / 1000 / slot),
         "commands": int(seconds * 1000 / COMMAND_MS),
-        "ticks": round(seconds * ticks_a_second),
+        "slots_in_all": round(seconds / slot),
     }
 
 
@@ -225,7 +225,7 @@ def run(
         said = [json.loads(line) for line in board.run(START, TIMEOUT_S, say) if line.startswith("{")]
     found = next(line for line in said if "slots" in line)
     figures = next(line for line in said if "counters" in line)
-    tick_ms = 1000 * asked["ticks"] ** -1 * seconds
+    tick_ms = 1000 * slot_s(flood) / asked["slot_ticks"]
     return Outcome(
         frames=found["slots"],
         lost=found["lost"],

@@ -9,8 +9,11 @@ from packtrust_host.sim.qemu import QemuError
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {kind.name: kind for kind in flood.floods()}
-# Of 18; how many it is, `make bench ARGS="--flood 168"` shows.
-ANSWERED_LEAST = 2
+# Of 18; how many it is, `make bench ARGS="--flood 168"` shows. Some are lost whatever the core takes: what begins
+# another record on the stream of a poll, between its frames, breaks it.
+ANSWERED_LEAST = 12
+# The longest without an answer to any: a pack asks again each 100 ms.
+GAP_MAX_MS = 600
 SECONDS = 2.0
 # What is loaded on demand is there while it is asked for.
 HEAP_MAX = 8192
@@ -36,6 +39,7 @@ def test_a_module_bears_a_full_bus_of_forged_frames(name):
     assert outcome.heap_grown < HEAP_MAX
     assert all(delay < LATE_MS / 10 for delay in outcome.delays_ms)
     assert len(outcome.delays_ms) >= ANSWERED_LEAST
+    assert outcome.gap_ms < GAP_MAX_MS
 
 
 @pytest.mark.xdist_group("flood")
@@ -62,13 +66,20 @@ def test_a_faster_core_answers_every_poll_at_once():
 
 
 @pytest.mark.xdist_group("flood")
-def test_provisioning_messages_beyond_their_share_are_what_starves_a_module(tmp_path):
-    """The control: without their limit a module answers next to nothing."""
-    source = (ROOT / "firmware/packtrust_node/post.py").read_text()
-    limit = "if self._is_overdrawn():"
+@pytest.mark.parametrize(
+    ("name", "path", "limit", "without"),
+    [
+        # The share of provisioning messages; that their node is late though few frames have come; that of handshakes.
+        ("provisioning", "post.py", "if self._is_overdrawn():", "if False:"),
+        ("provisioning", "loop.py", "count + _LONG if self.node.took_long else count", "count"),
+        ("HELLOs of the epoch", "module.py", "elif share.admits(frame.arbitration_id):", "else:"),
+    ],
+)
+def test_frames_beyond_their_share_are_what_starves_a_module(tmp_path, name, path, limit, without):
+    """The control: without a limit a module does not answer so many, or not so soon."""
+    source = (ROOT / "firmware/packtrust_node" / path).read_text()
     assert source.count(limit) == 1
-    overlay = tmp_path / "post.py"
-    overlay.write_text(source.replace(limit, "if False:"))
-    overlays = {"packtrust_node/post.py": overlay}
-    outcome = flooded("provisioning", seconds=SECONDS, overlays=overlays)
-    assert len(outcome.delays_ms) < ANSWERED_LEAST
+    overlay = tmp_path / path
+    overlay.write_text(source.replace(limit, without))
+    outcome = flooded(name, seconds=SECONDS, overlays={"packtrust_node/" + path: overlay})
+    assert len(outcome.delays_ms) < ANSWERED_LEAST or outcome.gap_ms > GAP_MAX_MS

@@ -41,6 +41,15 @@ def test_set_up():
     assert driver.poll(0) <= 5
 
 
+def test_a_node_does_not_wait_while_frames_are_there():
+    can, driver = ready()
+    assert driver.poll(1000) == 1
+    can.arrive(1, b"")
+    assert driver.poll(1001) == 0
+    driver.recv()
+    assert driver.poll(1002) == 1
+
+
 def test_frames_of_both_kinds_are_sent_and_received():
     can, driver = ready()
     assert driver.send(Frame(0x1555AAAA, memoryview(b"12345678")))

@@ -121,6 +121,35 @@ def test_a_frame_is_valid_until_the_next_recv():
     assert idents(driver) == [2, 3, 4, 5]
 
 
+def test_a_frame_is_of_its_kind_whatever_the_one_before_was():
+    for module in (PybCan, PybCanFd):
+        can, driver = ready(module)
+        kinds = [(0x15, b"abc", True, False), (0x16, 4, True, True), (0x17, b"abcd", False, False)]
+        if module is PybCanFd:
+            kinds.append((0x18, bytes(12), True, False))
+        for first in kinds:
+            for second in kinds:
+                for ident, data, extended, remote in (first, second):
+                    can.arrive(ident, data, extended, remote)
+                    frame = driver.recv()
+                    assert (frame.arbitration_id, frame.is_extended_id) == (ident, extended)
+                    assert frame.is_remote_frame == remote and bytes(frame.data) == (b"" if remote else data)
+                    assert frame.dlc == (data if remote else len(data))
+                    assert frame.is_fd == frame.bitrate_switch == (not remote and len(data) > 8)
+
+
+def test_a_node_does_not_wait_while_frames_are_there():
+    can, driver = ready()
+    assert driver.poll(1000) == 1
+    can.arrive(1, b"")
+    can.arrive(2, b"")
+    assert driver.poll(1001) == 0
+    driver.recv()
+    assert driver.poll(1002) == 0
+    driver.recv()
+    assert driver.poll(1003) == 1
+
+
 def test_filters_let_through_exactly_what_is_asked():
     many = tuple([(at, 0x7FF) for at in range(0x100, 0x120)])
     for module in (PybCan, PybCanFd):

@@ -25,7 +25,7 @@ EACH_FRAME = [
     (
         "packtrust_node.can_pyb",
         "PybCan",
-        ("send", "pending", "recv", "_take_out", "_is_empty", "_on_first", "_on_second"),
+        ("send", "pending", "recv", "_shape", "_is_empty", "_on_first", "_on_second"),
     ),
     ("packtrust_node.can_machine", "MachineCan", ("recv", "_on_receive")),
     ("packtrust_node.can_mcp2515", "Mcp2515", ("recv", "_decode", "_fill_in", "_short_data")),
@@ -40,7 +40,7 @@ EACH_FRAME = [
     ),
     ("packtrust_node.env", "Clock", ("now_ms",)),
     ("packtrust_node.env", "Env", ("send_record",)),
-    ("packtrust_node.post", "Post", ("takes", "_is_overdrawn")),
+    ("packtrust_node.post", "Post", ("takes", "admits", "spent", "_is_overdrawn")),
     ("packtrust_node.neighbour", "Neighbour", ("seal",)),
     ("packtrust.messages.compact", "", ("_raw", "_offset", "_insert")),
     ("packtrust_node.node", "Node", ("receive",)),
@@ -51,13 +51,22 @@ EACH_FRAME = [
     (
         "packtrust_node.module",
         "ModuleNode",
-        ("_on_clear", "_is_meant", "_on_broadcast", "_on_handshake", "_on_transport", "sends"),
+        (
+            "_on_clear",
+            "_is_meant",
+            "_on_broadcast",
+            "_on_handshake",
+            "_take_handshake",
+            "_on_transport",
+            "sends",
+        ),
     ),
-    ("packtrust.channel", "Channel", ("_refuse", "_opener", "_feed_any")),
+    ("packtrust.channel", "Channel", ("_refuse", "_opener", "_feed_any", "_on_isotp")),
+    ("packtrust.isotp", "IsoTpLink", ("feed", "_feed", "_first", "_drop")),
     ("packtrust.channel", "", ("_feed_chunk", "_feed_clear")),
     ("packtrust.segmentation", "Reassembler", ("feed", "take", "_partial", "_reused", "_expects", "_drop")),
     ("packtrust.segmentation", "Partial", ("holds", "put", "is_silent", "reset")),
-    ("packtrust.policy", "Policy", ("_find", "flags_of", "clear_allowed")),
+    ("packtrust.policy", "Policy", ("_find", "flags_of", "_flags_of", "clear_allowed")),
 ]
 # As a control: the call in which an exception is told by name, and a large one.
 LARGE = [("packtrust_node.node", "Node", ("on_frame",)), ("packtrust_node.loop", "Loop", ("_receive",))]

@@ -105,6 +105,8 @@ class Node:
 class Service:
     """Takes ID 7."""
 
+    base = 0
+
     def __init__(self):
         self.got = 0
 
@@ -245,6 +247,30 @@ def test_after_a_message_that_took_long_others_get_their_turn():
         for taken in range(1, 5):
             loop.step(0)
             assert len(node.got) == taken and not node.took_long
+
+    without_select(run)
+
+
+def test_long_messages_in_a_row_tell_that_the_bus_leaves_no_pause():
+    def run():
+        driver, node, _service, loop = made()
+        receive = node.receive
+
+        def slow(port, frame):
+            receive(port, frame)
+            node.took_long = True
+
+        node.receive = slow
+        for _ in range(20):  # as many as there may be, with a pause behind each
+            driver.incoming = [Frame(5, b"")]
+            loop.step(0)
+            loop.step(0)
+        assert len(node.got) == 20 and node.behind == 0
+        driver.incoming = [Frame(5, b"")] * 10
+        for _ in range(4):
+            assert node.behind == 0
+            loop.step(0)
+        assert node.behind == 1
 
     without_select(run)
 

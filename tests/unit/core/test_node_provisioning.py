@@ -7,7 +7,7 @@ from packtrust.crypto import hmac_sha256
 from packtrust.frame import Frame
 from packtrust.handshake import INITIATOR, RESPONDER
 from packtrust.keys import SIDE_A, fingerprint
-from packtrust.messages.bases import ISOTP_TO_MODULE, ISOTP_TO_PACK
+from packtrust.messages.bases import HANDSHAKE_TO_MODULE, ISOTP_TO_MODULE, ISOTP_TO_PACK
 from packtrust.provision import (
     REFUSED_ENTROPY,
     REFUSED_FULL,
@@ -18,6 +18,7 @@ from packtrust.provision import (
     REFUSED_STATE,
     REFUSED_UNKNOWN,
 )
+from packtrust.segmentation import cut
 from packtrust_node import boot_record
 from packtrust_node.post import BEHIND_MS
 from packtrust_node.slots import BARE, MISSES
@@ -633,6 +634,63 @@ def test_a_flood_of_provisioning_messages_gets_an_eighth_of_a_node_that_falls_be
     count = len(answers)
     module.receive(0, question)
     assert len(answers) == count + 1
+
+
+def test_a_flood_of_handshakes_beside_a_session_gets_an_eighth_of_a_module_that_falls_behind():
+    bench, _ = keyed_bench(1)
+    module = module_of(bench, 1)
+    share = module._handshakes
+    forged = Frame(compose(HANDSHAKE_TO_MODULE, 1), bytes((1,)) * 8)
+    clock = Slow(module.env, 10)
+    looked = []
+    module._take_handshake = lambda pack, frame: looked.append(frame.arbitration_id)
+    for _ in range(100):
+        module.receive(0, forged)
+    assert len(looked) == 100 and share.crowded == 0
+    began_ms = clock.ms
+    for _ in range(1000):
+        module.fell_behind(clock.ms)
+        module.receive(0, forged)
+    assert share.crowded > 500 and len(looked) < 500
+    assert clock.ms - began_ms - 10 * share.crowded < (clock.ms - began_ms) / 4
+    # A message of which the first frame was let in is whole, and no frame more.
+    share._debt_ms = 0
+    hello = cut(compose(HANDSHAKE_TO_MODULE, 1), bytes(27))
+    looked.clear()
+    for frame in hello + [hello[-1], forged]:
+        module.fell_behind(clock.ms)
+        module.receive(0, frame)
+    assert looked == [frame.arbitration_id for frame in hello]
+    # Provisioning messages have a share of their own.
+    assert module._post.crowded == 0 and module._post.takes(compose(ISOTP_TO_MODULE, 1), b"\x04")
+    # Without a session there is nothing that could suffer.
+    module._pack.channel.disconnect()
+    looked.clear()
+    for _ in range(10):
+        module.fell_behind(clock.ms)
+        module.receive(0, forged)
+    assert len(looked) == 10
+
+
+def test_a_module_without_keys_has_no_records_to_make_room_for():
+    bench = Bench(1)
+    bench.until(lambda: len(bench.nodes["pack"].slots) == 1)
+    module = module_of(bench, 1)
+    module.fell_behind(module.env.now_ms())
+    assert module._post.behind_ms is None and module._handshakes.behind_ms is None
+
+
+def test_a_pack_that_asks_again_gets_a_session_out_of_a_module_that_falls_behind():
+    bench, _ = keyed_bench(1)
+    module = module_of(bench, 1)
+    before = module.counters["sessions"]
+    module._handshakes._paid_ms = module.env.now_ms()
+    module._handshakes._debt_ms = 250
+    bench.nodes["pack"].keyed_slots()[0].connect()
+    for _ in range(800):
+        module.fell_behind(module.env.now_ms())
+        bench.run(10)
+    assert module._handshakes.crowded and module.counters["sessions"] == before + 1
 
 
 def test_what_proves_to_be_the_owners_has_no_part_in_that_share():
