@@ -7,6 +7,8 @@
 keeps a few of them (`workspace.Workspace`). `leave` writes back what they alone knew and wipes the tables.
 """
 
+from struct import pack_into
+
 from packtrust._compat import const
 from packtrust.crypto import AESGCM, wipe
 from packtrust.record import AAD_ROOM, IV_BASE_LENGTH, VERSION
@@ -67,8 +69,8 @@ class Session:
         return int.from_bytes(self.state[at : at + size], "big")
 
     def put(self, at: int, size: int, value: int) -> None:
-        """Write a number of the state."""
-        self.state[at : at + size] = value.to_bytes(size, "big")
+        """Write a number of the state, of 4 or 8 bytes. Needs no heap: a counter that is not kept is used again."""
+        pack_into(">I" if size == 4 else ">Q", self.state, at, value)
 
     @property
     def epoch(self) -> int:
@@ -141,9 +143,9 @@ class Sender(SentTimes):
     def leave(self) -> None:
         """Write back the counter and the times, wipe the tables."""
         session = self.session
-        session.tx = None
         session.put(_TX_COUNTER, 4, self.latest)
         self.save()
+        session.tx = None
         self.aead.wipe()
 
 
@@ -175,7 +177,7 @@ class Opener(Window):
     def leave(self) -> None:
         """Write back the counters, wipe the tables."""
         session = self.session
-        session.rx = None
         session.put(_HIGHEST, 8, self.highest)
         session.put(_STRICT, 8, self.strict)
+        session.rx = None
         self.aead.wipe()

@@ -20,7 +20,9 @@ import pytest
 
 from packtrust.frame import Frame
 from packtrust_host.image import compile_mpy
+from packtrust_host.sim.lanes import BELL, Lane
 from packtrust_host.sim.qemu import (
+    LANES_OFFSET,
     VARIANTS,
     QemuError,
     QemuMachine,
@@ -449,6 +451,66 @@ def test_a_can_port_sends_frames_without_heap(board: Board) -> None:
     sent = board.run("sent = 0\nwhile uart.can_send(5, True, b'12345678'): sent += 1\nprint(sent)")
     data = _receive(board.can[0], 27 * sent)
     assert data == encode(Frame(5, b"12345678")) * sent
+
+
+def test_can_ports_over_lanes(tmp_path: Path) -> None:
+    """More than fits, both ways at once, while the board is slow; and an image of lanes is one without them again."""
+    flash = tmp_path / "flash.img"
+    new_flash(flash)
+    lanes = [Lane(flash, LANES_OFFSET, port) for port in range(2)]
+    board = Board(flash, lanes=2)
+    lines = [encode(Frame(number, number.to_bytes(8, "big"))) for number in range(3000)]
+    try:
+        board.prompt()
+        board.start(
+            "import canboard\n"
+            "uarts = [canboard.Uart(1), canboard.Uart(2)]\n"
+            "data = bytearray(8)\n"
+            "slot = [0, data]\n"
+            "count = [0, 0]\n"
+            "bad = 0\n"
+            "while count != [3000, 3000]:\n"
+            "    for port in (0, 1):\n"
+            "        size = uarts[port].can_recv(slot)\n"
+            "        if size is not None:\n"
+            "            bad += size != 8 or slot[0] != count[port] or int.from_bytes(data, 'big') != slot[0]\n"
+            "            while not uarts[1 - port].can_send(slot[0], True, data): pass\n"
+            "            count[port] += 1\n"
+            "print(bad)\n"
+        )
+        left = [b"".join(lines)] * 2
+        echoed = [b"", b""]
+        deadline = time.monotonic() + ANSWER_S
+        while min(map(len, echoed)) < 27 * len(lines):
+            assert time.monotonic() < deadline, list(map(len, echoed))
+            for port in range(2):
+                count = lanes[port].write(left[port][:700])
+                left[port] = left[port][count:]
+                if count:
+                    board.can[port].sendall(BELL)
+            for port in range(2):
+                echoed[port] += lanes[port].read()
+            if select.select(board.can, [], [], 0.001)[0]:
+                for end in board.can:
+                    while select.select([end], [], [], 0)[0]:
+                        assert set(end.recv(4096)) == set(BELL)
+        assert board.finish() == "0\r\n" and echoed == [b"".join(lines)] * 2
+    finally:
+        board.kill()
+        for lane in lanes:
+            lane.close()
+    board = Board(flash)
+    try:
+        board.prompt()
+        board.can[0].sendall(lines[7])
+        found = board.run(
+            "import canboard, machine\nuart = canboard.Uart(1)\nslot = [0, bytearray(8)]\n"
+            "while uart.any() < 27: machine.idle()\n"
+            "print((uart.can_recv(slot), slot[0], uart.can_send(8, True, b'')))"
+        )
+        assert found == (8, 7, True) and _receive(board.can[0], 11) == encode(Frame(8))
+    finally:
+        board.kill()
 
 
 def test_nothing_is_lost_when_the_board_is_slow(board: Board) -> None:

@@ -61,6 +61,9 @@ DISCOVER_S = 20.0
 SESSION_S = 10.0
 SESSION_PER_MODULE_S = 0.5
 SETTLE_S = 1.0
+# More than a burst of the pack to the app, which comes each half second.
+_AGAIN_RECORDS = 10
+_AGAIN_S = 5.0
 # For boards to unload the code for rare questions (packtrust_node.ondemand), and between two looks.
 _REST_S = 15.0
 _REST_STEP_S = 1.0
@@ -619,6 +622,15 @@ class DemoRun:
             self.seen.stats["the app"] = self.runner.call(lambda: dict(node.stats()["records"]))
             self._node_stats()
             self._note_heap_at_rest()
+            self._until_heard_again()
+
+    def _until_heard_again(self) -> None:
+        """A board that answers such questions stands still for so long that a record may be half sent: the logs end
+        when it has gone on.
+        """
+        node = self.runner.node
+        opened = self.runner.call(lambda: node.stats()["records"]["opened"])
+        self.runner.wait(lambda: node.stats()["records"]["opened"] >= opened + _AGAIN_RECORDS, _AGAIN_S)
 
     def _given_wh(self) -> dict[int, float]:
         """What the modules gave; of a recording that was compressed in time, what it stands for."""

@@ -2,7 +2,7 @@
 
 The emulator's UART takes a byte at a time, each of which costs both ends several system calls and the board its time:
 a frame has 27 of them. With lanes they go through two rings in the flash image, which is a file, and one byte in the
-UART says that there is something. Layout, little endian, from qemu.LANES_OFFSET on:
+UART says that there is something. Layout, little endian as the host must be, from qemu.LANES_OFFSET on:
 
     MAGIC and how many of the ports have lanes, the first ones (u32), 60 bytes unused
     for each of the CAN ports:  the board's input, then its output, each
@@ -15,7 +15,6 @@ boards/cortex-m4/firmware/usermod/canboard.
 from __future__ import annotations
 
 import mmap
-import struct
 from pathlib import Path
 
 MAGIC = 0x4C414E00
@@ -23,61 +22,62 @@ SIZE = 8192
 BELL = b"\x07"
 _HEAD_LENGTH = 64
 _RING_LENGTH = 8 + SIZE
-_U32 = struct.Struct("<I")
 _MASK = 0xFFFFFFFF
 
 
 class _Ring:
-    """One direction. Whoever writes or reads data moves his counter afterwards; the bell comes last, a system call."""
+    """One direction. Whoever writes or reads data moves his counter afterwards; the bell comes last, a system call.
 
-    def __init__(self, memory: mmap.mmap, at: int) -> None:
-        self._memory = memory
-        self._at = at
+    A counter is read and written as one word, never byte by byte: the board does not wait.
+    """
 
-    def _counters(self) -> tuple[int, int]:
-        return _U32.unpack_from(self._memory, self._at)[0], _U32.unpack_from(self._memory, self._at + 4)[0]
-
-    def clear(self) -> None:
-        """Empty, and both counters zero."""
-        self._memory[self._at : self._at + 8] = bytes(8)
+    def __init__(self, memory: memoryview, at: int) -> None:
+        self._counters = memory[at : at + 8].cast("I")
+        self._data = memory[at + 8 : at + _RING_LENGTH]
+        self._counters[0] = self._counters[1] = 0
+        self._data[:] = bytes(SIZE)
 
     def write(self, data: bytes) -> int:
         """How many of these bytes there was room for."""
-        head, tail = self._counters()
-        count = min(len(data), SIZE - (head - tail & _MASK))
-        first = min(count, SIZE - head % SIZE)
-        start = self._at + 8
-        self._memory[start + head % SIZE : start + head % SIZE + first] = data[:first]
-        self._memory[start : start + count - first] = data[first:count]
-        _U32.pack_into(self._memory, self._at, head + count & _MASK)
+        head = self._counters[0]
+        count = min(len(data), max(0, SIZE - (head - self._counters[1] & _MASK)))
+        at = head % SIZE
+        first = min(count, SIZE - at)
+        self._data[at : at + first] = data[:first]
+        self._data[: count - first] = data[first:count]
+        self._counters[0] = head + count & _MASK
         return count
 
     def read(self) -> bytes:
-        """What there is."""
-        head, tail = self._counters()
-        # What a board that has gone wrong wrote there is no reason to read beyond the ring.
+        """What there is; it is there no more."""
+        head, tail = self._counters
+        # What a board that has gone wrong wrote there is no reason to read more than the ring.
         count = min(head - tail & _MASK, SIZE)
-        first = min(count, SIZE - tail % SIZE)
-        start = self._at + 8
-        data = (
-            self._memory[start + tail % SIZE : start + tail % SIZE + first]
-            + self._memory[start : start + count - first]
-        )
-        _U32.pack_into(self._memory, self._at + 4, head)
+        at = tail % SIZE
+        first = min(count, SIZE - at)
+        data = bytes(self._data[at : at + first]) + bytes(self._data[: count - first])
+        # A key tap's keys shall not stay in a file.
+        self._data[at : at + first] = bytes(first)
+        self._data[: count - first] = bytes(count - first)
+        self._counters[1] = head
         return data
+
+    def close(self) -> None:
+        """Leave the memory."""
+        self._counters.release()
+        self._data.release()
 
 
 class Lane:
     """The host's end of one CAN port, 0 being the first, in a flash image whose machine is not running yet."""
 
     def __init__(self, image: Path, offset: int, port: int) -> None:
-        at = _HEAD_LENGTH + 2 * port * _RING_LENGTH
+        at = offset + _HEAD_LENGTH + 2 * port * _RING_LENGTH
         with image.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), offset + at + 2 * _RING_LENGTH)
-        self._to_board = _Ring(self._memory, offset + at)
-        self._from_board = _Ring(self._memory, offset + at + _RING_LENGTH)
-        self._to_board.clear()
-        self._from_board.clear()
+            self._file = mmap.mmap(file.fileno(), at + 2 * _RING_LENGTH)
+        self._memory = memoryview(self._file)
+        self._to_board = _Ring(self._memory, at)
+        self._from_board = _Ring(self._memory, at + _RING_LENGTH)
 
     def write(self, data: bytes) -> int:
         """Give the board bytes; how many it had room for."""
@@ -89,4 +89,7 @@ class Lane:
 
     def close(self) -> None:
         """Leave the image."""
-        self._memory.close()
+        self._to_board.close()
+        self._from_board.close()
+        self._memory.release()
+        self._file.close()

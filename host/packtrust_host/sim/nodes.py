@@ -344,6 +344,7 @@ class QemuNode(NodeProcess):
     ) -> None:
         super().__init__(server, name, config, flash, on_key)
         self._tap: socket.socket | None = None
+        self._tap_lane: Lane | None = None
         self._entropy = entropy
         try:
             self._firmware = qemu.firmware(variant)
@@ -370,10 +371,11 @@ class QemuNode(NodeProcess):
             # The key tap's: the UART after the CAN ports'.
             self._tap, tapped = socket.socketpair()
             self._tap.setblocking(False)
+            self._tap_lane = self._lane(qemu.CAN_PORTS - 1)
             held.append(tapped)
             ends += [None] * (qemu.CAN_PORTS - 1 - len(ends)) + [tapped.fileno()]
         machine = qemu.QemuMachine(
-            self._firmware, self.flash, theirs.fileno(), ends, entropy=self._entropy, lanes=len(can)
+            self._firmware, self.flash, theirs.fileno(), ends, entropy=self._entropy, lanes=len(ends)
         )
         try:
             process = self._process = await asyncio.create_subprocess_exec(
@@ -446,10 +448,10 @@ class QemuNode(NodeProcess):
             data = self._tap.recv(65536)
         except (BlockingIOError, ConnectionError):
             return
-        if data:
-            self._tapped(data)
-        else:
+        if not data:
             self._close_tap()
+        elif self._tap_lane is not None:
+            self._tapped(self._tap_lane.read())
 
     def _close_tap(self) -> None:
         if self._tap is not None:
@@ -457,6 +459,9 @@ class QemuNode(NodeProcess):
             self._tap.close()
             self._tap = None
             self._tap_rest = b""
+        if self._tap_lane is not None:
+            self._tap_lane.close()
+            self._tap_lane = None
 
     def _power_lost(self) -> None:
         if self._writer is not None:

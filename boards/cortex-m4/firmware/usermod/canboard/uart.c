@@ -81,6 +81,9 @@ static lane_t *lane_of(unsigned number) {
 static void pull(lane_ring_t *from, rings_t *r) {
     uint32_t tail = from->tail;
     uint32_t head = from->head;
+    if (head - tail > LANE_SIZE) {
+        return; // the host is no good
+    }
     while (tail != head && r->head - r->tail != RX_SIZE) {
         r->rx[r->head % RX_SIZE] = from->data[tail % LANE_SIZE];
         r->head++;
