@@ -12,6 +12,7 @@ from packtrust._compat import const
 from packtrust.crypto import sha256, wipe
 from packtrust.errors import PacktrustError, StorageError
 from packtrust.handshake import INITIATOR
+from packtrust.isotp import Pieces
 from packtrust.keys import fingerprint
 from packtrust.messages.bases import ROTATION_FROM_MODULE
 from packtrust_node import identity as identities
@@ -103,11 +104,11 @@ class Endpoint:
         if not kind:
             return False
         message.body = b""
-        if isinstance(body, bytearray):
-            payload = provision.address(body, kind, message.target, message.sequence)
+        if isinstance(body, bytes):
+            body = provision.frame_message(kind, message.target, message.sequence, body)
         else:
-            payload = provision.frame_message(kind, message.target, message.sequence, body)
-        self._node.reply(payload)
+            provision.address(body.pieces[0], kind, message.target, message.sequence)
+        self._node.reply(body)
         return kind in _ANSWERS_TO_THE_OWNER
 
     def refuse(self, message: provision.Message, reason: int) -> None:
@@ -125,8 +126,8 @@ class Endpoint:
             )
         )
 
-    def _answer(self, message: provision.Message) -> "tuple[int, bytes | bytearray]":
-        """(kind, body) of the answer, kind 0 for none; a bytearray has room for its head. Raises Refusal."""
+    def _answer(self, message: provision.Message) -> "tuple[int, bytes | Pieces]":
+        """(kind, body) of the answer, kind 0 for none; what is not bytes has room for its head. Raises Refusal."""
         if self._node.identity is None:
             raise Refusal(self._node.without_identity)
         kind = message.kind
@@ -448,13 +449,13 @@ class Endpoint:
                 raise Refusal(provision.REFUSED_KEYS)
         return self._owner_key
 
-    def _on_prove(self, nonce: bytes) -> bytearray:
+    def _on_prove(self, nonce: bytes) -> Pieces:
         if len(nonce) != provision.NONCE_LENGTH:
             raise Refusal(provision.REFUSED_UNKNOWN)
         node = self._node
         relations = node.relations
         entries = ((relation.tag, relation.epoch, relation.peer_fingerprint) for relation in relations.values())
-        return provision.proof(node.identity.fingerprint, nonce, len(relations), entries, self.owner_key())
+        return Pieces(provision.proof(node.identity.fingerprint, nonce, len(relations), entries, self.owner_key()))
 
     def _on_status(self, body: bytes) -> bytes:
         before = ondemand.mark()

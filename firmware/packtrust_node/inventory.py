@@ -2,6 +2,7 @@
 
 from packtrust import provision
 from packtrust._compat import const
+from packtrust.isotp import Pieces
 from packtrust_node.endpoint import Refusal
 from packtrust_node.slots import BARE
 
@@ -18,7 +19,7 @@ FLAG_LIVE = const(4)
 _NEVER = const(0xFFFFFFFF)
 
 
-def answer(pack: "PackNode", kind: int, body: bytes) -> "tuple[int, bytes | bytearray]":
+def answer(pack: "PackNode", kind: int, body: bytes) -> "tuple[int, bytes | Pieces]":
     """(kind, body) of the answer to LIST or ATTEST, as Endpoint. Raises Refusal."""
     if kind == provision.LIST:
         entries = []
@@ -34,13 +35,14 @@ def answer(pack: "PackNode", kind: int, body: bytes) -> "tuple[int, bytes | byte
     raise Refusal(provision.REFUSED_UNKNOWN)
 
 
-def _attest(pack: "PackNode", nonce: bytes) -> bytearray:
+def _attest(pack: "PackNode", nonce: bytes) -> Pieces:
     """What the pack knows of its modules, for the owner, and under the LCT half for who holds that."""
     app = pack.app.relation
     lct_half = b"" if app is None else app.lct_half
     slots = list(pack.keyed_slots())
     key = pack.endpoint.owner_key()
-    return provision.attestation(pack.identity.fingerprint, nonce, len(slots), _entries(pack, slots), key, lct_half)
+    entries = _entries(pack, slots)
+    return Pieces(provision.attestation(pack.identity.fingerprint, nonce, len(slots), entries, key, lct_half))
 
 
 def _entries(pack: "PackNode", slots: "list[Slot]") -> "Iterator[tuple[int | bytes, ...]]":

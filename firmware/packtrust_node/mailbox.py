@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from packtrust._typing import Buffer, FrameLike
     from packtrust.frame import Frame
+    from packtrust.isotp import Pieces
 
 RECEIVE_MAX = const(1024)
 _WAITING_MAX = const(8)
@@ -52,7 +53,7 @@ class Mailbox:
         """Whether nothing is under way in either direction: it may be dropped."""
         return not self._waiting and self._link.is_idle
 
-    def send(self, payload: "Buffer", now_ms: int) -> None:
+    def send(self, payload: "Buffer | Pieces", now_ms: int) -> None:
         """Queue a message, which is kept as IsoTpLink.send keeps it; the oldest of eight waiting ones is given up for
         it.
         """

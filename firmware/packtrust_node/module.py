@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 
     from packtrust._typing import Buffer, FrameLike
     from packtrust.channel import Event
+    from packtrust.isotp import Pieces
     from packtrust.package import KeyPackage
     from packtrust_node.cells import Cells
     from packtrust_node.env import Env
@@ -206,7 +207,7 @@ class ModuleNode(Node):
             return provision.REFUSED_KEYS
         return 0
 
-    def reply(self, payload: "Buffer") -> None:
+    def reply(self, payload: "Buffer | Pieces") -> None:
         """To the app, through the pack."""
         own = self.own_node
         if self._pack is not None:

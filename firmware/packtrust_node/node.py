@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from packtrust._typing import Buffer, FrameLike
     from packtrust.channel import Event
+    from packtrust.isotp import Pieces
     from packtrust.package import KeyPackage
     from packtrust_node.endpoint import Endpoint
     from packtrust_node.env import Env
@@ -202,7 +203,7 @@ class Node:
         """Why this node cannot have such a relationship (provision.REFUSED_*), 0 if it can."""
         raise NotImplementedError
 
-    def reply(self, payload: "Buffer") -> None:
+    def reply(self, payload: "Buffer | Pieces") -> None:
         """Send a provisioning message towards the app."""
         raise NotImplementedError
 
@@ -222,7 +223,7 @@ class Node:
         """How many group keys were drawn since boot, and the present one; secret."""
         return 0, b""
 
-    def extra(self, kind: int, body: bytes) -> "tuple[int, bytes | bytearray]":
+    def extra(self, kind: int, body: bytes) -> "tuple[int, bytes | Pieces]":
         """(kind, body) of the answer to a message only one kind of node knows. Raises Refusal."""
         from packtrust_node.endpoint import Refusal
 

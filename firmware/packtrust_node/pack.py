@@ -102,6 +102,7 @@ if TYPE_CHECKING:
 
     from packtrust._typing import Buffer, FrameLike
     from packtrust.channel import Event
+    from packtrust.isotp import Pieces
     from packtrust.package import KeyPackage
     from packtrust_node.env import Env
 
@@ -256,7 +257,7 @@ class PackNode(Node):
             return provision.REFUSED_KEYS
         return 0 if package.node in self.slots else provision.REFUSED_NO_ROUTE
 
-    def reply(self, payload: "Buffer") -> None:
+    def reply(self, payload: "Buffer | Pieces") -> None:
         """To the app."""
         own = self.own_node
         self._post.send(VCU_BUS, compose(ISOTP_FROM_PACK, own), compose(ISOTP_TO_PACK, own), payload)
@@ -277,7 +278,7 @@ class PackNode(Node):
         """As Node.group_key."""
         return self.broadcast.rekeyed, self.broadcast.secret
 
-    def extra(self, kind: int, body: bytes) -> "tuple[int, bytes | bytearray]":
+    def extra(self, kind: int, body: bytes) -> "tuple[int, bytes | Pieces]":
         """LIST and ATTEST."""
         before = ondemand.mark()
         try:

@@ -8,6 +8,7 @@ from packtrust_node import ondemand
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust._typing import Buffer, FrameLike
+    from packtrust.isotp import Pieces
     from packtrust_node.env import Env
     from packtrust_node.mailbox import Mailbox
 
@@ -74,7 +75,7 @@ class Post:
             )
         return link
 
-    def send(self, port: int, tx_id: int, rx_id: int, payload: "Buffer") -> None:
+    def send(self, port: int, tx_id: int, rx_id: int, payload: "Buffer | Pieces") -> None:
         """Send a message."""
         link = self._link(port, tx_id, rx_id)
         if link is not None:

@@ -32,6 +32,35 @@ _WAIT = const(1)
 _OVERFLOW = const(2)
 
 
+class Pieces:
+    """A payload in pieces, each of one byte at least: a small board's heap may have room for it, but not in one."""
+
+    def __init__(self, pieces: "list[bytearray]") -> None:
+        self.pieces = pieces
+        self._size = sum([len(piece) for piece in pieces])
+
+    def __len__(self) -> int:
+        return self._size
+
+    def part(self, start: int, stop: int) -> bytes:
+        """What `payload[start:stop]` would be; 0 <= start <= stop."""
+        found = b""
+        for piece in self.pieces:
+            if start < len(piece) and stop > 0:
+                found += piece[max(0, start) : stop]
+            start -= len(piece)
+            stop -= len(piece)
+        return found
+
+
+_IN_ONE = (bytes, bytearray, memoryview)
+
+
+def _part(payload: "Buffer | Pieces", start: int, stop: int) -> "Buffer":
+    # Not by the class in pieces: a board may have loaded this module again since the payload was made.
+    return payload[start:stop] if isinstance(payload, _IN_ONE) else payload.part(start, stop)
+
+
 class IsoTpLink:
     """One ISO-TP link: `tx_id` and `rx_id` are whole arbitration IDs (29 bits).
 
@@ -51,9 +80,9 @@ class IsoTpLink:
         self._burst = burst
         self._tx_dl = 64 if fd else 8
         self._frames = []  # type: list[Frame]
-        self._waiting = []  # type: list[Buffer]
+        self._waiting = []  # type: list[Buffer | Pieces]
         # transmit
-        self._payload = b""  # type: Buffer
+        self._payload = b""  # type: Buffer | Pieces
         self._at = 0
         self._sequence = 0
         self._block_left = -1  # frames until the next flow control; -1: no limit
@@ -106,7 +135,7 @@ class IsoTpLink:
         self._frames = []
         return frames
 
-    def send(self, payload: "Buffer", now_ms: int) -> None:
+    def send(self, payload: "Buffer | Pieces", now_ms: int) -> None:
         """Queue a payload of 1..4095 bytes, which is the link's until it is sent: a small board has no room for a copy.
         Raises ValueError for another length.
         """
@@ -120,9 +149,9 @@ class IsoTpLink:
             payload = self._waiting.pop(0)
             size = len(payload)
             if size <= 7:
-                self._emit(bytes((size,)) + payload)
+                self._emit(bytes((size,)) + _part(payload, 0, size))
             elif self._fd and size <= 62:
-                self._emit(bytes((0, size)) + payload)
+                self._emit(bytes((0, size)) + _part(payload, 0, size))
             else:
                 self._payload = payload
                 self._at = self._tx_dl - 2
@@ -130,7 +159,7 @@ class IsoTpLink:
                 self._may_send = False
                 self._waits = 0
                 self._tx_time_ms = now_ms
-                self._emit(bytes((_FIRST << 4 | size >> 8, size & 0xFF)) + payload[: self._at])
+                self._emit(bytes((_FIRST << 4 | size >> 8, size & 0xFF)) + _part(payload, 0, self._at))
 
     def _continue(self, now_ms: int) -> None:
         room = self._tx_dl - 1
@@ -139,7 +168,7 @@ class IsoTpLink:
                 return
             if self._burst and len(self._frames) >= self._burst:
                 return
-            part = self._payload[self._at : self._at + room]
+            part = _part(self._payload, self._at, self._at + room)
             self._emit(bytes((_CONSECUTIVE << 4 | self._sequence,)) + part)
             self._sequence = (self._sequence + 1) & 15
             self._at += len(part)

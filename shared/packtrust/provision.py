@@ -114,14 +114,14 @@ def with_mac(key: "Buffer", kind: int, body: bytes, nonce: bytes = b"") -> bytes
 
 def proof(
     fingerprint: bytes, nonce: bytes, count: int, entries: "Iterable[tuple[int | bytes, ...]]", key: "Buffer"
-) -> bytearray:
-    """PROOF for `address`: `count` PROOF_ENTRYs of the node with this fingerprint, MACed."""
-    out = bytearray(HEAD + len(fingerprint) + 1 + count * _SIZES[PROOF_ENTRY] + MAC_LENGTH)
-    begin = HEAD + len(fingerprint)
-    out[HEAD:begin] = fingerprint
-    end = _put_entries(out, begin, PROOF_ENTRY, entries)
-    out[end:] = hmac_sha256(key, bytes((PROOF,)), nonce, memoryview(out)[HEAD:end])
-    return out
+) -> "list[bytearray]":
+    """PROOF: `count` PROOF_ENTRYs of the node with this fingerprint, MACed. In pieces, as `attestation`."""
+    first = bytearray(HEAD + len(fingerprint) + 1)
+    first[HEAD:-1] = fingerprint
+    pieces = _with_entries(first, PROOF_ENTRY, count, entries)
+    mac = hmac_sha256(key, bytes((PROOF,)), nonce, memoryview(first)[HEAD:], *pieces[1:])
+    pieces.append(bytearray(mac))
+    return pieces
 
 
 def check_mac(key: "Buffer", kind: int, body: "Buffer", nonce: bytes = b"") -> "bytes | None":
@@ -237,6 +237,7 @@ def parse_identity(body: "Buffer") -> "Identity | None":
 PROOF_ENTRY = ">8sI32s"  # lct_tag, epoch, peer fingerprint
 MODULE_ENTRY = ">BIB"  # node, unique id, flags
 ATTEST_ENTRY = ">BI32s8sII"  # node, unique id, fingerprint, lct_tag, epoch, seen ms ago
+_PIECE = const(4)  # entries in one piece: a small board's heap may have room for all, but not in one place
 _STATEMENT_LENGTH = const(49)  # of a statement before its entries: version, fingerprint, nonce
 
 _SIZES = {PROOF_ENTRY: 44, MODULE_ENTRY: 6, ATTEST_ENTRY: 53}
@@ -244,21 +245,25 @@ _SIZES = {PROOF_ENTRY: 44, MODULE_ENTRY: 6, ATTEST_ENTRY: 53}
 
 def encode_entries(layout: str, entries: "list[tuple[int | bytes, ...]]") -> bytes:
     """`count (u8)` and the entries."""
-    out = bytearray(1 + len(entries) * _SIZES[layout])
-    _put_entries(out, 0, layout, entries)
-    return bytes(out)
+    return b"".join(_with_entries(bytearray(1), layout, len(entries), entries))
 
 
-def _put_entries(out: bytearray, at: int, layout: str, entries: "Iterable[tuple[int | bytes, ...]]") -> int:
-    """Write `count (u8)` and the entries into `out` from `at` on; where they end."""
-    count = 0
-    end = at + 1
+def _with_entries(
+    first: bytearray, layout: str, count: int, entries: "Iterable[tuple[int | bytes, ...]]"
+) -> "list[bytearray]":
+    """`first`, whose last byte becomes `count`, and the entries behind it, _PIECE of them to a piece."""
+    size = _SIZES[layout]
+    first[-1] = count
+    pieces = [first]
+    at = _PIECE
     for entry in entries:
-        pack_into(layout, out, end, *entry)
-        end += _SIZES[layout]
-        count += 1
-    out[at] = count
-    return end
+        if at >= _PIECE:
+            at = 0
+            pieces.append(bytearray(min(_PIECE, count) * size))
+        pack_into(layout, pieces[-1], at * size, *entry)
+        at += 1
+        count -= 1
+    return pieces
 
 
 def parse_entries(layout: str, body: "Buffer", at: int = 0) -> "list[tuple[int | bytes, ...]] | None":
@@ -296,17 +301,23 @@ def attestation(
     entries: "Iterable[tuple[int | bytes, ...]]",
     key: "Buffer",
     lct_half: "Buffer",
-) -> bytearray:
-    """ATTESTATION for `address`: what a pack says of its modules, in `count` ATTEST_ENTRYs, and its two MACs."""
-    out = bytearray(HEAD + 2 + _STATEMENT_LENGTH + 1 + count * _SIZES[ATTEST_ENTRY] + 2 * MAC_LENGTH)
+) -> "list[bytearray]":
+    """ATTESTATION: what a pack says of its modules, in `count` ATTEST_ENTRYs, and its two MACs. In pieces, of which the
+    first one is for `address`.
+    """
     begin = HEAD + 2
-    pack_into(">HB32s16s", out, HEAD, len(out) - begin - 2 * MAC_LENGTH, VERSION, fingerprint, nonce)
-    end = _put_entries(out, begin + _STATEMENT_LENGTH, ATTEST_ENTRY, entries)
-    raw = memoryview(out)[begin:end]
-    out[end : end + MAC_LENGTH] = hmac_sha256(key, bytes((ATTESTATION,)), nonce, raw)
+    first = bytearray(begin + _STATEMENT_LENGTH + 1)
+    size = _STATEMENT_LENGTH + 1 + count * _SIZES[ATTEST_ENTRY]
+    pack_into(">HB32s16s", first, HEAD, size, VERSION, fingerprint, nonce)
+    pieces = _with_entries(first, ATTEST_ENTRY, count, entries)
+    macs = bytearray(2 * MAC_LENGTH)
+    statement = [memoryview(first)[begin:]]  # type: list[Buffer]
+    statement.extend(pieces[1:])
+    macs[:MAC_LENGTH] = hmac_sha256(key, bytes((ATTESTATION,)), nonce, *statement)
     if lct_half:
-        out[end + MAC_LENGTH :] = hmac_sha256(attest_key(lct_half), raw)
-    return out
+        macs[MAC_LENGTH:] = hmac_sha256(attest_key(lct_half), *statement)
+    pieces.append(macs)
+    return pieces
 
 
 def parse_attestation(body: "Buffer", key: "Buffer", nonce: bytes) -> "Attestation | None":

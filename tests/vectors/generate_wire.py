@@ -115,7 +115,7 @@ def build() -> dict:
     entry = (tag, 2, report.MADE_HERE, 4711, 1 << 20, 90, 86400, sha256(bytes.fromhex(rotated["salt"])))
     reported = report.encode(owner_key, nonce, device_fp, 4, 1, 3, 0, [entry])
     attested = [(5, 0xBA77BABE, fingerprint(x25519_public(peer)), tag, 1, 40)]
-    attestation = bytes(provision.attestation(device_fp, nonce, 1, attested, owner_key, lct_half)[provision.HEAD :])
+    attestation = b"".join(provision.attestation(device_fp, nonce, 1, attested, owner_key, lct_half))[provision.HEAD :]
     return {
         "source": "made by tests/vectors/generate_wire.py from fixed inputs; rebuilt from docs/wire.md with the "
         "`cryptography` library alone by tests/vectors/test_wire_document.py",

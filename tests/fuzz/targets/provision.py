@@ -27,7 +27,7 @@ def seeds():
         yield provision.with_mac(_KEY, kind, provision.epoch_body(bytes(8), 9, bytes(32)), _NONCE)
     entries = [(1, 0xBA770001, bytes(32), bytes(8), 1, 20), (2, 0xBA770002, bytes(32), bytes(8), 2, 21)]
     yield provision.encode_entries(provision.MODULE_ENTRY, [(1, 2, 3), (4, 5, 6)])
-    body = provision.attestation(bytes(range(32)), _NONCE, 2, entries, _KEY, _KEY)[provision.HEAD :]
+    body = b"".join(provision.attestation(bytes(range(32)), _NONCE, 2, entries, _KEY, _KEY))[provision.HEAD :]
     yield bytes(body)
     yield bytes(provision.attestation(bytes(range(32)), _NONCE, 2, entries, bytes(32), _KEY)[provision.HEAD :])
     raw = bytes(body[2 : -2 * provision.MAC_LENGTH])

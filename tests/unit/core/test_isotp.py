@@ -1,7 +1,7 @@
 """ISO-TP: frames as ISO 15765-2 has them, flow control obeyed, errors counted, memory bounded."""
 
 from packtrust.frame import Frame
-from packtrust.isotp import FIRST_MS, TIMEOUT_MS, WAITS_MAX, IsoTpLink
+from packtrust.isotp import FIRST_MS, TIMEOUT_MS, WAITS_MAX, IsoTpLink, Pieces
 from portable import raises
 
 
@@ -54,6 +54,26 @@ def test_every_length_up_to_the_limit():
     raises(ValueError, sender.send, bytes(4096), 0)
     raises(ValueError, sender.send, b"", 0)
     assert sender.dropped == {} and receiver.dropped == {}
+
+
+def test_a_payload_in_pieces_is_sent_as_if_it_were_one():
+    for sizes in ((1,), (7,), (8, 1), (3, 3, 3), (6, 7, 7, 7, 1), (56, 212, 212, 53, 64), (200,)):
+        for fd in (False, True):
+            pieces = [bytearray([at * 16 + i & 0xFF for i in range(size)]) for at, size in enumerate(sizes)]
+            whole = b"".join(pieces)
+            payload = Pieces(pieces)
+            assert len(payload) == len(whole)
+            for start in range(0, len(whole), 5):
+                for stop in range(start, len(whole) + 3, 7):
+                    assert payload.part(start, stop) == whole[start:stop], (sizes, start, stop)
+            frames = []
+            for one in (payload, whole):
+                sender, receiver = pair(fd=fd)
+                sender.send(one, 0)
+                got, seen = run(sender, receiver)
+                assert got == [whole]
+                frames.append([bytes(frame.data) for frame in seen])
+            assert frames[0] == frames[1]
 
 
 def test_can_fd_frames():

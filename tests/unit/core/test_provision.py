@@ -64,12 +64,12 @@ def test_lists():
 def test_an_attestation_is_taken_only_for_its_nonce_and_key():
     nonce = b"n" * 16
     entries = [(1, 7, b"f" * 32, b"t" * 8, 2, 55)]
-    message = provision.attestation(b"p" * 32, nonce, 1, entries, KEY, b"\x05" * 64)
+    message = bytearray(b"".join(provision.attestation(b"p" * 32, nonce, 1, entries, KEY, b"\x05" * 64)))
     body = bytes(message[provision.HEAD :])
     got = provision.parse_attestation(body, KEY, nonce)
     assert got.entries == entries and got.fingerprint == b"p" * 32
     assert got.statement == b"\x01" + b"p" * 32 + nonce + provision.encode_entries(provision.ATTEST_ENTRY, entries)
-    without_half = bytes(provision.attestation(b"p" * 32, nonce, 1, entries, KEY, b"")[provision.HEAD :])
+    without_half = b"".join(provision.attestation(b"p" * 32, nonce, 1, entries, KEY, b""))[provision.HEAD :]
     assert without_half == body[:-32] + bytes(32)
     assert provision.parse_attestation(body, KEY, b"m" * 16) is None
     assert provision.parse_attestation(body, bytes(32), nonce) is None
@@ -81,17 +81,28 @@ def test_an_attestation_is_taken_only_for_its_nonce_and_key():
         assert provision.parse_attestation(body[:size], KEY, nonce) is None
 
 
+def test_an_attestation_needs_no_more_than_little_memory_in_one_piece():
+    entries = [(number, number, b"f" * 32, b"t" * 8, 2, 55) for number in range(1, 32)]
+    nonce = b"n" * 16
+    pieces = provision.attestation(b"p" * 32, nonce, len(entries), iter(entries), KEY, b"")
+    assert max([len(piece) for piece in pieces]) < 256
+    assert provision.address(pieces[0], provision.ATTESTATION, 0x40, 9) is pieces[0]
+    message = provision.parse(b"".join(pieces))
+    assert (message.kind, message.target, message.sequence) == (provision.ATTESTATION, 0x40, 9)
+    assert provision.parse_attestation(message.body, KEY, nonce).entries == entries
+
+
 def test_every_reason_has_words():
     for name in dir(provision):
         if name.startswith("REFUSED_"):
             assert provision.REASONS[getattr(provision, name)]
 
 
-def test_a_long_answer_is_addressed_in_its_only_copy():
+def test_a_proof_is_addressed_in_its_only_copy():
     entries = [(b"t" * 8, 2, b"f" * 32), (b"u" * 8, 3, b"g" * 32)]
-    message = provision.proof(b"p" * 32, b"n" * 16, 2, entries, KEY)
-    assert provision.address(message, provision.PROOF, 0x40, 9) is message
-    parsed = provision.parse(message)
+    pieces = provision.proof(b"p" * 32, b"n" * 16, 2, entries, KEY)
+    assert provision.address(pieces[0], provision.PROOF, 0x40, 9) is pieces[0]
+    parsed = provision.parse(b"".join(pieces))
     assert (parsed.kind, parsed.target, parsed.sequence) == (provision.PROOF, 0x40, 9)
     content = provision.check_mac(KEY, provision.PROOF, parsed.body, b"n" * 16)
     assert content == b"p" * 32 + provision.encode_entries(provision.PROOF_ENTRY, entries)

@@ -289,7 +289,7 @@ def test_relations_come_back_as_they_were(numbers, root, peer, names, two):
 )
 def test_attestations_come_back_and_only_under_their_key_and_nonce(key, entries):
     nonce = bytes(range(16))
-    body = bytes(provision.attestation(key, nonce, len(entries), entries, key, b"")[provision.HEAD :])
+    body = b"".join(provision.attestation(key, nonce, len(entries), entries, key, b""))[provision.HEAD :]
     found = provision.parse_attestation(body, key, nonce)
     assert found is not None
     assert found.entries == entries
