@@ -28,7 +28,7 @@ COMMANDS = {
         "tests/pack/test_demo_boards.py::test_a_unix_pack_with_modules_of_both_kinds"
     ),
     "packtrust demo --board all=cortex-m4 --modules 2": ("tests/pack/test_demo_boards.py::test_a_pack_all_on_boards"),
-    "packtrust demo --board pack=cortex-m4 --modules 31": (
+    "packtrust demo --board pack=cortex-m4 --modules 24": (
         "tests/pack/test_demo_boards.py::test_a_pack_on_a_board_with_as_many_modules_as_its_heap_holds"
     ),
     "packtrust --policy legacy-vcu grant --state On --for 600": (
