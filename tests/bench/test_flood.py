@@ -82,4 +82,5 @@ def test_frames_beyond_their_share_are_what_starves_a_module(tmp_path, name, pat
     overlay = tmp_path / path
     overlay.write_text(source.replace(limit, without))
     outcome = flooded(name, seconds=SECONDS, overlays={"packtrust_node/" + path: overlay})
-    assert len(outcome.delays_ms) < ANSWERED_LEAST or outcome.gap_ms > GAP_MAX_MS
+    answered = len(flooded(name, seconds=SECONDS).delays_ms)
+    assert len(outcome.delays_ms) < answered - 1 or outcome.gap_ms > GAP_MAX_MS
