@@ -48,7 +48,7 @@ def carry_out(bench):
         if message.kind == provision.STATUS:
             body = report.encode(bytes(32), message.body[:16], own, real.boot_counter, real.identity.counter, 0, 0, [])
             return [(provision.REPORT, message.target, body)]
-        said = provision.attestation(own, message.body[:16], len(entries), entries, bytes(32), half)
+        said = b"".join(provision.attestation(own, message.body[:16], len(entries), entries, bytes(32), half))
         body = bytearray(said[provision.HEAD :])
         body[-64:-32] = bytes(32)  # the MAC under a key he has not
         return [(provision.ATTESTATION, message.target, bytes(body))] if message.kind == provision.ATTEST else []
@@ -76,7 +76,7 @@ def test_control(weak):
 def test_a_statement_with_another_mac_is_none(keyed):
     """What stands behind the report's own MAC: the statement's."""
     half = bytes(lct_of(keyed).lct_half)
-    body = bytes(provision.attestation(bytes(32), bytes(16), 0, [], b"\x01" * 32, half)[provision.HEAD :])
+    body = b"".join(provision.attestation(bytes(32), bytes(16), 0, [], b"\x01" * 32, half))[provision.HEAD :]
     assert provision.parse_attestation(body, b"\x01" * 32, bytes(16)) is not None
     assert provision.parse_attestation(body, b"\x02" * 32, bytes(16)) is None
 

@@ -29,7 +29,7 @@ def seeds():
     yield provision.encode_entries(provision.MODULE_ENTRY, [(1, 2, 3), (4, 5, 6)])
     body = b"".join(provision.attestation(bytes(range(32)), _NONCE, 2, entries, _KEY, _KEY))[provision.HEAD :]
     yield bytes(body)
-    yield bytes(provision.attestation(bytes(range(32)), _NONCE, 2, entries, bytes(32), _KEY)[provision.HEAD :])
+    yield b"".join(provision.attestation(bytes(range(32)), _NONCE, 2, entries, bytes(32), _KEY))[provision.HEAD :]
     raw = bytes(body[2 : -2 * provision.MAC_LENGTH])
     # Well MACed, and wrong inside: by an owner's own program that errs.
     for wrong in (b"\x09" + raw[1:], raw[:33] + bytes(16) + raw[49:], raw[:49] + b"\x05" + raw[50:]):

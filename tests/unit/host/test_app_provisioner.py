@@ -468,9 +468,9 @@ def test_forged_attestation_is_refused(ready, monkeypatch):
     real = provision.attestation
 
     def forge(*said):
-        message = real(*said)
-        message[provision.HEAD + 60] ^= 1
-        return message
+        pieces = real(*said)
+        pieces[1][8] ^= 1
+        return pieces
 
     monkeypatch.setattr(provision, "attestation", forge)
     with pytest.raises(ProofFailed, match="not authentic"):
