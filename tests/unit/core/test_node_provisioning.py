@@ -610,6 +610,22 @@ class Slow:
         return self.ms
 
 
+def flood(module, clock, frame, taken, share):
+    """Give a module a frame that proves nothing, again and again. As long as it keeps up with its bus all are taken,
+    whatever they cost; when it falls behind, for an eighth of its time.
+    """
+    for _ in range(100):
+        module.receive(0, frame)
+    assert len(taken) == 100 and share.crowded == 0
+    began_ms = clock.ms
+    for _ in range(1000):
+        module.fell_behind(clock.ms)
+        module.receive(0, frame)
+    spent_ms = clock.ms - began_ms - clock.step_ms * share.crowded
+    assert share.crowded > 500 and len(taken) < 500
+    assert spent_ms < (clock.ms - began_ms) / 4
+
+
 def test_a_flood_of_provisioning_messages_gets_an_eighth_of_a_node_that_falls_behind():
     bench, _ = keyed_bench(1)
     module = module_of(bench, 1)
@@ -618,17 +634,7 @@ def test_a_flood_of_provisioning_messages_gets_an_eighth_of_a_node_that_falls_be
     clock = Slow(module.env, 10)
     answers = []
     module.reply = answers.append
-    # As long as it keeps up with its bus all are answered, whatever they cost.
-    for _ in range(100):
-        module.receive(0, question)
-    assert len(answers) == 100 and post.crowded == 0
-    began_ms = clock.ms
-    for _ in range(1000):
-        module.fell_behind(clock.ms)
-        module.receive(0, question)
-    spent_ms = clock.ms - began_ms - 10 * post.crowded
-    assert post.crowded > 500 and len(answers) < 500
-    assert spent_ms < (clock.ms - began_ms) / 4
+    flood(module, clock, question, answers, post)
     # And again once it has kept up for a while.
     clock.ms += BEHIND_MS
     count = len(answers)
@@ -644,15 +650,7 @@ def test_a_flood_of_handshakes_beside_a_session_gets_an_eighth_of_a_module_that_
     clock = Slow(module.env, 10)
     looked = []
     module._take_handshake = lambda pack, frame: looked.append(frame.arbitration_id)
-    for _ in range(100):
-        module.receive(0, forged)
-    assert len(looked) == 100 and share.crowded == 0
-    began_ms = clock.ms
-    for _ in range(1000):
-        module.fell_behind(clock.ms)
-        module.receive(0, forged)
-    assert share.crowded > 500 and len(looked) < 500
-    assert clock.ms - began_ms - 10 * share.crowded < (clock.ms - began_ms) / 4
+    flood(module, clock, forged, looked, share)
     # A message of which the first frame was let in is whole, and no frame more.
     share._debt_ms = 0
     hello = cut(compose(HANDSHAKE_TO_MODULE, 1), bytes(27))
