@@ -187,7 +187,12 @@ class IsoTpLink:
         data = frame.data
         if not data:
             return None
-        if data[0] >> 4 == _FIRST and self._buffer is not None and now_ms - self._first_ms < FIRST_MS:
+        if (
+            self._buffer is not None
+            and data[0] >> 4 == _FIRST
+            and now_ms - self._first_ms < FIRST_MS
+            and (len(data) < 8 or (data[0] & 15) << 8 | data[1] <= self._receive_max)
+        ):
             self._drop("hasty")
             return None
         return self._feed(data, now_ms)

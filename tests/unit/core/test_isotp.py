@@ -181,7 +181,6 @@ def test_a_transfer_that_has_just_begun_is_not_given_up_for_another_one():
     flow_control = receiver.outgoing()[0]
     for at_ms in (1000, 1000 + FIRST_MS - 1):
         assert receiver.feed(Frame(0x100, b"\x12\x00" + bytes(6)), at_ms) is None
-    # Too soon is too soon, whatever it says of itself: it is not even answered that it is too long.
     assert receiver.feed(Frame(0x100, b"\x1f\xff" + bytes(6)), 1000) is None
     assert receiver.outgoing() == [] and receiver.dropped == {"hasty": 3}
     sender.feed(flow_control, 1000)
@@ -214,6 +213,16 @@ def test_oversize_is_refused_with_overflow_and_no_buffer():
     assert bytes(seen[1].data) == b"\x32\x00\x00"
     assert receiver.dropped == {"oversize": 1}
     assert sender.dropped == {"peer-overflow": 1}
+
+
+def test_oversize_is_refused_with_overflow_also_while_another_transfer_has_just_begun():
+    _, receiver = pair(receive_max=100)
+    receiver.feed(Frame(0x100, b"\x10\x09" + bytes(6)), 1000)
+    receiver.outgoing()
+    assert receiver.feed(Frame(0x100, b"\x10\x65" + bytes(6)), 1000) is None
+    assert bytes(receiver.outgoing()[0].data) == b"\x32\x00\x00"
+    assert receiver.feed(Frame(0x100, b"\x21abc"), 1001) == bytes(6) + b"abc", "the transfer under way goes on"
+    assert receiver.dropped == {"oversize": 1}
 
 
 def test_junk_never_raises():
