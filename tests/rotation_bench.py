@@ -124,13 +124,13 @@ def refusals(channel):
     return {key: value for key, value in channel.stats.items() if key not in ("opened", "sealed", "established")}
 
 
-def ask_report(bench, app, target, first=0):
+def ask_report(bench, app, target, first=0, tag=b""):
     """The Report of a device, asked by its owner."""
     bench.app = app
     identity = app.identify(target)
     key = provision.owner_key(app.private, identity.public_key, provision_fingerprint(identity), app.fingerprint)
     nonce = app.entropy(16)
-    message = app.ask(target, provision.STATUS, report.request(nonce, first))
+    message = app.ask(target, provision.STATUS, report.request(nonce, first, tag))
     assert message.kind == provision.REPORT, message.body
     got = report.parse(key, nonce, message.body)
     assert got is not None

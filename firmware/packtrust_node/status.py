@@ -19,11 +19,17 @@ def answer(node: "Node", key: "Buffer", body: bytes) -> bytes:
     asked = report.parse_request(body)
     if asked is None:
         raise Refusal(provision.REFUSED_UNKNOWN)
-    nonce, first = asked
+    nonce, first, tag = asked
     relations = list(node.relations.values())
+    count = report.ENTRIES
+    if tag:
+        count = 1
+        first = 0
+        while first < len(relations) and relations[first].tag != tag:
+            first += 1
     usage = node.usage
     entries = []
-    for relation in relations[first : first + report.ENTRIES]:
+    for relation in relations[first : first + count]:
         made = salt_hash(node.env.store, relation.tag, relation.epoch)
         flags = report.MADE_HERE if made else 0
         if relation.previous is not None:

@@ -17,6 +17,8 @@ USED_UP = const(8)  # nothing is sealed under it any more
 
 ENTRIES = const(8)  # at most, in one REPORT
 
+_TAG_LENGTH = const(8)
+
 _HEAD = ">32sIIBBB"  # fingerprint, boot counter, package counter, count of all relationships, first, count of entries
 _HEAD_LENGTH = const(43)
 _ENTRY = ">8sIBIIII32s"  # lct_tag, epoch, flags, records, max_records, age_s, max_age_s, SHA-256 of the salt
@@ -69,7 +71,9 @@ class Entry:
 
 
 class Report:
-    """One REPORT: counters of the device, how many relationships it has in all, those from `first` on."""
+    """One REPORT: counters of the device, how many relationships it has in all, those from `first` on that were asked
+    for.
+    """
 
     def __init__(
         self, fingerprint: bytes, boot_counter: int, counter: int, total: int, first: int, entries: "list[Entry]"
@@ -82,16 +86,19 @@ class Report:
         self.entries = entries
 
 
-def request(nonce: bytes, first: int) -> bytes:
-    """Body of STATUS."""
-    return nonce + bytes((first,))
+def request(nonce: bytes, first: int, tag: bytes = b"") -> bytes:
+    """Body of STATUS: for the relationships from `first` on, or for the one with this `lct_tag` (8)."""
+    return nonce + (tag or bytes((first,)))
 
 
-def parse_request(body: "Buffer") -> "tuple[bytes, int] | None":
-    """(nonce, first) of a STATUS, None if it is malformed."""
-    if len(body) != NONCE_LENGTH + 1:
-        return None
-    return bytes(body[:NONCE_LENGTH]), body[NONCE_LENGTH]
+def parse_request(body: "Buffer") -> "tuple[bytes, int, bytes] | None":
+    """(nonce, first, tag) of a STATUS, tag empty if it asks for all from `first` on; None if it is malformed."""
+    wanted = bytes(body[NONCE_LENGTH:])
+    if len(wanted) == 1:
+        return bytes(body[:NONCE_LENGTH]), wanted[0], b""
+    if len(wanted) == _TAG_LENGTH:
+        return bytes(body[:NONCE_LENGTH]), 0, wanted
+    return None
 
 
 def parse(key: "Buffer", nonce: bytes, body: "Buffer") -> "Report | None":

@@ -389,6 +389,8 @@ class Provisioner:
         if record is None:
             raise AppError("the app has no LCT with %s" % found.pack.name, "register it at the bridge first")
         yield from self.ensure(record.lct_id)
+        # Once for all modules: a host from an old backup learns what the pack has with them.
+        yield from self.report(self.store.devices[found.pack.unique_id])
         there = {module.unique_id for module in found.modules}
         for item in self.store.modules_of(found.pack.unique_id):
             if item.unique_id_b in there:
@@ -411,7 +413,7 @@ class Provisioner:
         ends = self._make_ends(record)
         try:
             # What the devices did while we were away is theirs to tell.
-            yield from self.report(ends[-1].device)
+            yield from self.report(ends[-1].device, record.tag)
         except (DeviceRefused, ProofFailed):
             return False
         record = self.store.relationships[record.lct_id]
@@ -542,7 +544,7 @@ class Provisioner:
             identity = yield from self.identify(device.node)
             self._check_same(device, identity)
             claimed = any(identity.owner_fingerprint)
-            counter = yield from self._counter(device, identity)
+            counter = yield from self._counter(device, identity, record.tag)
             content = self._package(record, epoch, salt, end, counter)
             kind, body, package_hash, end.receipt_key = self._seal(content, device, claimed)
             content.wipe()
@@ -617,14 +619,14 @@ class Provisioner:
             # Not proved: anybody can say so. Somebody should look at it.
             self.note("signs", device="%08x" % device.unique_id, signs=["factory-state"])
 
-    def _counter(self, device: Device, identity: Identity) -> Generator[Step, Any, int]:
+    def _counter(self, device: Device, identity: Identity, tag: bytes = b"") -> Generator[Step, Any, int]:
         """A package counter above all the device has taken.
 
         What IDENTITY says anybody can forge: from a device of ours only its report counts. So a
         host whose key store comes from an old backup goes on above it.
         """
         if any(identity.owner_fingerprint):
-            reported = yield from self.report(device)
+            reported = yield from self.report(device, tag)
             return self.store.next_counter(device.unique_id, reported.counter + 1)
         if identity.counter > device.counter + COUNTER_JUMP:
             raise ProofFailed(
@@ -887,9 +889,12 @@ class Provisioner:
             relationships[bytes(tag)] = (int(epoch), bytes(peer))
         return Proven(device.fingerprint, relationships)
 
-    def report(self, device: Device) -> Generator[Step, Any, Reported]:
+    def report(self, device: Device, tag: bytes = b"") -> Generator[Step, Any, Reported]:
         """Ask a device of ours for its counters and epochs, authenticated by the owner key, and
         take over what it did without us.
+
+        tag   of the one relationship that matters, empty for all: with 31 of them a pack has to
+              look up 31 records, and says them in four messages.
 
         Raises NoAnswer, DeviceRefused, ProofFailed.
         """
@@ -898,17 +903,17 @@ class Provisioner:
         first = 0
         while True:
             nonce = self.node.env.urandom(NONCE_LENGTH)
-            asked = reports.request(nonce, first)
+            asked = reports.request(nonce, first, tag)
             body = yield from self.node.requests.ask(STATUS, device.node, asked, who=device.name)
             got = reports.parse(key, nonce, body)
-            if got is None or got.fingerprint != device.fingerprint or got.first != first:
+            if got is None or got.fingerprint != device.fingerprint or (got.first != first and not tag):
                 raise ProofFailed(
                     "%s sent a report that is not authentic" % device.name,
                     "see `packtrust validate`: it was swapped, reset or is an impostor",
                 )
             entries.update((entry.tag, entry) for entry in got.entries)
             first += len(got.entries)
-            if not got.entries or first >= got.total:
+            if tag or not got.entries or first >= got.total:
                 break
         known = self.store.devices[device.unique_id]
         went_back = got.boot_counter < known.boot_counter
@@ -978,7 +983,7 @@ class Provisioner:
             identity = yield from self.identify(end.device.node)
             self._check_same(end.device, identity)
             if any(identity.owner_fingerprint):
-                yield from self.report(end.device)
+                yield from self.report(end.device, record.tag)
 
     def attest(self, pack: Device) -> Generator[Step, Any, Attested]:
         """Get the pack's attestation of its modules; checked against both keys and the key store."""

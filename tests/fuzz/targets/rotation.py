@@ -24,6 +24,7 @@ def seeds():
         rotation.propose(7, bytes(32), bytes(range(32))),
         rotation.behind(9),
         report.request(_NONCE, 3),
+        report.request(_NONCE, 0, bytes(range(8))),
         boot_record.encode(5, 6),
         bytes(4),
     ):

@@ -233,6 +233,11 @@ def test_report_to_the_owner():
     assert (theirs.epoch, theirs.flags, theirs.salt_hash) == (2, 1, mine.salt_hash)
     assert [entry.tag for entry in ask_report(bench, app, 0x40, 2).entries] == [got.entries[2].tag]
     assert ask_report(bench, app, 0x40, 3).entries == []
+    single = ask_report(bench, app, 0x40, tag=other.tag)
+    assert [entry.tag for entry in single.entries] == [other.tag]
+    assert (single.total, single.first) == (3, [entry.tag for entry in got.entries].index(other.tag))
+    nobody = ask_report(bench, app, 0x40, tag=bytes(8))
+    assert nobody.entries == [] and (nobody.counter, nobody.total) == (got.counter, 3)
     use(pack, 2, 8)
     assert [entry.flags for entry in ask_report(bench, app, 0x40).entries if entry.tag == other.tag] == [4 | 8]
     bench.sound()

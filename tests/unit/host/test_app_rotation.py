@@ -6,6 +6,7 @@ import pytest
 
 from app_bench import MACHINE, AppBench
 from packtrust import package, provision
+from packtrust import report as reports
 from packtrust_host.app.errors import ProofFailed, ProvisioningFailed
 from packtrust_host.app.keystore import ACTIVE, APP_PACK, KeyStore
 from packtrust_host.app.rotator import Rotator
@@ -197,8 +198,6 @@ def test_validation_alone_learns_it_too(ready):
 
 def test_a_forged_report_changes_nothing(ready, monkeypatch):
     """The same report under another key, for another nonce, and with an epoch of the forger's."""
-    from packtrust import report as reports
-
     encode = reports.encode
 
     def forged(how):
@@ -224,6 +223,24 @@ def test_a_forged_report_changes_nothing(ready, monkeypatch):
         assert epochs(ready) == before
     monkeypatch.undo()
     assert validate(ready).findings == []
+
+
+def test_keys_for_one_module_ask_the_pack_for_no_other(ready, monkeypatch):
+    """A pack of 31 has to look up 31 records to report on all: it would do so twice for each module that is claimed."""
+    wanted = module_lct(ready, 2)
+    told = []
+    encode = reports.encode
+
+    def seen(*given):
+        told.append([entry[0] for entry in given[-1]])
+        return encode(*given)
+
+    monkeypatch.setattr(reports, "encode", seen)
+    ready.run(ready.provisioner().install(wanted.lct_id))
+    assert len(told) >= 4 and all(tags == [wanted.tag] for tags in told)  # two of either end
+    told.clear()
+    assert len(ready.run(ready.provisioner().report(ready.survey.pack)).entries) == 3
+    assert [len(tags) for tags in told] == [3]
 
 
 # -- back in time ------------------------------------------------------------------------------------------------------
