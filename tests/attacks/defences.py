@@ -69,7 +69,7 @@ MORE = [
     _more(
         "a transfer that has just begun is not given up",
         "each first frame of a flood has its buffer",
-        [("packtrust.isotp", "and now_ms - self._first_ms < FIRST_MS:", "and False:")],
+        [("packtrust.isotp", "and now_ms - self._first_ms < FIRST_MS\n", "and False\n")],
         "tests/unit/core/test_isotp.py",
     ),
     _more(
