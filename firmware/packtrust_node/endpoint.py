@@ -17,7 +17,6 @@ from packtrust.keys import fingerprint
 from packtrust.messages.bases import ROTATION_FROM_MODULE
 from packtrust_node import identity as identities
 from packtrust_node import ondemand
-from packtrust_node.relation import record_name
 from packtrust_node.staging import OFFER_REPEAT_MS, PAIRED_REPEAT_MS, TIMEOUT_MS
 
 TYPE_CHECKING = False
@@ -374,6 +373,7 @@ class Endpoint:
             if what == kind and parsed == (tag, epoch):
                 if provision.check_mac(receipt_key, kind, body) is None:
                     raise Refusal(provision.REFUSED_NOT_OWNER)
+                self._node.take_up()  # where that failed the first time
                 return provision.with_mac(receipt_key, answer, provision.epoch_body(tag, epoch))
         raise Refusal(provision.REFUSED_STATE)
 
@@ -403,18 +403,12 @@ class Endpoint:
             if known.epoch >= relation.epoch:
                 raise Refusal(provision.REFUSED_STATE)
             relation.keep_epoch_in_use(known, staged.neighbour.session_epoch)
-        record = relation.encode()
         try:
-            node.env.store.write(record_name(relation.tag), record)
+            node.commit(relation, "committed")
         except StorageError as error:
-            relation.wipe()
             self._storage_failed(error)
-        finally:
-            wipe(record)
         done = self._finish(staged, provision.COMMIT, provision.COMMITTED)
-        node.note("committed", relation.node, relation.epoch, relation.counter, relation.root)
-        node.install(relation)
-        node.usage.begin(relation)
+        node.take_up(relation)
         node.env.log("epoch %d of %s is current" % (relation.epoch, relation.lct_id))
         return done
 

@@ -192,7 +192,8 @@ class Neighbour(Terms):
         channel = self.channel
         if channel is not None and self.tag == relation.tag:
             self.row[:TERMS_LENGTH] = terms
-            channel.install(self._root_of, relation.epoch)
+            if channel.epoch < relation.epoch:  # else this is done a second time
+                channel.install(self._root_of, relation.epoch)
             return
         self.unkey()
         self.row[:TERMS_LENGTH] = terms

@@ -40,6 +40,7 @@ _OF_STAGED = ("staging", "pairing")
 
 _RETRY_MS = const(10)
 _FINISHED_MS = const(30000)
+_TAKE_UP_MS = const(1000)
 
 PORT_MODULE_BUS = const(1)  # of a pack; a module has port 0 only
 
@@ -76,6 +77,8 @@ class Node:
         self._without = ()  # type: tuple[str, ...]  # modules there were before it
         self._staged = None  # type: list[Staged] | None  # of the endpoint that gave way to the opening of a package
         self.finished = []  # type: list[tuple[bytes, int, bytearray, int, int]]
+        self._committed = None  # type: tuple[str, bytes] | None  # kind and lct_tag of what is stored and not in use yet
+        self._take_up_ms = 0  # when that is tried again
         self.opened = None  # type: Opened | int | None  # the package at hand, from here to the endpoint
         self.usage = Usage(self)
         self.guard = Guard(self)
@@ -330,6 +333,8 @@ class Node:
             endpoint.tick(now_ms, counted)
             if now_ms - self._asked_ms >= ondemand.IDLE_MS:
                 self._put_away()
+        if self._committed is not None and now_ms - self._take_up_ms >= 0:
+            self.take_up()
         finished = self.finished
         while finished and now_ms - finished[0][4] >= _FINISHED_MS:
             wipe(finished.pop(0)[2])
@@ -575,6 +580,42 @@ class Node:
             self.relations[node] = neighbour
             self.keyed(neighbour)
 
+    def commit(self, relation: "relations.Relation", kind: str) -> None:
+        """Store a relationship's epoch; `take_up` then notes it as `kind` and uses it.
+
+        Raises StorageError: then all is as it was.
+        """
+        self.take_up()
+        try:
+            self._write_relation(relation)
+        except StorageError:
+            relation.wipe()
+            raise
+        self._committed = (kind, relation.tag)
+
+    def take_up(self, relation: "relations.Relation | None" = None) -> None:
+        """Use what was committed, given or as it is stored. The other end counts on it by now: where it fails, for want
+        of heap, it is done again later.
+        """
+        if self._committed is None:
+            return
+        self._take_up_ms = self.env.now_ms() + _TAKE_UP_MS
+        if relation is None:
+            raw = self.env.store.read(relations.record_name(self._committed[1]))
+            relation = None if raw is None else relations.decode(raw)
+            if relation is None:
+                self._committed = None  # it is gone: the store has told its owner
+                return
+            wipe(raw)
+        try:
+            self.note(self._committed[0], relation.node, relation.epoch, relation.counter, relation.root)
+            self.install(relation)
+            self.usage.begin(relation)
+        finally:
+            relation.wipe()
+            self.keys_ended()
+        self._committed = None
+
     def forget(self, counter: int, kind: str = "released") -> None:
         """Be nobody's, released by the owner or `reset`: the pin goes first, then the relationships.
 
@@ -599,6 +640,7 @@ class Node:
             self.endpoint.clear()
         while self.finished:
             wipe(self.finished.pop()[2])
+        self._committed = None
         store = self.env.store
         for name in store.names():
             if name.startswith(relations.PREFIX) or name.startswith(relations.SALT_PREFIX):

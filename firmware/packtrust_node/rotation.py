@@ -14,7 +14,7 @@ from packtrust.handshake import INITIATOR
 from packtrust.keys import SALT_LENGTH
 from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
 from packtrust.pairing import PairExchange
-from packtrust_node.relation import Relation, record_name
+from packtrust_node.relation import Relation
 from packtrust_node.salts import salt_hash, salt_name
 
 TYPE_CHECKING = False
@@ -167,7 +167,6 @@ class Rotation:
             old.lct_half,
         )
         relation.keep_epoch_in_use(old, self.neighbour.session_epoch)
-        record = relation.encode()
         try:
             # The hash first: alone it means nothing.
             before = salt_hash(store, old.tag, old.epoch)
@@ -175,20 +174,17 @@ class Rotation:
             if before:
                 salts += pack(">I", old.epoch) + before
             store.write(salt_name(old.tag), salts)
-            store.write(record_name(old.tag), record)
+            node.commit(relation, "rotated")
         except StorageError:
             relation.wipe()
             raise
         finally:
-            wipe(record)
             old.wipe()
         self.committed = True
-        node.note("rotated", relation.node, relation.epoch, relation.counter, relation.root)
         if self._initiates:
             self._exchange = None
             exchange.wipe()
-        node.install(relation)
-        node.usage.begin(relation)
+        node.take_up(relation)
         node.count("rotations")
         node.env.log("epoch %d of %s, made without an app" % (relation.epoch, relation.lct_id))
 
