@@ -1,10 +1,11 @@
 """The device's side of claim, packages and proofs (docs/wire.md, section 7), the same on pack and module.
 
-Messages come in by `handle`, pair exchanges by `on_pairing`, time by `tick`. What is said goes out by `node.reply`.
-Every refusal is answered with REFUSED and counted in the node's counters under its name.
+Messages come in by `handle`, pair exchanges by `on_pairing`, time by `tick`. The answer to a message is left in
+`node.answer`, and what is to be written into the audit log first in `node.notes`; all else that is said goes out by
+`node.reply`. Every refusal is answered with REFUSED and counted in the node's counters under its name.
 
 What the node lends (see node.Node): env, identity, relations, own_node, device_role, reply(), count(), neighbour(),
-refusal_of(), install(), forget(), extra().
+refusal_of(), commit(), forget(), extra(), answer, notes.
 """
 
 from packtrust import provision
@@ -94,7 +95,7 @@ class Endpoint:
             self.refuse(message, provision.REFUSED_NO_ROUTE)
 
     def handle(self, message: provision.Message) -> bool:
-        """Take a message addressed to this node and answer it; as `take`."""
+        """Take a message addressed to this node; its answer goes out when the node has settled. As `take`."""
         try:
             kind, body = self._answer(message)
         except Refusal as refusal:
@@ -107,7 +108,7 @@ class Endpoint:
             body = provision.frame_message(kind, message.target, message.sequence, body)
         else:
             provision.address(body.pieces[0], kind, message.target, message.sequence)
-        self._node.reply(body)
+        self._node.answer = body
         return kind in _ANSWERS_TO_THE_OWNER
 
     def refuse(self, message: provision.Message, reason: int) -> None:
@@ -203,7 +204,7 @@ class Endpoint:
             self.rest()
             node.env.log("claimed: owner pinned, claim code burnt")
         draft = staged.draft
-        node.note("package", draft.node, draft.epoch, counter, package_hash)
+        node.notes.append(("package", draft.node, draft.epoch, counter, package_hash))
         node.env.log("package %d taken: %s" % (counter, draft.lct_id))
         if in_clear:
             node.count("clear-transfer")
@@ -373,7 +374,6 @@ class Endpoint:
             if what == kind and parsed == (tag, epoch):
                 if provision.check_mac(receipt_key, kind, body) is None:
                     raise Refusal(provision.REFUSED_NOT_OWNER)
-                self._node.take_up()  # where that failed the first time
                 return provision.with_mac(receipt_key, answer, provision.epoch_body(tag, epoch))
         raise Refusal(provision.REFUSED_STATE)
 
@@ -407,10 +407,7 @@ class Endpoint:
             node.commit(relation, "committed")
         except StorageError as error:
             self._storage_failed(error)
-        done = self._finish(staged, provision.COMMIT, provision.COMMITTED)
-        node.take_up(relation)
-        node.env.log("epoch %d of %s is current" % (relation.epoch, relation.lct_id))
-        return done
+        return self._finish(staged, provision.COMMIT, provision.COMMITTED)
 
     def _on_abort(self, body: bytes) -> bytes:
         staged = self._find(body)
@@ -418,7 +415,7 @@ class Endpoint:
             return self._finish_again(provision.ABORT, provision.ABORTED, body)
         if provision.check_mac(staged.receipt_key, provision.ABORT, body) is None:
             raise Refusal(provision.REFUSED_NOT_OWNER)
-        self._node.note("aborted", staged.draft.node, staged.epoch, staged.draft.counter)
+        self._node.notes.append(("aborted", staged.draft.node, staged.epoch, staged.draft.counter, b""))
         self._node.env.log("package for %s aborted by the owner" % staged.draft.lct_id)
         return self._finish(staged, provision.ABORT, provision.ABORTED)
 

@@ -40,7 +40,7 @@ _OF_STAGED = ("staging", "pairing")
 
 _RETRY_MS = const(10)
 _FINISHED_MS = const(30000)
-_TAKE_UP_MS = const(1000)
+_SETTLE_MS = const(1000)
 
 PORT_MODULE_BUS = const(1)  # of a pack; a module has port 0 only
 
@@ -77,8 +77,10 @@ class Node:
         self._without = ()  # type: tuple[str, ...]  # modules there were before it
         self._staged = None  # type: list[Staged] | None  # of the endpoint that gave way to the opening of a package
         self.finished = []  # type: list[tuple[bytes, int, bytearray, int, int]]
+        self.notes = []  # type: list[tuple[str, int, int, int, bytes]]  # what the message at hand has done, for `note`
+        self.answer = None  # type: Buffer | Pieces | None  # to it, once that is written
         self._committed = None  # type: tuple[str, bytes] | None  # kind and lct_tag of what is stored and not in use yet
-        self._take_up_ms = 0  # when that is tried again
+        self._settle_ms = 0  # when what could not be settled is tried again
         self.opened = None  # type: Opened | int | None  # the package at hand, from here to the endpoint
         self.usage = Usage(self)
         self.guard = Guard(self)
@@ -281,11 +283,32 @@ class Node:
         is_proved = False
         try:
             is_proved = self.endpoint.take(payload)
+            self.settle()
         finally:
             self.opened = None
             if not is_proved:
                 self._post.spent(began_ms)
             self.took_long = True
+
+    def settle(self) -> None:
+        """What a message has done is noted and put to use, and then it is answered.
+
+        A small heap has no room for that beside the endpoint's code. Where there is none all the same, it is done again
+        later, and no answer goes out: whoever asks again is answered then.
+        """
+        answer = self.answer
+        self.answer = None
+        notes = self.notes
+        if notes or self._committed is not None:
+            self._settle_ms = self.env.now_ms() + _SETTLE_MS
+            if ondemand.unloads():
+                self._put_away(True)
+            while notes:
+                self.note(*notes[0])
+                notes.pop(0)
+            self._take_up()
+        if answer is not None:
+            self.reply(answer)
 
     def open_package(self, body: "Buffer") -> "Opened | int":
         """As opening.open_package."""
@@ -333,8 +356,8 @@ class Node:
             endpoint.tick(now_ms, counted)
             if now_ms - self._asked_ms >= ondemand.IDLE_MS:
                 self._put_away()
-        if self._committed is not None and now_ms - self._take_up_ms >= 0:
-            self.take_up()
+        if (self.notes or self._committed is not None) and now_ms - self._settle_ms >= 0:
+            self.settle()
         finished = self.finished
         while finished and now_ms - finished[0][4] >= _FINISHED_MS:
             wipe(finished.pop(0)[2])
@@ -581,32 +604,28 @@ class Node:
             self.keyed(neighbour)
 
     def commit(self, relation: "relations.Relation", kind: str) -> None:
-        """Store a relationship's epoch; `take_up` then notes it as `kind` and uses it.
+        """Store a relationship's epoch, and wipe it; `settle` then notes it as `kind` and uses it. The other end counts
+        on that once it is told.
 
         Raises StorageError: then all is as it was.
         """
-        self.take_up()
+        self._take_up()
         try:
             self._write_relation(relation)
-        except StorageError:
+            self._committed = (kind, relation.tag)
+        finally:
             relation.wipe()
-            raise
-        self._committed = (kind, relation.tag)
 
-    def take_up(self, relation: "relations.Relation | None" = None) -> None:
-        """Use what was committed, given or as it is stored. The other end counts on it by now: where it fails, for want
-        of heap, it is done again later.
-        """
+    def _take_up(self) -> None:
         if self._committed is None:
             return
-        self._take_up_ms = self.env.now_ms() + _TAKE_UP_MS
+        raw = self.env.store.read(relations.record_name(self._committed[1]))
+        relation = None if raw is None else relations.decode(raw)
         if relation is None:
-            raw = self.env.store.read(relations.record_name(self._committed[1]))
-            relation = None if raw is None else relations.decode(raw)
-            if relation is None:
-                self._committed = None  # it is gone: the store has told its owner
-                return
-            wipe(raw)
+            self._committed = None  # it is gone: the store has told its owner
+            return
+        wipe(raw)
+        raw = None
         try:
             self.note(self._committed[0], relation.node, relation.epoch, relation.counter, relation.root)
             self.install(relation)
@@ -615,6 +634,7 @@ class Node:
             relation.wipe()
             self.keys_ended()
         self._committed = None
+        self.env.log("epoch %d of %s is current" % (relation.epoch, relation.lct_id))
 
     def forget(self, counter: int, kind: str = "released") -> None:
         """Be nobody's, released by the owner or `reset`: the pin goes first, then the relationships.
@@ -640,6 +660,7 @@ class Node:
             self.endpoint.clear()
         while self.finished:
             wipe(self.finished.pop()[2])
+        self.notes.clear()
         self._committed = None
         store = self.env.store
         for name in store.names():

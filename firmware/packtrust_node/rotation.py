@@ -184,9 +184,9 @@ class Rotation:
         if self._initiates:
             self._exchange = None
             exchange.wipe()
-        node.take_up(relation)
         node.count("rotations")
-        node.env.log("epoch %d of %s, made without an app" % (relation.epoch, relation.lct_id))
+        node.env.log("epoch %d of %s is made, without an app" % (relation.epoch, relation.lct_id))
+        node.settle()
 
 
 def begin(node: "Node", relation: "Terms | Relation") -> "Rotation | None":

@@ -359,6 +359,7 @@ class Rotations(Sessions):
             parsed = provision.parse(payload)
             assert parsed is not None
             node.endpoint.handle(parsed)
+            node.settle()
             node.work()
 
         made, _ = self.step(state, side, payload, take, budget=budget or state.budget)
