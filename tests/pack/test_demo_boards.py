@@ -18,7 +18,7 @@ from packtrust_host.sim.qemu import QemuError, find_qemu, firmware
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 TIMED = 7
-MODULES_OF_A_BOARD = 24
+MODULES_OF_A_BOARD = 31
 
 
 @pytest.fixture(autouse=True)
@@ -58,10 +58,8 @@ def test_a_pack_all_on_boards(tmp_path):
 
 @pytest.mark.alone
 @pytest.mark.timeout(900)
-def test_a_pack_on_a_board_with_as_many_modules_as_its_heap_holds(tmp_path):
-    """README, "What was not run", and docs/virtual-pack.md name the number. With 31 there is heap enough, but the
-    emulator is at times too slow to answer one of the last claims in time.
-    """
+def test_a_pack_on_a_board_with_as_many_modules_as_there_may_be(tmp_path):
+    """As many as a pack may have (docs/virtual-pack.md). At rest 12 KB are left, and enough while keys are given."""
     report, red = run(tmp_path, {"pack": ["cortex-m4"]}, MODULES_OF_A_BOARD)
     assert not {number: said for number, said in red.items() if number != TIMED}, red
     assert report["heap"]["pack"]["free"] >= 12 * 1024

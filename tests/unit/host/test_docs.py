@@ -28,8 +28,8 @@ COMMANDS = {
         "tests/pack/test_demo_boards.py::test_a_unix_pack_with_modules_of_both_kinds"
     ),
     "packtrust demo --board all=cortex-m4 --modules 2": ("tests/pack/test_demo_boards.py::test_a_pack_all_on_boards"),
-    "packtrust demo --board pack=cortex-m4 --modules 24": (
-        "tests/pack/test_demo_boards.py::test_a_pack_on_a_board_with_as_many_modules_as_its_heap_holds"
+    "packtrust demo --board pack=cortex-m4 --modules 31": (
+        "tests/pack/test_demo_boards.py::test_a_pack_on_a_board_with_as_many_modules_as_there_may_be"
     ),
     "packtrust --policy legacy-vcu grant --state On --for 600": (
         "tests/pack/test_cli_processes.py::test_an_old_vcu_on_a_mixed_bus"
