@@ -306,7 +306,9 @@ class Node:
             while notes:
                 self.note(*notes[0])
                 notes.pop(0)
-            self._take_up()
+            if self._committed is not None:
+                self._take_up(self._committed[0], self._committed[1])
+                self._committed = None
         if answer is not None:
             self.reply(answer)
 
@@ -609,31 +611,32 @@ class Node:
 
         Raises StorageError: then all is as it was.
         """
-        self._take_up()
+        if self._committed is not None:
+            raise MemoryError  # for the one before there was none yet
         try:
             self._write_relation(relation)
             self._committed = (kind, relation.tag)
         finally:
             relation.wipe()
 
-    def _take_up(self) -> None:
-        if self._committed is None:
-            return
-        raw = self.env.store.read(relations.record_name(self._committed[1]))
-        relation = None if raw is None else relations.decode(raw)
+    def _take_up(self, kind: str, tag: bytes) -> None:
+        try:
+            raw = self.env.store.read(relations.record_name(tag))
+            relation = None if raw is None else relations.decode(raw)
+        except StorageError as error:
+            relation = None
+            self._storage_error("relationships", error)
         if relation is None:
-            self._committed = None  # it is gone: the store has told its owner
-            return
+            return  # it is gone: nothing to wait for
         wipe(raw)
         raw = None
         try:
-            self.note(self._committed[0], relation.node, relation.epoch, relation.counter, relation.root)
+            self.note(kind, relation.node, relation.epoch, relation.counter, relation.root)
             self.install(relation)
             self.usage.begin(relation)
         finally:
             relation.wipe()
             self.keys_ended()
-        self._committed = None
         self.env.log("epoch %d of %s is current" % (relation.epoch, relation.lct_id))
 
     def forget(self, counter: int, kind: str = "released") -> None:

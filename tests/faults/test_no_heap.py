@@ -101,6 +101,22 @@ def test_no_heap_when_pack_and_module_rotate_alone(monkeypatch, step):
     assert relation_of(pack, 1).epoch == 2, "at the first go"
 
 
+def test_what_was_committed_is_gone_when_there_is_heap_again(keyed, monkeypatch):
+    """By a fault of the flash: the node counts it once, and does not try for ever."""
+    full = Full(monkeypatch, "key", False, times=100)
+    keyed.node.spawn(keyed.provisioner().install(pair(keyed).lct_id), "test")
+    _pack, module = ends(keyed)
+    assert keyed.pack.run_until(lambda: full.failed.get(RESPONDER) == 1, 20_000)
+    keyed.pack.power_off("app")
+    slots = module.env.store._slots
+    for name in slots.names():
+        if name.startswith("rel"):
+            slots.write(name, slots.read(name)[:-1] + b"?")
+    keyed.pack.run_for(5000)
+    assert full.failed[RESPONDER] == 1 and module._committed is None
+    assert module.counters["storage"] == 1
+
+
 def test_no_heap_for_longer_than_the_app_waits(keyed, monkeypatch):
     """It is not told that the epoch is in use, and goes on where it was once it is run again."""
     full = Full(monkeypatch, "key", False, times=100)
