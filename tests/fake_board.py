@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import io
 import json
 import os
 import pty
-import struct
 import sys
-import termios
 import threading
 import traceback
 import tty
@@ -51,8 +48,6 @@ class FakeBoard:
         self.mode = mode
         self.master, slave = pty.openpty()
         tty.setraw(slave)
-        # Until somebody listens, reads begin with what has happened at the other end.
-        fcntl.ioctl(self.master, termios.TIOCPKT, struct.pack("i", 1))
         self.terminal = os.ttyname(slave)
         self._slave = slave  # kept open, so that the board hears no hang-up between two openers
         self.namespace: dict[str, object] = {}
@@ -93,14 +88,7 @@ class FakeBoard:
             return traceback.format_exc()
         return ""
 
-    def await_listener(self) -> None:
-        """Until somebody has opened the terminal, who throws away what has come before: a program's first words."""
-        while not os.read(self.master, 64)[0] & termios.TIOCPKT_FLUSHREAD:
-            continue
-        fcntl.ioctl(self.master, termios.TIOCPKT, struct.pack("i", 0))
-
     def serve(self) -> None:
-        self.await_listener()
         while True:
             try:
                 self.power_up()

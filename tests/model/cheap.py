@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -92,24 +93,41 @@ class AESGCM:
         """The key of a model is no secret."""
 
 
+# What is loaded only when needed must not be loaded while the stand-ins are there: it would take the real ones.
+_ON_DEMAND = (
+    "packtrust.crypto.hpke",
+    "packtrust_node.node",
+    "packtrust_node.opening",
+    "packtrust_node.rotation",
+    "packtrust_node.status",
+    "packtrust_node.taking",
+)
+
+
+def _core() -> list[str]:
+    """What uses primitives, of all that is loaded."""
+    return [
+        name
+        for name in sys.modules
+        if name.startswith(("packtrust.", "packtrust_node."))
+        and (name == "packtrust.crypto.hpke" or not name.startswith("packtrust.crypto"))
+    ]
+
+
 _NAMES = ("hmac_sha256", "hkdf_extract", "hkdf_expand", "hkdf", "x25519", "x25519_public", "AESGCM")
 
 
 @contextlib.contextmanager
 def primitives() -> Iterator[None]:
     """Core and firmware use the stand-ins, in all modules that have taken a primitive by its name."""
-    # What is loaded only when needed must not be loaded while the stand-ins are there.
-    import packtrust_node.node
-    import packtrust_node.rotation
-    import packtrust_node.status  # noqa: F401
-
+    for name in _ON_DEMAND:
+        importlib.import_module(name)
     undo = []
+    before = _core()
     own = sys.modules[__name__].__dict__
     originals = {name: getattr(real, name) for name in _NAMES}
-    for module_name, module in list(sys.modules.items()):
-        core = module_name.startswith(("packtrust.", "packtrust_node."))
-        if not core or (module_name.startswith("packtrust.crypto") and module_name != "packtrust.crypto.hpke"):
-            continue
+    for module_name in before:
+        module = sys.modules[module_name]
         for name in _NAMES:
             if module.__dict__.get(name) is originals[name]:
                 undo.append((module, name, originals[name]))
@@ -120,3 +138,6 @@ def primitives() -> Iterator[None]:
     finally:
         for module, name, value in undo:
             setattr(module, name, value)
+    late = sorted(set(_core()) - set(before))
+    if late:
+        raise AssertionError("%s took the real primitives: name them in _ON_DEMAND" % ", ".join(late))

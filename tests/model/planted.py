@@ -26,6 +26,22 @@ def _channel(old: str, new: str) -> Weakening:
     return Weakening(("packtrust.channel", old, new))
 
 
+# Of what both rotations have in common: a commit that the node believes in, and that its flash knows nothing of.
+_WRITTEN = """
+            self._write_relation(relation)
+            self._committed = (kind, relation.tag)
+        finally:
+            relation.wipe()
+"""
+_READ = """
+            raw = self.env.store.read(relations.record_name(tag))
+            relation = None if raw is None else relations.decode(raw)
+"""
+NOT_STORED = Weakening(
+    ("packtrust_node.node", _WRITTEN, _WRITTEN.replace("_write_relation(", "_lost = (").replace(".wipe()", "")),
+    ("packtrust_node.node", _READ, "\n            raw = bytearray()\n            relation = self._lost\n"),
+)
+
 FAULTS = (
     Fault(
         "the window moves before the tag is verified",
@@ -129,7 +145,7 @@ FAULTS = (
     ),
     Fault(
         "lost commit: confirmed, and not stored",
-        Weakening(("packtrust_node.rotation", "            store.write(record_name(old.tag), record)\n", "")),
+        NOT_STORED,
         Rotations,
         2,
         "stuck",
@@ -156,13 +172,7 @@ FAULTS = (
     ),
     Fault(
         "lost commit: COMMITTED is said, and nothing stored",
-        Weakening(
-            (
-                "packtrust_node.endpoint",
-                "            node.env.store.write(record_name(relation.tag), record)\n",
-                "            pass\n",
-            )
-        ),
+        NOT_STORED,
         lambda: Rotations("app"),
         3,
         "stuck",

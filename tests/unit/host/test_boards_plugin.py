@@ -2,13 +2,16 @@
 
 import json
 import os
+import pty
 import sys
+import tty
 from pathlib import Path
 
 import pytest
 
 from pytest_micropython_boards import Board, BoardError, BoardTimeout, Description, ScriptError, load
 from pytest_micropython_boards.board import parse_can_url
+from pytest_micropython_boards.console import Console
 from pytest_micropython_boards.description import from_option
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -134,6 +137,20 @@ def test_what_cannot_be_started(tmp_path):
         with pytest.raises(BoardError, match=text):
             board.open()
         board.close()
+
+
+def test_what_was_said_before_the_console_was_opened_is_not_lost():
+    """A virtual board's program may be quicker than its test."""
+    ours, theirs = pty.openpty()
+    try:
+        tty.setraw(theirs)
+        os.write(ours, b"18 heat\r\n")
+        with Console(os.ttyname(theirs)) as console:
+            console.open()
+            assert console.read_until("heat", timeout=5) == b"18 heat"
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_a_port_that_is_not_there(tmp_path):

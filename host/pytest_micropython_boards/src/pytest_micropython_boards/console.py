@@ -65,6 +65,9 @@ class Console:
                     port.exclusive = True
                 port.dtr = True
                 port.rts = False
+                # pyserial empties the port's buffer when it opens it: what a board says as soon as it has power would
+                # be lost.
+                port._reset_input_buffer = lambda: None  # type: ignore[attr-defined]
                 port.open()
             except (OSError, ValueError) as error:
                 # No event tells that a port has appeared.
