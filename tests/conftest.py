@@ -6,6 +6,7 @@ import resource
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -70,12 +71,64 @@ def _limits_can_be_raised_again() -> Generator[None, None, None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the marker of the folder it lies in: `-m pack` and the like select folders."""
+    """Give each test the marker of the folder it lies in: `-m pack` and the like select folders. And put what takes
+    long first: of several workers none has much left when the others have done.
+    """
     for item in items:
         if item.path.is_relative_to(TESTS):
             parts = item.path.relative_to(TESTS).parts
             if len(parts) > 1:
                 item.add_marker(parts[0])
+    items.sort(key=lambda item: _turn(item.nodeid))
+
+
+# What takes long, the longest first.
+_LONG = (
+    "on_target/test_micropython.py::test_on_micropython[cortex-m4",
+    "pack/test_memory",
+    "on_target/test_deploy",
+    "unit/host/test_rom.py",
+    "pack/",
+    "on_target/",
+    "bench/",
+    "unit/host/test_bench.py",
+    "hil/",
+    "fuzz/",
+    "model/",
+)
+# Files whose tests take long and have nothing in common that would be made for each worker.
+_SINGLY = (
+    "bench/test_flood.py",
+    "fuzz/test_replay.py",
+    "model/test_model.py",
+    "pack/test_cli_processes.py",
+    "pack/test_demo_boards.py",
+    "pack/test_memory_nodes.py",
+)
+
+
+def _turn(nodeid: str) -> int:
+    return next((at for at, start in enumerate(_LONG) if nodeid.startswith("tests/" + start)), len(_LONG))
+
+
+def unit_of(nodeid: str) -> str:
+    """What one worker does in one go: the tests of a file, or of one file on one interpreter."""
+    path, _, name = nodeid.partition("::")
+    if path == "tests/on_target/test_micropython.py":
+        return path + "::" + "-".join(name.split("-test_")[:2])
+    return nodeid if path.removeprefix("tests/") in _SINGLY else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With --dist loadscope a worker that has nothing left takes the next unit."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByUnit(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit_of(nodeid)
+
+    return ByUnit(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_collection_finish() -> None:

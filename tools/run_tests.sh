@@ -1,8 +1,8 @@
 #!/bin/sh
 # The tests in three runs. What needs the machine for itself, one by one. What measures time, two at a time: each of these
 # waits for more than half of its time, so two leave each other room on two processors. Then the rest, by one worker more
-# than $WORKERS, the processors to use: all of them wait now and then, for a bus, a prompt, a process. A worker begins with
-# its part of the files, so that what a file sets up is set up once, and helps the others at the end.
+# than $WORKERS, the processors to use: all of them wait now and then, for a bus, a prompt, a process. A worker takes a
+# file at a time (tests/conftest.py), so that what a file sets up is set up once; what takes long comes first.
 # Without arguments all but attacks and faults, which `make attacks` and `make faults` run for their tables. Arguments go
 # to each run of pytest. Fails if one of them fails, or if none found a test (pytest's exit code 5).
 set -u
@@ -28,6 +28,6 @@ run() {
 
 run "tests that need the machine for themselves" -m alone "$@"
 run "tests that measure time" -m "realtime and not alone" -n 2 --dist worksteal "$@"
-run "the other tests" -m "not realtime and not alone" -n $((WORKERS + 1)) --dist worksteal "$@"
+run "the other tests" -m "not realtime and not alone" -n $((WORKERS + 1)) --dist loadscope --no-loadscope-reorder "$@"
 [ $failed -eq 0 ] || exit $failed
 exit $found
