@@ -33,6 +33,7 @@ def start(interpreter: str, name: str, port: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.realtime  # a command that comes late is refused, and ten readings are soon read
 @pytest.mark.parametrize(
     ("sensor_on", "display_on"),
     [("micropython", "micropython"), ("micropython", "cpython"), ("cpython", "micropython")],

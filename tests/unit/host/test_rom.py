@@ -93,20 +93,17 @@ def interned(code):
             at += size + 1
 
 
-def test_the_program_is_the_same_each_time():
-    """Or a second deploy would find all of it changed."""
-    code = "from packtrust_host.sim import rom; print(rom.small('cortex-m4', 'module'))"
-    made = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("0", "1")
-    }
-    assert len(made) == 1
+def test_the_program_is_the_same_each_time(program):
+    """Or a second deploy would find all of it changed: this process hashes in an order of its own."""
+    code = "from packtrust_host.sim import rom; print(rom.small('cortex-m4', 'pack'))"
+    again = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert again.stdout.strip() == str(program)
 
 
 def test_few_strings_are_interned_that_the_interpreter_does_not_have():
