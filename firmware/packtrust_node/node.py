@@ -609,11 +609,11 @@ class Node:
         """Store a relationship's epoch, and wipe it; `settle` then notes it as `kind` and uses it. The other end counts
         on that once it is told.
 
-        Raises StorageError: then all is as it was.
+        Raises StorageError, or MemoryError while the one before waits for heap: then all is as it was.
         """
-        if self._committed is not None:
-            raise MemoryError  # for the one before there was none yet
         try:
+            if self._committed is not None:
+                raise MemoryError
             self._write_relation(relation)
             self._committed = (kind, relation.tag)
         finally:

@@ -9,7 +9,7 @@ from struct import pack
 from packtrust import rotation
 from packtrust._compat import const
 from packtrust.crypto import sha256, wipe, x25519
-from packtrust.errors import PacktrustError, StorageError
+from packtrust.errors import PacktrustError
 from packtrust.handshake import INITIATOR
 from packtrust.keys import SALT_LENGTH
 from packtrust.messages.bases import ROTATION_FROM_MODULE, ROTATION_TO_MODULE
@@ -175,10 +175,8 @@ class Rotation:
                 salts += pack(">I", old.epoch) + before
             store.write(salt_name(old.tag), salts)
             node.commit(relation, "rotated")
-        except StorageError:
-            relation.wipe()
-            raise
         finally:
+            relation.wipe()
             old.wipe()
         self.committed = True
         if self._initiates:

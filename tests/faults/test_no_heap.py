@@ -101,6 +101,21 @@ def test_no_heap_when_pack_and_module_rotate_alone(monkeypatch, step):
     assert relation_of(pack, 1).epoch == 2, "at the first go"
 
 
+def test_no_heap_for_one_epoch_and_another_is_committed(keyed, monkeypatch):
+    """The second one is neither stored nor kept: there is one place for what waits."""
+    full = Full(monkeypatch, "key", False, times=100)
+    keyed.node.spawn(keyed.provisioner().install(pair(keyed).lct_id), "test")
+    _pack, module = ends(keyed)
+    assert keyed.pack.run_until(lambda: full.failed.get(RESPONDER) == 1, 20_000)
+    stored = dict(module.env.store._slots.files)
+    another = next(iter(module.relations.values())).full()
+    another.epoch += 5
+    with pytest.raises(MemoryError):
+        module.commit(another, "rotated")
+    assert not any(another.root)
+    assert module.env.store._slots.files == stored
+
+
 def test_what_was_committed_is_gone_when_there_is_heap_again(keyed, monkeypatch):
     """By a fault of the flash: the node counts it once, and does not try for ever."""
     full = Full(monkeypatch, "key", False, times=100)
