@@ -79,7 +79,7 @@ class Node:
         self.finished = []  # type: list[tuple[bytes, int, bytearray, int, int]]
         self.notes = []  # type: list[tuple[str, int, int, int, bytes]]  # what the message at hand has done, for `note`
         self.answer = None  # type: Buffer | Pieces | None  # to it, once that is written
-        self._committed = None  # type: tuple[str, bytes] | None  # kind and lct_tag of what is stored and not in use yet
+        self._committed = None  # type: tuple[str, relations.Terms] | None  # (kind, what is stored and not in use yet)
         self._settle_ms = 0  # when what could not be settled is tried again
         self.opened = None  # type: Opened | int | None  # the package at hand, from here to the endpoint
         self.usage = Usage(self)
@@ -614,22 +614,19 @@ class Node:
         try:
             if self._committed is not None:
                 raise MemoryError
+            # All the heap this takes before it is stored.
+            committed = (kind, relations.Terms(self, relation.node, relation.terms()))
             self._write_relation(relation)
-            self._committed = (kind, relation.tag)
+            self._committed = committed
         finally:
             relation.wipe()
 
-    def _take_up(self, kind: str, tag: bytes) -> None:
+    def _take_up(self, kind: str, kept: "relations.Terms") -> None:
         try:
-            raw = self.env.store.read(relations.record_name(tag))
-            relation = None if raw is None else relations.decode(raw)
+            relation = kept.full()
         except StorageError as error:
-            relation = None
             self._storage_error("relationships", error)
-        if relation is None:
             return  # it is gone: nothing to wait for
-        wipe(raw)
-        raw = None
         try:
             self.note(kind, relation.node, relation.epoch, relation.counter, relation.root)
             self.install(relation)

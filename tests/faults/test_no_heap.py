@@ -9,6 +9,7 @@ from packtrust_host.app.errors import ProvisioningFailed
 from packtrust_host.app.keystore import ACTIVE
 from packtrust_node.neighbour import Neighbour
 from packtrust_node.node import Node
+from packtrust_node.relation import Relation
 from packtrust_node.usage import Usage
 from rotation_bench import alone, relation_of, settled, use
 
@@ -99,6 +100,23 @@ def test_no_heap_when_pack_and_module_rotate_alone(monkeypatch, step):
     bench.until(lambda: settled(bench, 2), 30_000)
     assert list(full.failed.values()) == [1, 1]
     assert relation_of(pack, 1).epoch == 2, "at the first go"
+
+
+def test_no_heap_for_what_is_to_be_remembered(keyed, monkeypatch):
+    """Found out before it is stored: the node would not know that there is something to take up."""
+    _pack, module = ends(keyed)
+    another = next(iter(module.relations.values())).full()
+    another.epoch += 5
+    stored = dict(module.env.store._slots.files)
+
+    def full(_relation):
+        raise MemoryError
+
+    monkeypatch.setattr(Relation, "terms", full)
+    with pytest.raises(MemoryError):
+        module.commit(another, "rotated")
+    assert module.env.store._slots.files == stored
+    assert not any(another.root)
 
 
 def test_no_heap_for_one_epoch_and_another_is_committed(keyed, monkeypatch):

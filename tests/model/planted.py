@@ -29,17 +29,14 @@ def _channel(old: str, new: str) -> Weakening:
 # Of what both rotations have in common: a commit that the node believes in, and that its flash knows nothing of.
 _WRITTEN = """
             self._write_relation(relation)
-            self._committed = (kind, relation.tag)
+            self._committed = committed
         finally:
             relation.wipe()
 """
-_READ = """
-            raw = self.env.store.read(relations.record_name(tag))
-            relation = None if raw is None else relations.decode(raw)
-"""
+_READ = "            relation = kept.full()\n        except"
 NOT_STORED = Weakening(
     ("packtrust_node.node", _WRITTEN, _WRITTEN.replace("_write_relation(", "_lost = (").replace(".wipe()", "")),
-    ("packtrust_node.node", _READ, "\n            raw = bytearray()\n            relation = self._lost\n"),
+    ("packtrust_node.node", _READ, _READ.replace("kept.full()", "self._lost")),
 )
 
 FAULTS = (
