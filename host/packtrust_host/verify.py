@@ -8,40 +8,31 @@ The node's side is its test service (docs/wire.md, section 8): it uses only the 
 node has keys of its own. `verify_with` does the same over any transport that carries a request and brings the reply.
 """
 
-import contextlib
 import json
-import logging
 import secrets
 import statistics
-import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import can
 
 from packtrust import testwire as wire
-from packtrust.arbitration import NODE_MODULE_MAX, NODE_PACK, NODE_UNREGISTERED, compose
-from packtrust_host.app.errors import AppError, BusLost, NoAnswer
-from packtrust_host.app.runner import to_message
-from packtrust_host.app.transport import CoreIsoTp, Link
-from packtrust_host.urls import open_bus
+from packtrust_host.app.errors import AppError, NoAnswer
 from packtrust_host.verify_cases import CAVP, OPERATIONS, Case, all_cases, probe_case
+from packtrust_host.verify_transport import BusAsk, FrameBus, MakeLink, SharedBus, core_link, discover, node_name
 
 CASES = 10
 INFO_S = 3.0
 # X25519 in interpreted Python on a slow board takes seconds, and an AuthPSK seal needs four of them.
 ANSWER_S = 60.0
-DISCOVER_S = 1.0
 TRIES = 2
-
-_RECEIVE_S = 0.05
-_PROBE = 0xEF  # no operation: any node answers it in a single frame
-_PACKS = 16
+# A node computes for most of the time; the frames of so many fill a tenth of a bus.
+AT_ONCE = 8
 
 # A request in, its reply out. Raises NoAnswer.
 Ask = Callable[[bytes, float], bytes]
-MakeLink = Callable[[int, int], Link]
 
 
 class NodeRefused(AppError):
@@ -50,155 +41,6 @@ class NodeRefused(AppError):
 
 class BackendMissing(AppError):
     """The node does not have the crypto backend that was asked for."""
-
-
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
-
-
-def node_name(node: int) -> str:
-    """A node byte in words."""
-    if node == NODE_UNREGISTERED:
-        return "unregistered module"
-    return "pack %d" % (node - NODE_PACK) if node >= NODE_PACK else "module %d" % node
-
-
-def parse_node(text: str) -> int:
-    """The node byte of `pack`, `pack3`, `module2`, `2`, `0x41`, `unregistered`. Raises AppError."""
-    word = text.strip().lower().replace(" ", "")
-    if word == "unregistered":
-        return int(NODE_UNREGISTERED)
-    base, digits, limit = 0, word, 0xFF
-    if word.startswith("pack"):
-        base, digits, limit = int(NODE_PACK), word[4:] or "0", _PACKS - 1
-    elif word.startswith("module"):
-        digits, limit = word[6:], int(NODE_MODULE_MAX)
-    try:
-        number = int(digits, 0)
-    except ValueError:
-        number = -1
-    node = base + number
-    known = 1 <= node <= NODE_MODULE_MAX or NODE_PACK <= node < NODE_PACK + _PACKS or node == NODE_UNREGISTERED
-    if not 0 <= number <= limit or not known:
-        raise AppError(
-            "%r names no node" % text, "write pack, pack3, module2, unregistered, or a node byte such as 2 or 0x41"
-        )
-    return node
-
-
-def rows_of(node: int) -> tuple[int, int]:
-    """Bases of request and reply for this node byte."""
-    if NODE_PACK <= node < NODE_PACK + _PACKS:
-        return int(wire.TO_PACK), int(wire.FROM_PACK)
-    return int(wire.TO_MODULE), int(wire.FROM_MODULE)
-
-
-_log = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def bus_at(url: str) -> Iterator[can.BusABC]:
-    """The python-can bus of a URL, closed at the end, also when its adapter is gone. Raises BusUrlError."""
-    bus = open_bus(url)
-    try:
-        yield bus
-    finally:
-        try:
-            bus.shutdown()
-        except (can.CanError, OSError) as error:
-            # python-can tells the adapter good-bye; why it is gone, whoever used it has been told.
-            _log.info("closing the lost adapter: %s", error)
-
-
-# -- over a bus --------------------------------------------------------------------------------------------------------
-
-
-def _core_link(tx_id: int, rx_id: int) -> Link:
-    return CoreIsoTp(tx_id, rx_id, _monotonic_ms)
-
-
-class BusAsk:
-    """Carries requests to one node's test service over a python-can bus, by ISO-TP.
-
-    make_link  (tx_id, rx_id) -> Link; the core's ISO-TP by default, `transport.CanIsoTp` for the can-isotp library.
-    """
-
-    def __init__(self, bus: can.BusABC, node: int, make_link: MakeLink = _core_link) -> None:
-        self._bus = bus
-        self._node = node
-        self._make_link = make_link
-
-    def __call__(self, request: bytes, timeout_s: float) -> bytes:
-        """The reply to a request. Raises NoAnswer, or BusLost if the adapter went away."""
-        to_node, from_node = rows_of(self._node)
-        link = self._make_link(compose(to_node, self._node), compose(from_node, self._node))
-        end = time.monotonic() + timeout_s
-        try:
-            link.send(request)
-            while time.monotonic() < end:
-                for frame in link.outgoing():
-                    self._bus.send(to_message(frame), timeout=1.0)
-                payloads = link.tick()
-                message = self._bus.recv(_RECEIVE_S)
-                if message is not None and message.is_extended_id and message.arbitration_id == link.rx_id:
-                    payloads += link.feed(message)
-                for payload in payloads:
-                    # An answer to a request given up earlier is not ours.
-                    if payload[:2] == request[:2]:
-                        return payload
-                if link.dropped:
-                    break
-        except (can.CanError, OSError, TypeError) as error:
-            # TypeError: pyserial on a port that was closed under it.
-            raise BusLost("the CAN adapter is gone: %s" % error, "plug it in again and run it again") from error
-        broken = ", ".join("%s %d" % item for item in link.dropped.items())
-        raise NoAnswer(
-            "%s did not answer a test request%s"
-            % (node_name(self._node), ": transfer broken (%s)" % broken if broken else " within %d s" % timeout_s),
-            "check that it is powered, on this bus, and runs firmware with the test service",
-        )
-
-
-@dataclass(frozen=True)
-class Found:
-    """A node that answers on this bus; `keyed`: its test service is closed."""
-
-    node: int
-    keyed: bool
-
-
-def discover(bus: can.BusABC, wait_s: float = DISCOVER_S, enough: int | None = None) -> list[Found]:
-    """The nodes with a test service on this bus: all packs and modules are asked at once.
-
-    Ends after `wait_s`, or as soon as `enough` answered.
-    """
-    nodes = [NODE_PACK + number for number in range(_PACKS)] + list(range(1, NODE_MODULE_MAX + 1)) + [NODE_UNREGISTERED]
-    request = wire.encode_request(_PROBE, 0)
-    waiting = {}
-    try:
-        for node in nodes:
-            to_node, from_node = rows_of(node)
-            link = _core_link(compose(to_node, node), compose(from_node, node))
-            link.send(request)
-            waiting[link.rx_id] = (node, link)
-            for frame in link.outgoing():
-                bus.send(to_message(frame), timeout=1.0)
-        found: list[Found] = []
-        end = time.monotonic() + wait_s
-        while time.monotonic() < end and (enough is None or len(found) < enough):
-            message = bus.recv(max(0.0, end - time.monotonic()))
-            if message is None or not message.is_extended_id or message.arbitration_id not in waiting:
-                continue
-            node, link = waiting[message.arbitration_id]
-            for payload in link.feed(message):
-                if payload[:2] == request[:2] and len(payload) >= 3:
-                    found.append(Found(int(node), payload[2] == wire.REFUSED_KEYED))
-    except (can.CanError, OSError, TypeError) as error:
-        raise BusLost("the CAN adapter is gone: %s" % error, "plug it in again and run it again") from error
-    return sorted(found, key=lambda item: item.node)
-
-
-# -- the verdict -------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -459,14 +301,14 @@ def verify_with(
 
 
 def verify_node(
-    bus: can.BusABC,
+    bus: FrameBus,
     node: int,
     *,
     cases: int = CASES,
     seed: int | None = None,
     backend: str | None = None,
     in_use: bool = False,
-    make_link: MakeLink = _core_link,
+    make_link: MakeLink = core_link,
     on_case: Callable[[Case, str], None] | None = None,
 ) -> VerifyReport:
     """Verify the node with this node byte on a python-can bus. As `verify_with`."""
@@ -474,11 +316,23 @@ def verify_node(
     return verify_with(ask, node_name(node), cases=cases, seed=seed, backend=backend, in_use=in_use, on_case=on_case)
 
 
-def verify_bus(
-    bus: can.BusABC,
-    node: int | None = None,
-    **options: Any,
-) -> list[VerifyReport]:
+def verify_nodes(
+    bus: can.BusABC, nodes: Iterable[int], *, at_once: int = AT_ONCE, **options: Any
+) -> Iterator[VerifyReport]:
+    """Verify several nodes of a bus, some at once; the verdicts come in the order of `nodes`.
+
+    options  as `verify_node` takes them; `on_case` is called in the thread of its node
+
+    Raises as `verify_node`; what is still asked then is given up.
+    """
+    # In this order: closing the shared bus ends the askers that the pool would wait for.
+    with ThreadPoolExecutor(at_once, "packtrust-verify") as pool, SharedBus(bus) as shared:
+        waiting = [pool.submit(verify_node, shared.share(node), node, **options) for node in nodes]
+        for verdict in waiting:
+            yield verdict.result()
+
+
+def verify_bus(bus: can.BusABC, node: int | None = None, **options: Any) -> list[VerifyReport]:
     """Verify one node of a bus, or every one that answers. Raises as `verify_node`, NoAnswer if there is none."""
     if node is not None:
         return [verify_node(bus, node, **options)]
@@ -488,10 +342,10 @@ def verify_bus(
             "no node answers on this bus",
             "check bit rate, wiring, termination and power; a module answers on the module bus, a pack on the VCU bus",
         )
-    open_ones = [item for item in found if not item.keyed]
+    open_ones = [item.node for item in found if not item.keyed]
     if not open_ones:
         raise NodeRefused(
             "%s: %s" % (", ".join(node_name(item.node) for item in found), wire.STATUSES[wire.REFUSED_KEYED]),
             "verify a node before it gets keys, or reset it at its console (it must be claimed again then)",
         )
-    return [verify_node(bus, item.node, **options) for item in open_ones]
+    return list(verify_nodes(bus, open_ones, **options))

@@ -12,7 +12,8 @@ from packtrust_host.app.provisioner import Provisioner
 from packtrust_host.app.runner import Runner
 from packtrust_host.sim.launcher import PackProcess
 from packtrust_host.urls import open_bus
-from packtrust_host.verify import bus_at, verify_node
+from packtrust_host.verify import verify_node
+from packtrust_host.verify_transport import bus_at
 
 pytestmark = pytest.mark.xdist_group("adapter")
 

@@ -11,7 +11,8 @@ from packtrust_host.sim import qemu
 from packtrust_host.sim.deploy import CHECKOUT
 from packtrust_host.sim.launcher import PackProcess
 from packtrust_host.urls import open_bus
-from packtrust_host.verify import BackendMissing, discover, verify_node
+from packtrust_host.verify import BackendMissing, verify_node
+from packtrust_host.verify_transport import discover
 
 BACKENDS = [
     "thumb",

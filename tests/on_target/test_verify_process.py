@@ -15,8 +15,9 @@ from packtrust_host.cli.verify import run_verify, verify
 from packtrust_host.sim.deploy import CHECKOUT, find_micropython
 from packtrust_host.sim.launcher import PackProcess
 from packtrust_host.urls import open_bus
-from packtrust_host.verify import VerifyReport, discover, verify_bus, verify_node
+from packtrust_host.verify import VerifyReport, verify_bus, verify_node
 from packtrust_host.verify_cases import OPERATIONS
+from packtrust_host.verify_transport import discover
 
 PATCH = """
 

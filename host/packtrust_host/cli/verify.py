@@ -14,7 +14,8 @@ from packtrust_host.app.keystore import default_directory
 from packtrust_host.audit.log import HOST, AuditLogs
 from packtrust_host.sim.deploy import parse_boards
 from packtrust_host.sim.launcher import PackProcess
-from packtrust_host.verify import CASES, VerifyReport, bus_at, discover, parse_node, verify_bus, verify_node
+from packtrust_host.verify import CASES, VerifyReport, verify_bus, verify_node
+from packtrust_host.verify_transport import bus_at, discover, parse_node
 
 from . import common
 from .common import StoreOption, UnlockOption

@@ -38,7 +38,8 @@ from packtrust_host.sim.launcher import PackProcess
 from packtrust_host.sim.nodes import NodeError
 from packtrust_host.sim.recording import Recording
 from packtrust_host.urls import BusUrlError, open_bus
-from packtrust_host.verify import discover, verify_node
+from packtrust_host.verify import verify_nodes
+from packtrust_host.verify_transport import discover
 
 from . import measure
 from .buslog import BusLog, LogError, read
@@ -331,8 +332,8 @@ class DemoRun:
             open_bus(self._bus_url("module")) as module,
         ):
             for bus, wanted in ((vcu, 1), (module, self.seen.modules)):
-                for item in self._discover(bus, wanted):
-                    report = verify_node(bus, item, cases=VERIFY_CASES, seed=self.options.seed, in_use=True)
+                nodes = self._discover(bus, wanted)
+                for report in verify_nodes(bus, nodes, cases=VERIFY_CASES, seed=self.options.seed, in_use=True):
                     self.seen.verified[report.node] = report
                     version = "%(implementation)s %(version)s" % report.info
                     self.view.step(

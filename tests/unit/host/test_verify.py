@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import can
 import pytest
@@ -15,15 +16,15 @@ from packtrust_host import verify_cases
 from packtrust_host.app.errors import AppError, BusLost, NoAnswer
 from packtrust_host.app.transport import CanIsoTp
 from packtrust_host.verify import (
+    INFO_S,
     BackendMissing,
-    BusAsk,
     NodeRefused,
-    discover,
-    parse_node,
     verify_bus,
     verify_node,
+    verify_nodes,
     verify_with,
 )
+from packtrust_host.verify_transport import BusAsk, discover, parse_node
 from packtrust_node import testservice
 from packtrust_node.env import Clock
 from packtrust_node.testservice import MODULE_ROWS, PACK_ROWS
@@ -289,15 +290,17 @@ def test_no_node_names(text):
 
 
 class BusNode(threading.Thread):
-    """A node's test service on a python-can bus, until `stop`."""
+    """A node's test service on a python-can bus, until `stop`. It answers when `together`, a barrier, lets it go on."""
 
-    def __init__(self, channel, rows=PACK_ROWS, node=0x40, keyed=False, lose=()):
+    def __init__(self, channel, rows=PACK_ROWS, node=0x40, keyed=False, lose=(), together=None):
         super().__init__(daemon=True)
         self.service = service(keyed, rows, node)
         self.bus = can.Bus(interface="virtual", channel=channel)
         self._stopping = threading.Event()
         self._lose = list(lose)
         self._taken = 0
+        self._node = node
+        self._together = together
 
     def run(self):
         env = self.service._env
@@ -307,6 +310,9 @@ class BusNode(threading.Thread):
                 self._taken += 1
                 if self._taken in self._lose:
                     continue
+                if self._together is not None and message.arbitration_id & 0xFF == self._node:
+                    self._together.wait()
+                    self._together = None
                 self.service.on_frame(0, Frame(message.arbitration_id, bytes(message.data)))
             self.service.tick()
             for frame in env.out:
@@ -368,6 +374,71 @@ def test_nobody_there(channel):
             verify_bus(bus)
         with pytest.raises(NoAnswer, match=r"pack 2 did not answer.*within 0 s.*Next: check that it is powered"):
             BusAsk(bus, 0x42)(b"\x00\x01", 0.2)
+
+
+def threads_left():
+    return [item.name for item in threading.enumerate() if item.name.startswith("packtrust-")]
+
+
+def test_several_are_asked_at_once(channel):
+    """Each node answers its first request when all three have been asked."""
+    together = threading.Barrier(3, timeout=10)
+    with (
+        can.Bus(interface="virtual", channel=channel) as bus,
+        BusNode(channel, together=together),
+        BusNode(channel, MODULE_ROWS, 3, together=together),
+        BusNode(channel, MODULE_ROWS, 7, together=together),
+    ):
+        reports = list(verify_nodes(bus, [7, 0x40, 3], cases=1, seed=SEED))
+    assert [report.node for report in reports] == ["module 7", "pack 0", "module 3"]
+    assert all(report.ok and report.repeated == 0 for report in reports)
+    assert not together.broken
+    assert threads_left() == []
+
+
+def test_no_more_at_once_than_asked(channel):
+    """One at a time: the second node is asked when the verdict on the first is there."""
+    asked = []
+
+    def on_case(case, cause):
+        asked.append(threading.current_thread().name)
+
+    with (
+        can.Bus(interface="virtual", channel=channel) as bus,
+        BusNode(channel),
+        BusNode(channel, MODULE_ROWS, 3),
+    ):
+        reports = list(verify_nodes(bus, [0x40, 3], at_once=1, cases=0, seed=SEED, on_case=on_case))
+    assert len(set(asked)) == 1
+    assert len(asked) == sum(report.cases for report in reports)
+
+
+def test_what_is_given_up_waits_for_nobody(channel):
+    """No node 5 is there, and its answer would be waited for; the verdict on the pack is enough."""
+    with can.Bus(interface="virtual", channel=channel) as bus, BusNode(channel):
+        verdicts = verify_nodes(bus, [0x40, 5], cases=1, seed=SEED)
+        assert next(verdicts).ok
+        assert threads_left()
+        began = time.monotonic()
+        verdicts.close()
+        assert time.monotonic() - began < INFO_S, "not even as long as its first answer is waited for"
+        assert threads_left() == []
+
+
+def test_an_adapter_lost_while_several_are_asked(channel):
+    lost = threading.Event()
+
+    class Unplugged(can.interfaces.virtual.VirtualBus):
+        def _recv_internal(self, timeout):
+            if lost.is_set():
+                raise can.CanOperationError("no such device")
+            return super()._recv_internal(timeout)
+
+    with Unplugged(channel) as bus, BusNode(channel), BusNode(channel, MODULE_ROWS, 3):
+        verdicts = verify_nodes(bus, [0x40, 3], cases=1, seed=SEED, on_case=lambda case, cause: lost.set())
+        with pytest.raises(BusLost, match=r"no such device.*Next: plug it in again"):
+            list(verdicts)
+    assert threads_left() == []
 
 
 def test_a_lost_frame_costs_a_repeat(channel):
