@@ -19,6 +19,8 @@ keeps its spelling.
 from __future__ import annotations
 
 import ast
+import functools
+import gc
 import hashlib
 import io
 import operator
@@ -28,6 +30,7 @@ import tokenize
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from .stock_names import BUILTINS, NAMES
 
@@ -56,6 +59,7 @@ _NEAR = ("len", "int", "min", "max", "isinstance", "bytes", "memoryview", "getat
 _ARGUMENTS = 20  # of a function that get short names
 
 _Edit = tuple[int, int, int, int, str]
+_T = TypeVar("_T")
 
 
 class ShrinkError(ValueError):
@@ -68,6 +72,45 @@ def module_name(path: str) -> str:
     if parts[-1] == "__init__":
         parts.pop()
     return ".".join(parts)
+
+
+def _once(function: Callable[[ast.AST], _T]) -> Callable[[ast.AST], _T]:
+    """What a function found in a tree is kept at its root: trees are parsed anew and never changed."""
+    name = "_kept" + function.__name__
+
+    @functools.wraps(function)
+    def kept(node: ast.AST) -> _T:
+        if name not in node.__dict__:
+            setattr(node, name, function(node))
+        found: _T = getattr(node, name)
+        return found
+
+    return kept
+
+
+@_once
+def _below(tree: ast.AST) -> list[ast.AST]:
+    """In the order of ast.walk, in half of its time. Without the root: one that holds itself would need a collector."""
+    nodes: list[ast.AST] = []
+    node = tree
+    at = 0
+    while True:
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if isinstance(value, ast.AST):
+                nodes.append(value)
+            elif isinstance(value, list):
+                nodes += [item for item in value if isinstance(item, ast.AST)]
+        if at == len(nodes):
+            return nodes
+        node = nodes[at]
+        at += 1
+
+
+def _walk(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a tree, itself first."""
+    yield tree
+    yield from _below(tree)
 
 
 class _Module:
@@ -157,7 +200,7 @@ def _top(tree: ast.Module) -> Iterator[ast.stmt]:
 
 
 def _strip(module: _Module) -> None:
-    for node in ast.walk(module.tree):
+    for node in _walk(module.tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             if node.orelse:
                 module.replace(node.test, "False")
@@ -182,9 +225,9 @@ def _strip(module: _Module) -> None:
 def _drop_absent(module: _Module, modules: Mapping[str, _Module]) -> None:
     """A function's import of a module of ours that was left out of the program fails without naming it."""
     ours = {name.split(".")[0] for name in modules}
-    for function in ast.walk(module.tree):
+    for function in _walk(module.tree):
         if isinstance(function, ast.FunctionDef):
-            for node in ast.walk(function):
+            for node in _walk(function):
                 if not isinstance(node, ast.ImportFrom) or not node.module or node.level:
                     continue
                 if node.module.split(".")[0] in ours and node.module not in modules:
@@ -201,7 +244,7 @@ def _fold_absent(module: _Module, modules: Mapping[str, _Module]) -> None:
         for alias in node.names
         if alias.name in modules
     }
-    for node in ast.walk(module.tree):
+    for node in _walk(module.tree):
         if not (isinstance(node, ast.IfExp) and isinstance(node.test, ast.Call)):
             continue
         call = node.test
@@ -255,7 +298,7 @@ def _value(node: ast.expr, known: Mapping[str, int]) -> int | None:
 def _bound(tree: ast.Module) -> Counter[str]:
     """How often each name is bound anywhere in a module, imports aside."""
     found: Counter[str] = Counter()
-    for node in ast.walk(tree):
+    for node in _walk(tree):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             found[node.id] += 1
         elif isinstance(node, ast.arg):
@@ -323,13 +366,13 @@ def _inline(modules: Mapping[str, _Module]) -> None:
     asked: set[str] = set()
     for name, module in modules.items():
         aliases = constants.aliases(name)
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id in aliases):
                 asked.add(node.attr)
     for name, module in modules.items():
         known = constants.visible(name)
         aliases = constants.aliases(name)
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             value = None
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 value = known.get(node.id)
@@ -423,7 +466,7 @@ def _number_messages(modules: Mapping[str, _Module]) -> None:
             for item in table.values:
                 assert isinstance(item, ast.Constant)
                 module.replace(item, str(rows.at[str(item.value)]))
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names):
                 continue
             what = names[node.func.id]
@@ -504,14 +547,14 @@ def _texts(modules: Iterable[_Module], name: str, whole_name: str) -> str:
 
     for module in modules:
         said: set[ast.AST] = set()
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, ast.FunctionDef) and node.name in _SAYING:
-                arguments = {item for default in node.args.defaults for item in ast.walk(default)}
-                said |= {item for item in ast.walk(node) if item not in arguments}
+                arguments = {item for default in node.args.defaults for item in _walk(default)}
+                said |= {item for item in _walk(node) if item not in arguments}
         constants = [item for item in said if isinstance(item, ast.Constant)]
         for constant in sorted(constants, key=lambda item: (item.lineno, item.col_offset)):
             put(module, constant, 2)
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, ast.Raise) and node.exc is not None:
                 inside: ast.AST = node.exc
             elif isinstance(node, ast.Call) and isinstance(node.func, (ast.Attribute, ast.Name)):
@@ -521,7 +564,7 @@ def _texts(modules: Iterable[_Module], name: str, whole_name: str) -> str:
                 inside = node
             else:
                 continue
-            for item in ast.walk(inside):
+            for item in _walk(inside):
                 if item not in said:
                     put(module, item, _TEXT_MIN)
         module.apply()
@@ -533,15 +576,17 @@ def _texts(modules: Iterable[_Module], name: str, whole_name: str) -> str:
 # -- what nothing uses -------------------------------------------------------------------------------------------------
 
 
+@_once
 def _loads(tree: ast.AST) -> Counter[str]:
     """Names loaded in a tree: those of its own module, if they are no locals."""
-    return Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
+    return Counter(node.id for node in _walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))
 
 
+@_once
 def _uses(tree: ast.AST) -> Counter[str]:
     """Names by which a tree may mean another module's: taken as attributes, imported, or found in strings."""
     found: Counter[str] = Counter()
-    for node in ast.walk(tree):
+    for node in _walk(tree):
         if isinstance(node, ast.Attribute):
             found[node.attr] += 1
         elif isinstance(node, ast.alias):
@@ -557,7 +602,7 @@ def _uses(tree: ast.AST) -> Counter[str]:
 
 
 def _annotations(tree: ast.AST) -> Iterator[ast.expr]:
-    for node in ast.walk(tree):
+    for node in _walk(tree):
         if isinstance(node, ast.FunctionDef) and node.returns is not None:
             yield node.returns
         elif isinstance(node, ast.arg) and node.annotation is not None:
@@ -566,7 +611,7 @@ def _annotations(tree: ast.AST) -> Iterator[ast.expr]:
 
 def _unannotate(module: _Module) -> None:
     """Annotations are compiled to nothing, but would count as uses."""
-    for node in ast.walk(module.tree):
+    for node in _walk(module.tree):
         if isinstance(node, ast.arg) and node.annotation is not None:
             assert node.annotation.end_lineno is not None and node.annotation.end_col_offset is not None
             lines = node.annotation.end_lineno - node.lineno
@@ -623,12 +668,12 @@ def _shake(modules: Mapping[str, _Module], roots: Iterable[str]) -> None:
 
 def _is_plain(node: ast.expr) -> bool:
     """An expression nobody misses: nothing is called in it."""
-    return not any(isinstance(item, (ast.Call, ast.Await, ast.Yield)) for item in ast.walk(node))
+    return not any(isinstance(item, (ast.Call, ast.Await, ast.Yield)) for item in _walk(node))
 
 
 def _drop_imports(module: _Module) -> None:
     used: Counter[str] = Counter()
-    for node in ast.walk(module.tree):
+    for node in _walk(module.tree):
         if isinstance(node, ast.Name):
             used[node.id] += 1
     package = module.path.endswith("__init__.py")
@@ -678,7 +723,7 @@ def _bindings(node: _Scoped) -> set[str]:
         for statement in body:
             names.update(_targets(statement))
         for statement in body:
-            for item in ast.walk(statement):
+            for item in _walk(statement):
                 if isinstance(item, ast.Global):
                     names.difference_update(item.names)
     else:
@@ -791,7 +836,7 @@ def _merge(modules: Mapping[str, _Module], order: list[str], name: str) -> dict[
     for member in order:
         own: dict[str, str] = {}
         alias_of: dict[str, tuple[str, str]] = {}
-        for node in ast.walk(modules[member].tree):
+        for node in _walk(modules[member].tree):
             if isinstance(node, ast.ImportFrom) and node.module:
                 for alias in node.names:
                     local = alias.asname or alias.name
@@ -856,13 +901,13 @@ def _merge_member(
 ) -> None:
     inside: set[ast.AST] = set()
     # A function's own import of a member's name hides nothing: it is gone.
-    for node in ast.walk(module.tree):
+    for node in _walk(module.tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
             target, item = aliases[node.value.id]
             if not item:
                 module.replace(node, final(target, node.attr))
                 inside.add(node.value)
-    for node in ast.walk(module.tree):
+    for node in _walk(module.tree):
         if isinstance(node, ast.ImportFrom):
             node.bound = [  # type: ignore[attr-defined]
                 alias
@@ -881,7 +926,7 @@ def _merge_member(
         elif text in own:
             module.rename(node, own)
     top = list(_top(module.tree))
-    for node in ast.walk(module.tree):
+    for node in _walk(module.tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             _merge_import(module, node, members, outside, own if node in top else {})
         elif isinstance(node, ast.Import):
@@ -920,7 +965,7 @@ def _merge_outside(
     name: str,
 ) -> None:
     whole: dict[str, str] = {}
-    for node in ast.walk(module.tree):
+    for node in _walk(module.tree):
         if not isinstance(node, ast.ImportFrom) or not node.module:
             continue
         statements = []
@@ -940,7 +985,7 @@ def _merge_outside(
         if left:
             statements.append("from %s import %s" % (outside.get(node.module, node.module), ", ".join(left)))
         module.drop(node, "; ".join(statements))
-    for node in ast.walk(module.tree):
+    for node in _walk(module.tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in whole:
             module.rename(node, {node.attr: final(whole[node.value.id], node.attr)})
         _dynamic(module, node)
@@ -951,7 +996,7 @@ def _module_aliases(module: _Module, outside: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     twice: set[str] = set()
     names = set(outside)
-    for node in ast.walk(module.tree):
+    for node in _walk(module.tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 local = alias.asname or alias.name
@@ -964,7 +1009,7 @@ def _module_aliases(module: _Module, outside: Iterable[str]) -> dict[str, str]:
 
 def _imported_names(module: _Module) -> set[str]:
     """What a module calls that which any of its imports bring in."""
-    imports = [node for node in ast.walk(module.tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    imports = [node for node in _walk(module.tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
     return {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
 
 
@@ -976,14 +1021,14 @@ def _objects(modules: Mapping[str, _Module], outside: Mapping[str, str]) -> set[
     used: set[str] = set()
     for module in modules.values():
         local: dict[str, str] = {}
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, ast.Import):
                 local.update({alias.asname or alias.name: alias.name for alias in node.names})
             elif isinstance(node, ast.ImportFrom) and node.module:
                 named.add(node.module)
         named.update(local.values())
-        asking = {node.value for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
-        for node in ast.walk(module.tree):
+        asking = {node.value for node in _walk(module.tree) if isinstance(node, ast.Attribute)}
+        for node in _walk(module.tree):
             if isinstance(node, ast.Name) and node.id in local and node not in asking:
                 used.add(local[node.id])
     return {name for name, new in outside.items() if new in used or new not in named}
@@ -1014,7 +1059,7 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
     asked_of_objects: set[str] = set()
     for name, module in modules.items():
         several = _imported_names(module) - set(aliases[name])
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, ast.Attribute):
                 of = node.value.id if isinstance(node.value, ast.Name) else ""
                 if of in several:
@@ -1025,7 +1070,7 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
     # Those that import from each other count on, so that their names do not meet.
     linked = set()
     for name in outside:
-        for node in ast.walk(modules[name].tree):
+        for node in _walk(modules[name].tree):
             if isinstance(node, ast.ImportFrom) and node.module in own:
                 linked |= {outside[name], node.module}
     number = 0
@@ -1057,7 +1102,7 @@ def _rename_outside(modules: Mapping[str, _Module], outside: Mapping[str, str], 
                 if real in own or source == whole:
                     mine[local] = real
         _rename_imports(module, short, mine, own | {whole})
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases[name]:
                 theirs = short[aliases[name][node.value.id]]
                 if node.attr in theirs:
@@ -1074,7 +1119,7 @@ def _rename_imports(
 ) -> None:
     """Imports of what got a short name; those at the top give it no other one."""
     top = list(_top(module.tree))
-    for node in ast.walk(module.tree):
+    for node in _walk(module.tree):
         if isinstance(node, ast.ImportFrom) and node.module in ours:
             names = []
             for alias in node.names:
@@ -1123,7 +1168,7 @@ _BUILTIN = (
 def _strings(modules: Iterable[_Module]) -> set[str]:
     words: set[str] = set()
     for module in modules:
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
                 words.add(node.value)
     return words
@@ -1135,7 +1180,7 @@ def _families(modules: Mapping[str, _Module], outside: Iterable[str]) -> dict[st
     home: dict[str, str] = {}
     own: dict[str, set[str]] = {}
     for name in sorted(modules, key=lambda item: item not in outside):
-        own[name] = {node.name for node in ast.walk(modules[name].tree) if isinstance(node, ast.ClassDef)}
+        own[name] = {node.name for node in _walk(modules[name].tree) if isinstance(node, ast.ClassDef)}
         home.update(dict.fromkeys(own[name], name))
     parent = {name: name for name in modules}
 
@@ -1148,12 +1193,12 @@ def _families(modules: Mapping[str, _Module], outside: Iterable[str]) -> dict[st
         # What is imported from the merged module has another name there.
         real = {
             alias.asname: alias.name
-            for node in ast.walk(module.tree)
+            for node in _walk(module.tree)
             if isinstance(node, ast.ImportFrom)
             for alias in node.names
             if alias.asname
         }
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, ast.ClassDef):
                 for base in node.bases:
                     label = base.id if isinstance(base, ast.Name) else getattr(base, "attr", "")
@@ -1167,7 +1212,7 @@ def _families(modules: Mapping[str, _Module], outside: Iterable[str]) -> dict[st
 
 def _defined(tree: ast.AST) -> Iterator[str]:
     """Names of attributes that a module gives to objects: methods, class attributes, what is assigned."""
-    for node in ast.walk(tree):
+    for node in _walk(tree):
         if isinstance(node, ast.ClassDef):
             for statement in node.body:
                 yield from _targets(statement)
@@ -1177,7 +1222,7 @@ def _defined(tree: ast.AST) -> Iterator[str]:
 
 def _members(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
     """Nodes that mean an attribute: those of attributes, and of what a class body binds."""
-    for node in ast.walk(tree):
+    for node in _walk(tree):
         if isinstance(node, ast.Attribute):
             yield node, node.attr
         elif isinstance(node, ast.ClassDef):
@@ -1213,15 +1258,15 @@ def _rename_members(modules: Mapping[str, _Module], outside: Mapping[str, str], 
         defined.update(_defined(module.tree))
         if name in objects:
             defined |= _asked_of(module)
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             # What is imported by its name is not found as an attribute alone.
             if isinstance(node, ast.ImportFrom) and node.module in {outside[item] for item in objects}:
                 fixed.update(alias.name for alias in node.names)
         stock: set[str] = set()
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 stock.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in stock:
                 fixed.add(node.attr)
     families = _families(modules, outside)
@@ -1259,11 +1304,11 @@ def _rename_members(modules: Mapping[str, _Module], outside: Mapping[str, str], 
 def _rename_arguments(modules: Mapping[str, _Module]) -> None:
     keywords: set[str] = set()
     for module in modules.values():
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, ast.keyword) and node.arg:
                 keywords.add(node.arg)
     for module in modules.values():
-        for node in ast.walk(module.tree):
+        for node in _walk(module.tree):
             if isinstance(node, ast.FunctionDef) and not _is_native(node):
                 _shorten(module, node, keywords)
         module.apply()
@@ -1272,9 +1317,9 @@ def _rename_arguments(modules: Mapping[str, _Module]) -> None:
 def _shorten(module: _Module, function: ast.FunctionDef, keywords: set[str]) -> None:
     """New names for a function's positional arguments; one that an inner function also names is left alone."""
     inner: set[str] = set()
-    for node in ast.walk(function):
+    for node in _walk(function):
         if node is not function and isinstance(node, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
-            for item in ast.walk(node):
+            for item in _walk(node):
                 if isinstance(item, ast.Name):
                     inner.add(item.id)
                 elif isinstance(item, ast.arg):
@@ -1291,7 +1336,7 @@ def _shorten(module: _Module, function: ast.FunctionDef, keywords: set[str]) -> 
             (argument.lineno, argument.col_offset, argument.lineno, argument.col_offset + len(text), new[text])
         )
     for statement in function.body:
-        for node in ast.walk(statement):
+        for node in _walk(statement):
             if isinstance(node, ast.Name) and node.id in new:
                 module.replace(node, new[node.id])
 
@@ -1310,14 +1355,23 @@ def shrink(
 
     Raises ShrinkError, naming the file.
     """
-    roots = list(roots)
-    entries = list(entries)
+    # Trees are millions of small objects without a cycle: to look for cycles takes longer than all else.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return _shrink(files, list(entries), name, list(roots))
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _shrink(files: Mapping[str, str], entries: list[str], name: str, roots: list[str]) -> dict[str, str]:
     parsed = [_Module(path, text) for path, text in files.items()]
     modules = {module.name: module for module in parsed}
     for module in parsed:
         _strip(module)
         module.apply()
-        if not any(isinstance(node, ast.FunctionDef) and _is_native(node) for node in ast.walk(module.tree)):
+        if not any(isinstance(node, ast.FunctionDef) and _is_native(node) for node in _walk(module.tree)):
             _unannotate(module)
             module.apply()
     # A package's __getattr__ finds modules, and there are none.
@@ -1385,7 +1439,7 @@ def _near(bodies: Iterable[str]) -> str:
     MicroPython looks for a name in the module first. The table of one with hundreds of names is nearly full, so that it
     would go through all of it for each of these, some thousand instructions, before it looks further.
     """
-    used = {node.id for body in bodies for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    used = {node.id for body in bodies for node in _walk(ast.parse(body)) if isinstance(node, ast.Name)}
     return "; ".join("%s = %s" % (item, item) for item in _NEAR if item in used)
 
 
@@ -1404,8 +1458,8 @@ class _Spelled:
             tree = ast.parse(text)
             of_classes = {item for item, _ in _members(tree) if not isinstance(item, ast.Attribute)}
             self.dotted.update(name for _, name in _members(tree))
-            self.dotted.update(node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg)
-            for node in ast.walk(tree):
+            self.dotted.update(node.arg for node in _walk(tree) if isinstance(node, ast.keyword) and node.arg)
+            for node in _walk(tree):
                 if isinstance(node, ast.ClassDef):
                     for statement in node.body:
                         self.in_classes.update(_looked_up(statement))
@@ -1450,7 +1504,7 @@ def _quoted(trees: Iterable[ast.AST]) -> set[str]:
     """Words in strings that may be names: not those of sentences."""
     found: set[str] = set()
     for tree in trees:
-        for node in ast.walk(tree):
+        for node in _walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
                 found.update(_WORD.findall(node.value))
     return found
