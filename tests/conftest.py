@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import resource
 import tempfile
 from collections.abc import Generator
@@ -70,6 +71,18 @@ def _limits_can_be_raised_again() -> Generator[None, None, None]:
         yield
 
 
+# Markers that are written in the files whose tests have them; others come from folders.
+_WRITTEN = ("alone", "realtime")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m alone` and the like, files that have no such test are not read: reading all takes some seconds."""
+    marker = str(config.option.markexpr).partition(" ")[0]
+    if marker not in _WRITTEN or not re.fullmatch(r"test_\w+\.py", collection_path.name):
+        return None
+    return True if "mark.%s" % marker not in collection_path.read_text() else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test the marker of the folder it lies in: `-m pack` and the like select folders. And put what takes
     long first: of several workers none has much left when the others have done.
@@ -85,8 +98,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # What takes long, the longest first.
 _LONG = (
     "on_target/test_micropython.py::test_on_micropython[cortex-m4",
-    "pack/test_memory",
     "on_target/test_deploy",
+    "bench/test_flood.py",
+    "pack/test_memory",
     "unit/host/test_rom.py",
     "pack/",
     "on_target/",
@@ -98,7 +112,6 @@ _LONG = (
 )
 # Files whose tests take long and have nothing in common that would be made for each worker.
 _SINGLY = (
-    "bench/test_flood.py",
     "fuzz/test_replay.py",
     "model/test_model.py",
     "pack/test_cli_processes.py",

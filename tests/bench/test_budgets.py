@@ -20,27 +20,23 @@ def measured() -> cortex_m4.Measured:
         pytest.skip(str(error))
 
 
-@pytest.mark.xdist_group("budgets")
 def test_every_path_keeps_its_budget(measured: cortex_m4.Measured) -> None:
     rows = measured.judge(cortex_m4.recorded().instructions)
     assert [row.name for row in rows] == NAMES
     assert not [row.fault for row in rows if row.fault]
 
 
-@pytest.mark.xdist_group("budgets")
 def test_the_c_reference_is_counted_in_the_same_run(measured: cortex_m4.Measured) -> None:
     for name in ("seal 8 B, mbedTLS in C", "seal 64 B, mbedTLS in C"):
         assert measured.instructions[name] > 1000
 
 
-@pytest.mark.xdist_group("budgets")
 def test_a_key_takes_little_heap(measured: cortex_m4.Measured) -> None:
     """Schedule, tables and objects; the tables alone are smaller (tests/unit/core)."""
     assert measured.heap["heap a key, viper"] <= 2 * 1024 + 512
     assert measured.heap["heap a key, viper-large"] <= 12 * 1024
 
 
-@pytest.mark.xdist_group("budgets")
 def test_the_tables_all_keys_share_are_small(measured: cortex_m4.Measured) -> None:
     shared = {row: size for row, size in measured.heap.items() if row.startswith("tables all keys share")}
     assert 0 < shared["tables all keys share, viper-aligned"] <= 1536

@@ -28,7 +28,6 @@ def flooded(name, **options):
         pytest.skip(str(error))
 
 
-@pytest.mark.xdist_group("flood")
 @pytest.mark.parametrize("name", KINDS)
 def test_a_module_bears_a_full_bus_of_forged_frames(name):
     outcome = flooded(name, seconds=SECONDS)
@@ -42,7 +41,6 @@ def test_a_module_bears_a_full_bus_of_forged_frames(name):
     assert outcome.gap_ms < GAP_MAX_MS
 
 
-@pytest.mark.xdist_group("flood")
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -57,7 +55,6 @@ def test_what_is_forged_is_counted_and_has_no_effect(name, reason):
     assert counters[reason] > 50 and counters["sessions"] == 1
 
 
-@pytest.mark.xdist_group("flood")
 def test_a_faster_core_answers_every_poll_at_once():
     """At 480 MHz, of an STM32H7: the control that losses are the core's and not the measurement's."""
     outcome = flooded("records of no session", mhz=480, seconds=SECONDS)
@@ -65,7 +62,6 @@ def test_a_faster_core_answers_every_poll_at_once():
     assert outcome.own_lost == 0
 
 
-@pytest.mark.xdist_group("flood")
 @pytest.mark.parametrize(
     ("name", "path", "limit", "without"),
     [

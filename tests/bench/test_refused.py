@@ -32,7 +32,6 @@ def measured() -> dict[str, int]:
     return {"honest": rows["Channel.feed of five frames, thumb"], **found}
 
 
-@pytest.mark.xdist_group("budgets")
 def test_a_full_bus_of_forged_records_leaves_most_of_the_core(
     measured: dict[str, int], capsys: pytest.CaptureFixture[str]
 ) -> None:

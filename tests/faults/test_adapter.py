@@ -15,8 +15,6 @@ from packtrust_host.urls import open_bus
 from packtrust_host.verify import verify_node
 from packtrust_host.verify_transport import bus_at
 
-pytestmark = pytest.mark.xdist_group("adapter")
-
 LIMIT_S = 30.0
 
 

@@ -12,7 +12,7 @@ import run
 ROOT = Path(__file__).resolve().parents[2]
 
 # Atheris comes from the network the first time, and is there for all that follow.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("fuzz")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def fuzzed(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:

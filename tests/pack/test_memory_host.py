@@ -33,7 +33,7 @@ MAIN = "from packtrust_host.cli import main; main()"
 PASSPHRASE = "kept-from-everybody 4711"
 LIMIT_S = 100.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("memory host")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0
 PACKTRUST = [sys.executable, "-c", "from packtrust_host.cli import main; main()"]
 
-pytestmark = [pytest.mark.xdist_group("readme"), pytest.mark.slow]
+pytestmark = [pytest.mark.slow]
 
 
 class Running:

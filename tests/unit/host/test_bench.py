@@ -29,7 +29,6 @@ def names(document: dict, interpreter: str) -> set[tuple[str, str]]:
     return {(item["name"], item["backend"]) for item in document["interpreters"][interpreter]["results"]}
 
 
-@pytest.mark.xdist_group("bench")
 @pytest.mark.parametrize(
     ("interpreter", "backends"), [("cpython", {"cryptography", "pure"}), ("micropython", {"cryptolib", "pure"})]
 )
@@ -43,7 +42,6 @@ def test_every_operation_is_there(document: dict, interpreter: str, backends: se
     assert all(item["us"] > 0 for item in document["interpreters"][interpreter]["results"])
 
 
-@pytest.mark.xdist_group("bench")
 def test_bus_and_start(document: dict) -> None:
     bus = document["bus"]
     assert len(bus) == 4
