@@ -27,7 +27,7 @@ from packtrust.errors import BackendUnavailable, CryptoError, InvalidTag, KeyFor
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packtrust._typing import Buffer
-    from packtrust.crypto.backend import Backend
+    from packtrust.crypto.backend import Aead, Backend
 
 __all__ = [
     "AESGCM",
@@ -109,13 +109,13 @@ class AESGCM:
             raise KeyFormatError("an AES-GCM key has 16 or 32 bytes, not %d: derive one with hkdf()" % len(key))
         chosen = select(backend)
         self.backend = chosen.name
-        self._aead = chosen.gcm(key)
-        self._bind()
+        self._bind(chosen.gcm(key))
 
-    def _bind(self) -> None:
+    def _bind(self, aead: "Aead") -> None:
+        self._aead = aead
         # The backend's own methods: one call less for every record.
-        self.seal_in_place = self._aead.seal_in_place  # type: ignore[method-assign]
-        self.open_in_place = self._aead.open_in_place  # type: ignore[method-assign]
+        self.seal_in_place = aead.seal_in_place  # type: ignore[method-assign]
+        self.open_in_place = aead.open_in_place  # type: ignore[method-assign]
 
     if TYPE_CHECKING:
 
@@ -156,8 +156,7 @@ class AESGCM:
     def wipe(self) -> None:
         """Destroy the key schedule and tables; every later call raises CryptoError."""
         self._aead.wipe()
-        self._aead = _Wiped()
-        self._bind()
+        self._bind(_Wiped())
 
 
 class _Wiped:
