@@ -13,6 +13,7 @@ from pathlib import Path
 READ_SIZE = 4096
 PROBE_S = 0.02  # how often a terminal that nobody has open is looked at
 BACKLOG = 1 << 18  # bytes kept for an opener that does not read; more are dropped, as by a serial port
+GREETING = 4096  # bytes kept for the first who opens it: who starts a board sees what it says from the beginning
 
 
 class ConsolePty:
@@ -20,7 +21,8 @@ class ConsolePty:
 
     on_input(data)   gets what the opener writes.
 
-    Output nobody listens to is dropped, and what an opener leaves unread does not wait for the next one.
+    The first opener gets what the board has said so far. Later on, output nobody listens to is dropped, and what an
+    opener leaves unread does not wait for the next one.
     """
 
     def __init__(self, link: Path, on_input: Callable[[bytes], None]) -> None:
@@ -38,6 +40,7 @@ class ConsolePty:
         fresh.replace(link)
         self._out = bytearray()
         self._opened = False
+        self._greets = True  # nobody has had it open
         self._writing = False
         self._paused = False
         self._probe: asyncio.TimerHandle | None = None
@@ -53,8 +56,10 @@ class ConsolePty:
             self._probe = self._loop.call_later(PROBE_S, self._look)
             return
         self._opened = True
+        self._greets = False
         if not self._paused:
             self._loop.add_reader(self._master, self._readable)
+        self._flush()
 
     def _readable(self) -> None:
         try:
@@ -98,11 +103,13 @@ class ConsolePty:
             # Opened a moment ago, perhaps.
             self._probe.cancel()
             self._look()
-        if not self._opened or len(self._out) > BACKLOG:
+        limit = BACKLOG if self._opened else GREETING if self._greets else 0
+        if len(self._out) + len(data) > limit:
             self.dropped += len(data)
             return
         self._out += data
-        self._flush()
+        if self._opened:
+            self._flush()
 
     def _flush(self) -> None:
         while self._out:
