@@ -99,13 +99,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 _LONG = (
     "on_target/test_micropython.py::test_on_micropython[cortex-m4",
     "on_target/test_deploy",
-    "bench/test_flood.py",
+    "bench/",
     "pack/test_memory",
     "unit/host/test_rom.py",
     "pack/",
     "on_target/",
-    "bench/",
-    "unit/host/test_bench.py",
     "hil/",
     "fuzz/",
     "model/",
@@ -124,11 +122,17 @@ def _turn(nodeid: str) -> int:
     return next((at for at, start in enumerate(_LONG) if nodeid.startswith("tests/" + start)), len(_LONG))
 
 
+# Files with a fixture in common that takes long.
+_TOGETHER = ("bench/test_bench.py", "bench/test_budgets.py", "bench/test_refused.py")
+
+
 def unit_of(nodeid: str) -> str:
-    """What one worker does in one go: the tests of a file, or of one file on one interpreter."""
+    """What one worker does in one go: the tests of a file, of some files, or of one file on one interpreter."""
     path, _, name = nodeid.partition("::")
     if path == "tests/on_target/test_micropython.py":
         return path + "::" + "-".join(name.split("-test_")[:2])
+    if path.removeprefix("tests/") in _TOGETHER:
+        return "tests/bench"
     return nodeid if path.removeprefix("tests/") in _SINGLY else path
 
 

@@ -19,7 +19,7 @@ AUDIT = "tests/unit/host/test_audit_cli.py::"
 COMMANDS = {
     "make demo": README + "test_make_demo",
     "make test": README + "test_make_test",
-    "make bench": "tests/unit/host/test_bench.py::test_bus_and_start",
+    "make bench": "tests/bench/test_bench.py::test_bus_and_start",
     "make bench ARGS=--record": "tests/bench/test_budgets.py::test_recorded_figures_are_read_back",
     'make bench ARGS="--flood 168"': "tests/bench/test_flood.py::test_a_module_bears_a_full_bus_of_forged_frames",
     "make generate": "tests/unit/host/test_tooling_make.py::test_generated_files_are_up_to_date",

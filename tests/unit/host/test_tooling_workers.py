@@ -18,6 +18,8 @@ def test_every_file_that_is_named_is_there(rules):
         assert list(TESTS.glob(start.partition("::")[0] + "*")), start
     for name in rules["_SINGLY"]:
         assert (TESTS / name).is_file(), name
+    for name in rules["_TOGETHER"]:
+        assert (TESTS / name).is_file(), name
 
 
 def test_a_worker_takes_a_file_or_what_one_interpreter_has_to_do(rules):
@@ -26,6 +28,8 @@ def test_a_worker_takes_a_file_or_what_one_interpreter_has_to_do(rules):
     one, two = target % ("cortex-m4", "hpke-test_base"), target % ("cortex-m4", "hpke-test_auth")
     assert unit_of(one) == unit_of(two) != unit_of(target % ("unix32", "hpke-test_base"))
     assert unit_of(one) != unit_of(target % ("cortex-m4", "isotp-test_base"))
+    assert unit_of("tests/bench/test_bench.py::test_a") == unit_of("tests/bench/test_budgets.py::test_b")
+    assert unit_of("tests/bench/test_bench.py::test_a") != unit_of("tests/bench/test_flood.py::test_b")
     assert unit_of("tests/pack/test_readme.py::test_a[x]") == unit_of("tests/pack/test_readme.py::test_b")
     assert unit_of("tests/fuzz/test_replay.py::test_a[x]") != unit_of("tests/fuzz/test_replay.py::test_a[y]")
 

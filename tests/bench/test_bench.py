@@ -1,28 +1,6 @@
 """The benchmarks run and store what they promise; how fast this machine is, is nobody's business here."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def document(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    output = tmp_path_factory.mktemp("bench") / "deep" / "bench.json"
-    command = [sys.executable, str(ROOT / "tests/bench/run.py"), "--quick", "--modules", "1", "--output", str(output)]
-    path = os.pathsep.join(str(ROOT / folder) for folder in ("shared", "host", "firmware"))
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=110, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "median time of a call" in done.stdout
-    assert "stored in" in done.stdout
-    return json.loads(output.read_text())
 
 
 def names(document: dict, interpreter: str) -> set[tuple[str, str]]:
