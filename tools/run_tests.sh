@@ -1,6 +1,6 @@
 #!/bin/sh
-# The tests in three runs. What needs the machine for itself, one by one. What measures time, two at a time: each of these
-# waits for more than half of its time, so two leave each other room on two processors. Then the rest, by one worker more
+# The tests in three runs. What needs the machine for itself, one by one. What measures time, three at a time on two
+# processors: each of these waits for most of its time. Then the rest, by one worker more
 # than $WORKERS, the processors to use: all of them wait now and then, for a bus, a prompt, a process. A worker takes a
 # file at a time (tests/conftest.py), so that what a file sets up is set up once; what takes long comes first.
 # Without arguments all but attacks and faults, which `make attacks` and `make faults` run for their tables. Arguments go
@@ -27,7 +27,7 @@ run() {
 }
 
 run "tests that need the machine for themselves" -m alone "$@"
-run "tests that measure time" -m "realtime and not alone" -n 2 --dist worksteal "$@"
+run "tests that measure time" -m "realtime and not alone" -n $((WORKERS + 1)) --dist loadgroup --no-loadscope-reorder "$@"
 run "the other tests" -m "not realtime and not alone" -n $((WORKERS + 1)) --dist loadscope --no-loadscope-reorder "$@"
 [ $failed -eq 0 ] || exit $failed
 exit $found

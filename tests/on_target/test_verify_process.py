@@ -88,7 +88,9 @@ class Nodes:
     def verdict(self, name: str) -> VerifyReport:
         if name not in self._reports:
             with open_bus("slcan:" + self.pack.adapter("module")) as bus:
-                self._reports[name] = verify_node(bus, self.numbers[name], cases=1)
+                # What is wrong in no backend shows with the one in use.
+                in_use = name in SERVICE or name in ("curve", "record")
+                self._reports[name] = verify_node(bus, self.numbers[name], cases=1, in_use=in_use)
         return self._reports[name]
 
 

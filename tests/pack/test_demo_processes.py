@@ -80,6 +80,7 @@ def healthy(tmp_path_factory):
 
 
 @pytest.mark.realtime
+@pytest.mark.xdist_group("healthy")
 def test_demo_holds_all_criteria(healthy):
     code, report = healthy
     assert [line["number"] for line in report["criteria"]] == sorted(ALL)
@@ -89,6 +90,7 @@ def test_demo_holds_all_criteria(healthy):
 
 
 @pytest.mark.realtime
+@pytest.mark.xdist_group("healthy")
 def test_demo_measures_what_it_claims(healthy):
     _, report = healthy
     real_time = report["criteria"][6]["measured"]
@@ -117,6 +119,7 @@ def test_demo_on_can_fd(tmp_path):
 
 
 @pytest.mark.realtime
+@pytest.mark.xdist_group("healthy")
 def test_demo_leaves_logs_and_no_keys(healthy):
     _, report = healthy
     for path in report["logs"].values():
@@ -126,6 +129,7 @@ def test_demo_leaves_logs_and_no_keys(healthy):
 
 
 @pytest.mark.realtime
+@pytest.mark.xdist_group("healthy")
 def test_demo_key_log_opens_the_recorded_buses(healthy):
     _, report = healthy
     keys = Path(report["logs"]["vcu"]).parents[1] / "keys.log"
