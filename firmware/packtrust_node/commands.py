@@ -2,6 +2,9 @@
 
 Only records of the app's session come here. A command is answered by COMMAND_RESULT: refused at once, or obeyed when
 the module's own authentic message shows it.
+
+What goes to many modules goes to a few at a time, as far as the queue has room: meanwhile the loop hears what the first
+have to answer, and no record is lost in a queue that is full. What is said is what holds when it is said.
 """
 
 from struct import pack_into, unpack_from
@@ -55,6 +58,7 @@ from packtrust.package import (
     SCOPE_TIME,
 )
 from packtrust_node.aggregate import is_obeyed, kept_cell, module_fault
+from packtrust_node.node import PORT_MODULE_BUS
 from packtrust_node.relation import SCOPE_AT
 from packtrust_node.slots import GOT_FAULT, GOT_STATUS_1, HV_BUS_MV, KNOWN, RESENDS_LEFT, UNKNOWN_MV, WANTED, Pending
 
@@ -79,6 +83,9 @@ _CELL_MS = const(5)
 # Commands to this many modules are a wave that polls wait for: two records and an answer each, 5 frames a record.
 _WAVE = const(4)
 _WAVE_MS = const(4)
+# So many at a time, and each needs room for three records.
+_TURN = const(4)
+_ROOM = const(15)
 _PENDING_MAX = const(8)
 
 
@@ -97,6 +104,7 @@ class Commands:
         self._vcu_ms = 0
         self._balancing = {}  # type: dict[int, int]
         self._pending = {}  # type: dict[int, tuple[Pending, ...]]  # by module, where there are any
+        self._outbox = []  # type: list[tuple[Slot, Pending | int]]  # to be sent: a command of the app, or a base
         self._cells = []  # type: list[tuple[int, int]]
         self._cells_ms = 0
 
@@ -187,15 +195,19 @@ class Commands:
             if self._guarded:
                 self._pack.limp.renew(self._app_ms)
         self._hold_polls(targets)
+        lowers = False
         for slot in targets:
-            self._pack.burst_if_due()
+            lowers = lowers or slot.row[WANTED] > state
             if self._balancing.get(slot.number, 0) != balance:
                 self._balancing[slot.number] = balance
-                data = encode("BALANCE", on=balance)
-                self._pass_on(slot, BALANCE, data, Pending(base, counter, FAULT_CODES, self._deadline()))
+                self._pass_on(slot, Pending(base, counter, FAULT_CODES, self._deadline()))
+            self._want(slot, state, values["hv_bus_mv"])
             if isolation:
-                slot.seal(ALL_ISOLATE, encode("ALL_ISOLATE"))
-            self._command_state(slot, state, base, counter, values["hv_bus_mv"])
+                self._outbox.append((slot, ALL_ISOLATE))
+            self._pass_on(slot, Pending(base, counter, STATUS_1, self._deadline(), state))
+        if lowers and module == 0:
+            self._pack.broadcast.send()  # one record for all, before one for each
+        self._send_next()
 
     def _hold_polls(self, targets: "list[Slot]") -> None:
         if len(targets) >= _WAVE:
@@ -203,14 +215,6 @@ class Commands:
 
     def _deadline(self) -> int:
         return self._pack.env.now_ms() + DEADLINE_MS
-
-    def _command_state(self, slot: "Slot", state: int, base: int, counter: int, hv_bus_mv: int) -> None:
-        self._want(slot, state, hv_bus_mv)
-        if not slot.established:
-            self._result(base, slot.number, RESULT_UNREACHABLE, REASON_NONE, counter)
-            return
-        self._wait_for(slot, Pending(base, counter, STATUS_1, self._deadline(), state))
-        self._send_state(slot)
 
     def _want(self, slot: "Slot", state: int, hv_bus_mv: int) -> None:
         if slot.row[WANTED] != state:
@@ -227,18 +231,48 @@ class Commands:
         data = encode("STATE_CHANGE", state=slot.row[WANTED], hv_bus_mv=unpack_from("<I", slot.row, HV_BUS_MV)[0])
         slot.seal(STATE_CHANGE, data)
 
-    def _pass_on(self, slot: "Slot", base: int, data: "bytearray", pending: Pending) -> None:
-        self._supersede(slot, pending.answer)
-        if slot.seal(base, data):
-            self._wait_for(slot, pending)
-        else:
+    def _pass_on(self, slot: "Slot", pending: Pending) -> None:
+        """Have a command sent, and wait until it is obeyed."""
+        if pending.answer != STATUS_1:  # of states, only another one
+            self._supersede(slot, pending.answer)
+        if not slot.established:
             self._result(pending.command, slot.number, RESULT_UNREACHABLE, REASON_NONE, pending.counter)
-
-    def _wait_for(self, slot: "Slot", pending: Pending) -> None:
+            return
         others = self._pending_of(slot)
         if len(others) >= _PENDING_MAX:
             self._end(slot, others[0], RESULT_REFUSED, REASON_SUPERSEDED)
         self._pending[slot.number] = self._pending_of(slot) + (pending,)
+        self._outbox.append((slot, pending))
+
+    def _send_next(self) -> None:
+        """Send what waits, as far as there is room."""
+        turn = _TURN
+        while turn and self._outbox and self._pack.env.room(PORT_MODULE_BUS) >= _ROOM:
+            turn -= 1
+            self._pack.burst_if_due()
+            slot, what = self._outbox.pop(0)
+            if isinstance(what, Pending):
+                if what in self._pending_of(slot) and not self._send(slot, what):
+                    self._end(slot, what, RESULT_UNREACHABLE)
+            elif what == SET_TIME:
+                self.send_time(slot)
+            elif what == STATE_CHANGE:
+                self._send_state(slot)
+            elif what == ALL_ISOLATE:
+                slot.seal(ALL_ISOLATE, encode("ALL_ISOLATE"))
+            else:
+                slot.seal(MAX_STATE, self._pack.broadcast.max_state(slot))
+
+    def _send(self, slot: "Slot", pending: Pending) -> bool:
+        if pending.answer == STATUS_1:
+            slot.resend_later(self._pack.env.now_ms())
+            self._send_state(slot)
+            return True  # if it could not be sent it will be again
+        if pending.answer == FAULT_CODES:
+            return slot.seal(BALANCE, encode("BALANCE", on=self._balancing.get(slot.number, 0)))
+        limits = pending.limits
+        data = encode("LIMITS", max_charge_ma=limits[0], max_discharge_ma=limits[1], end_of_charge_mv=limits[2])
+        return slot.seal(LIMITS, data)
 
     def _pending_of(self, slot: "Slot") -> "tuple[Pending, ...]":
         return self._pending.get(slot.number, ())
@@ -272,18 +306,17 @@ class Commands:
             return
         if not self._allowed(LIMITS_COMMAND, counter, SCOPE_LIMITS, module):
             return
-        limits = (values["max_charge_ma"], values["max_discharge_ma"])
-        data = encode(
-            "LIMITS",
-            max_charge_ma=limits[0],
-            max_discharge_ma=limits[1],
-            end_of_charge_mv=values["end_of_charge_mv"],
-        )
+        limits = (values["max_charge_ma"], values["max_discharge_ma"], values["end_of_charge_mv"])
         self._hold_polls(targets)
         for slot in targets:
-            self._pack.burst_if_due()
-            pending = Pending(LIMITS_COMMAND, counter, HARDWARE, self._deadline(), limits=limits)
-            self._pass_on(slot, LIMITS, data, pending)
+            self._pass_on(slot, Pending(LIMITS_COMMAND, counter, HARDWARE, self._deadline(), limits=limits))
+        self._send_next()
+
+    def give_time(self) -> None:
+        """Give all modules the time."""
+        for slot in self._pack.keyed_slots():
+            self._outbox.append((slot, SET_TIME))
+        self._send_next()
 
     def send_time(self, slot: "Slot") -> None:
         """Give a module the time, if it is known."""
@@ -346,7 +379,8 @@ class Commands:
         for slot in self._pack.keyed_slots():
             if slot.row[WANTED] < state:
                 self._want(slot, state, hv_bus_mv)
-                self._send_state(slot)
+                self._outbox.append((slot, STATE_CHANGE))
+        self._send_next()
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -355,6 +389,7 @@ class Commands:
         self._guarded = False
         self._balancing = {}
         self._pending = {}
+        self._outbox = []
         self._cells = []
 
     def tick(self, now_ms: int) -> int:
@@ -366,6 +401,8 @@ class Commands:
                 self._lose(STATE_OFF)
             elif silent_ms > STANDBY_MS:
                 self._lose(STATE_STANDBY)
+        if self._outbox:
+            self._send_next()
         for slot in self._pack.keyed_slots():
             for pending in self._pending_of(slot):
                 if now_ms - pending.deadline_ms >= 0:
@@ -378,7 +415,9 @@ class Commands:
             elif slot.resend_due(now_ms):
                 row[RESENDS_LEFT] -= 1
                 slot.resend_later(now_ms)
-                self._send_state(slot)
+                self._outbox.append((slot, STATE_CHANGE))
+        if self._outbox:
+            return 1
         if not self._cells:
             return 50
         if now_ms - self._cells_ms >= _CELL_MS:
@@ -400,10 +439,13 @@ class Commands:
                 slot.row[WANTED] = state
             # One record for all, and then to each under its own keys, for whoever does not hold the group's.
             self._pack.broadcast.send()
+            outbox = [(slot, MAX_STATE) for slot in lowered]  # type: list[tuple[Slot, Pending | int]]
+            outbox.extend(self._outbox)  # these can wait
+            self._outbox = outbox
             for slot in lowered:
                 slot.row[RESENDS_LEFT] = 0
                 self._supersede(slot, STATUS_1)
-                slot.seal(MAX_STATE, self._pack.broadcast.max_state(slot))
+            self._send_next()
         return len(lowered) > 0
 
     def _send_cell(self) -> None:

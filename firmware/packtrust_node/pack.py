@@ -301,6 +301,8 @@ class PackNode(Node):
         """Nobody will command the modules: Off, at once, and not when they miss us."""
         for slot in self._order:
             slot.row[WANTED] = STATE_OFF
+        self.broadcast.send()  # to all of them, however many a queue has room for
+        for slot in self._order:
             slot.seal(MAX_STATE, self.broadcast.max_state(slot))
 
     def unkeyed(self) -> None:
@@ -359,8 +361,7 @@ class PackNode(Node):
         """Take the app's time and give it to the modules."""
         self._time_s = time_s
         self._time_ms = self.env.now_ms()
-        for slot in self._order:
-            self.commands.send_time(slot)
+        self.commands.give_time()
 
     def time_s(self) -> int:
         """Unix time, 0 if it is not known."""

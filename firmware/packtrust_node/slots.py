@@ -81,7 +81,8 @@ class Pending:
 
     command      base of the app's message;  counter  of its record
     answer       base of the module's message that shows it: STATUS_1, HARDWARE or FAULT_CODES
-    state        wanted (answer STATUS_1);  limits  (charge, discharge) in mA (answer HARDWARE)
+    state        wanted (answer STATUS_1);  limits  (charge, discharge) in mA, and the voltage that
+                 ends charging in mV (answer HARDWARE)
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Pending:
         answer: int,
         deadline_ms: int,
         state: int = 0,
-        limits: "tuple[int, int]" = (0, 0),
+        limits: "tuple[int, int, int]" = (0, 0, 0),
     ) -> None:
         self.command = command
         self.counter = counter

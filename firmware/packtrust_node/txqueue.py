@@ -194,10 +194,10 @@ class _Ring:
 
 
 class TxQueue:
-    """First in, first out, at most `limit` frames; 11-bit frames before all 29-bit ones.
+    """First in, first out, at most `limit` frames of either kind; 11-bit frames before all 29-bit ones.
 
-    They are the broadcast old VCUs wait for, ten short frames each half second: they win on the bus too, and must not
-    wait behind a wave of records. No stream has frames of both kinds.
+    They are the broadcast old VCUs wait for, ten short frames each half second: they win on the bus too, and must
+    neither wait behind a wave of records nor find no room for it. No stream has frames of both kinds.
 
     driver     see `can_slcan`: `send(frame) -> bool`, `pending() -> int`, `orders_by_id`. The frame is the queue's.
 
@@ -230,8 +230,8 @@ class TxQueue:
                 ring.grow(slots)
 
     def room(self) -> int:
-        """How many frames it takes now."""
-        return self._limit - len(self)
+        """How many 29-bit frames it takes now."""
+        return self._limit - self._extended.count
 
     def put(self, frame) -> None:
         """Queue a copy of a frame. A record for which there is no room is left out whole: half of one helps nobody."""
@@ -239,7 +239,7 @@ class TxQueue:
             if not self._has_room_for(frame.arbitration_id):
                 self.overflow += 1
                 return
-        elif len(self) >= self._limit:
+        elif (self._extended if frame.is_extended_id else self._standard).count >= self._limit:
             self.overflow += 1
             return
         self._append(frame)
@@ -249,7 +249,7 @@ class TxQueue:
         if not frames:
             return
         ring = self._extended
-        if len(self) + len(frames) > self._limit or not ring.has_room(len(frames), self._limit):
+        if ring.count + len(frames) > self._limit or not ring.has_room(len(frames), self._limit):
             self.overflow += len(frames)
         elif not ring.extend(frames):
             for frame in frames:
@@ -266,7 +266,8 @@ class TxQueue:
         if head & 0xF000:  # not the first one
             return self._refused != stream_of(head)
         frames = (head >> 8 & 15) + 1
-        if len(self) + frames > self._limit or not self._extended.has_room(frames, self._limit):
+        ring = self._extended
+        if ring.count + frames > self._limit or not ring.has_room(frames, self._limit):
             self._refused = stream_of(head)
             return False
         self._refused = -1

@@ -466,6 +466,47 @@ def test_lost_state_change_is_sent_again():
     assert outcome(app) == [(COMMAND, 1, RESULT_OBEYED, 0)]
 
 
+def test_commands_wait_for_room_and_say_what_holds_then():
+    bench, app = keyed_bench(2)
+    modules = modules_of(bench)
+    bench.only = lambda bus, frame: bus == MODULE_BUS
+    since_ms = bench.now_ms
+    bench.room = 14  # not three records
+    app.seal("MODULE_COMMAND", module_id=1, contactor_state=STATE_ON)
+    app.seal("LIMITS_COMMAND", module_id=0, max_charge_ma=5000, max_discharge_ma=12000)
+    bench.run(300)
+    app.seal("MODULE_COMMAND", module_id=1, contactor_state=STATE_PRECHARGE)
+    bench.run(300)
+    assert bench.frames(MODULE_BUS, 0x514, True, since_ms) == [] and modules[0].state == STATE_OFF
+    assert outcome(app) == [(MODULE_COMMAND, 1, RESULT_REFUSED, REASON_SUPERSEDED)]
+    bench.room = 15
+    bench.run(100)
+    assert [module.state for module in modules] == [STATE_PRECHARGE, STATE_OFF]
+    assert [module.limits for module in modules] == [(5000, 12000)] * 2
+    assert outcome(app, 1) == [
+        (MODULE_COMMAND, 1, RESULT_OBEYED, 0),
+        (LIMITS_COMMAND, 1, RESULT_OBEYED, 0),
+        (LIMITS_COMMAND, 2, RESULT_OBEYED, 0),
+    ]
+    # One record with five chunks, and none for the state that held no more.
+    assert len(bench.frames(MODULE_BUS, 0x514, True, since_ms)) == 5
+    bench.sound()
+
+
+def test_a_lower_state_for_all_goes_to_all_at_once_and_needs_no_room_for_each():
+    bench, app = keyed_bench(2)
+    switch_on(bench, app)
+    bench.room = 14
+    app.seal("COMMAND", contactor_state=STATE_STANDBY)
+    bench.deliver()
+    for module in modules_of(bench):
+        assert module.state == STATE_STANDBY  # by one record under the group's key
+    bench.room = 128
+    bench.run(100)
+    assert outcome(app) == [(COMMAND, 1, RESULT_OBEYED, 0), (COMMAND, 2, RESULT_OBEYED, 0)]
+    bench.sound()
+
+
 # -- who falls silent --------------------------------------------------------------------------------------------------
 
 

@@ -162,6 +162,20 @@ def test_a_record_without_room_is_left_out_whole():
     assert len(queue) == 5 and queue.overflow == 5
 
 
+def test_the_broadcast_finds_room_beside_a_wave_of_records():
+    queue = TxQueue(Driver(), 10)
+    record = [Frame(0x10460005 | 0x20000 | chunk << 12 | 4 << 8, b"12345678") for chunk in range(5)]
+    queue.put_record(record)
+    queue.put_record(record)
+    assert queue.room() == 0
+    for number in range(10):
+        queue.put(Frame(0x410 + number, bytes(8), False))
+    assert len(queue) == 20 and queue.overflow == 0
+    queue.put(Frame(0x410, bytes(8), False))
+    queue.put(Frame(0x104A0005, b"in clear"))
+    assert len(queue) == 20 and queue.overflow == 2
+
+
 def test_a_record_put_at_once_is_as_if_put_frame_by_frame():
     record = [Frame(0x10460005 | 0x20000 | chunk << 12 | 4 << 8, bytes((chunk,)) * (8 - chunk)) for chunk in range(5)]
     fd = [Frame(0x14802405, bytes(range(48)), True, True)]
