@@ -80,10 +80,7 @@ OFF_MS = const(1200)
 RESENDS = const(2)
 DEADLINE_MS = const(3000)
 _CELL_MS = const(5)
-# Commands to this many modules are a wave that polls wait for: two records and an answer each, 5 frames a record.
-_WAVE = const(4)
-_WAVE_MS = const(4)
-# So many at a time, and each needs room for three records.
+# Modules that are sent something at a time, and each needs room for three records.
 _TURN = const(4)
 _ROOM = const(15)
 _PENDING_MAX = const(8)
@@ -194,7 +191,7 @@ class Commands:
             self._by_vcu = False
             if self._guarded:
                 self._pack.limp.renew(self._app_ms)
-        self._hold_polls(targets)
+        self._pack.hold_polls(len(targets))
         lowers = False
         for slot in targets:
             lowers = lowers or slot.row[WANTED] > state
@@ -208,10 +205,6 @@ class Commands:
         if lowers and module == 0:
             self._pack.broadcast.send()  # one record for all, before one for each
         self._send_next()
-
-    def _hold_polls(self, targets: "list[Slot]") -> None:
-        if len(targets) >= _WAVE:
-            self._pack.hold_polls(_WAVE_MS * len(targets))
 
     def _deadline(self) -> int:
         return self._pack.env.now_ms() + DEADLINE_MS
@@ -307,7 +300,7 @@ class Commands:
         if not self._allowed(LIMITS_COMMAND, counter, SCOPE_LIMITS, module):
             return
         limits = (values["max_charge_ma"], values["max_discharge_ma"], values["end_of_charge_mv"])
-        self._hold_polls(targets)
+        self._pack.hold_polls(len(targets))
         for slot in targets:
             self._pass_on(slot, Pending(LIMITS_COMMAND, counter, HARDWARE, self._deadline(), limits=limits))
         self._send_next()

@@ -111,6 +111,9 @@ MODULE_BUS = const(1)
 
 POLL_MS = const(100)
 BURST_MS = const(500)
+# Commands to this many modules are a wave that polls wait for: two records and an answer each, 5 frames a record.
+_WAVE = const(4)
+_WAVE_MS = const(4)
 RECONNECT_MS = const(1100)
 # A poll without an answer by then is given up for lost.
 _ANSWER_MS = const(400)
@@ -768,9 +771,10 @@ class PackNode(Node):
         now_ms = self.env.now_ms()
         return max(1, min(wait, self._burst_ms - now_ms, self._poll_ms - now_ms, self._house_ms - now_ms))
 
-    def hold_polls(self, ms: int) -> None:
+    def hold_polls(self, modules: int) -> None:
         """A wave of commands goes out: the next poll waits for it, not behind it in the queue."""
-        self._poll_ms = max(self._poll_ms, self.env.now_ms() + ms)
+        if modules >= _WAVE:
+            self._poll_ms = max(self._poll_ms, self.env.now_ms() + _WAVE_MS * modules)
 
     def _keep_house(self, now_ms: int) -> None:
         self.app.tick()
