@@ -199,7 +199,7 @@ class Commands:
                 self._balancing[slot.number] = balance
                 self._pass_on(slot, Pending(base, counter, FAULT_CODES, self._deadline()))
             self._want(slot, state, values["hv_bus_mv"])
-            if isolation:
+            if isolation and (slot, ALL_ISOLATE) not in self._outbox:
                 self._outbox.append((slot, ALL_ISOLATE))
             self._pass_on(slot, Pending(base, counter, STATUS_1, self._deadline(), state))
         if lowers and module == 0:
@@ -245,7 +245,7 @@ class Commands:
             self._pack.burst_if_due()
             slot, what = self._outbox.pop(0)
             if isinstance(what, Pending):
-                if what in self._pending_of(slot) and not self._send(slot, what):
+                if not self._send(slot, what):
                     self._end(slot, what, RESULT_UNREACHABLE)
             elif what == SET_TIME:
                 self.send_time(slot)
@@ -276,6 +276,8 @@ class Commands:
             self._pending[slot.number] = others
         else:
             self._pending.pop(slot.number, None)
+        if (slot, pending) in self._outbox:
+            self._outbox.remove((slot, pending))
         self._result(pending.command, slot.number, result, reason, pending.counter)
 
     def _supersede(self, slot: "Slot", answer: int) -> None:
@@ -308,7 +310,8 @@ class Commands:
     def give_time(self) -> None:
         """Give all modules the time."""
         for slot in self._pack.keyed_slots():
-            self._outbox.append((slot, SET_TIME))
+            if (slot, SET_TIME) not in self._outbox:
+                self._outbox.append((slot, SET_TIME))
         self._send_next()
 
     def send_time(self, slot: "Slot") -> None:

@@ -493,6 +493,23 @@ def test_commands_wait_for_room_and_say_what_holds_then():
     bench.sound()
 
 
+def test_what_waits_for_room_is_bounded_however_often_the_app_asks():
+    bench, app = keyed_bench(1)
+    bench.room = 0
+    for turn in range(30):
+        app.seal("LIMITS_COMMAND", module_id=0, max_charge_ma=5000, max_discharge_ma=1000 * turn)
+        app.seal("COMMAND", contactor_state=STATE_OFF, isolation=1)
+        app.seal("TIME", time_s=1760000000 + turn)
+        bench.deliver()
+    waiting = bench.nodes["pack"].commands._outbox
+    # Eight commands at most wait to be obeyed, beside one record of each other kind.
+    assert len(waiting) <= 10, len(waiting)
+    bench.room = 128
+    bench.run(100)
+    assert waiting == [] and modules_of(bench)[0].limits[1] == 29000
+    bench.sound()
+
+
 def test_a_lower_state_for_all_goes_to_all_at_once_and_needs_no_room_for_each():
     bench, app = keyed_bench(2)
     switch_on(bench, app)
